@@ -1,0 +1,12 @@
+"""Import every registered component: what a config's ``custom_imports`` names.
+
+The compatibility layer goes first: without it ``import mmseg.models`` fails on mmcv-lite.
+"""
+
+from . import compat
+
+compat.install()
+
+from . import datasets, engine, models  # noqa: E402
+
+__all__ = ['datasets', 'engine', 'models']
