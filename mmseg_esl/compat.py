@@ -60,8 +60,8 @@ def install() -> None:
 def check_stack() -> None:
     """Refuse an installation that cannot work, in one message.
 
-    Unnecessary when every mm* distribution declares what it needs (pkg_resources, ftfy and regex are
-    undeclared today, and torch is pinned by none of them).
+    Unnecessary when every mm* distribution declares what it needs: pkg_resources, ftfy and regex
+    are undeclared today, and none of them pins torch.
 
     Raises:
         ImportError: with every fault found and the commands that mend it.
@@ -87,8 +87,8 @@ def find_faults() -> list:
                       'mmsegmentation>=1.0')
     if _missing('pkg_resources') and _source_mentions('mmengine.utils.package_utils',
                                                       'pkg_resources'):
-        faults.append("pkg_resources is missing, which mmengine needs to inherit 'mmseg::' configs: "
-                      "pip install 'setuptools<81'")
+        faults.append("pkg_resources is missing, which mmengine needs to inherit 'mmseg::' "
+                      "configs: pip install 'setuptools<81'")
     for name in ('ftfy', 'regex'):
         if _missing(name) and _source_mentions('mmseg.utils.tokenizer', f'import {name}'):
             faults.append(f'{name} is missing, which mmseg.utils imports: pip install {name}')
@@ -143,7 +143,7 @@ class MissingOperator:
 
     def __call__(self, *args, **kwargs):
         raise NotImplementedError(
-            f"mmcv's operator '{self.__name__}' is compiled code, which mmcv-lite does not contain. "
+            f"mmcv's operator '{self.__name__}' is compiled code, which mmcv-lite does not have. "
             'Install full mmcv instead (pip uninstall mmcv-lite; pip install mmcv==2.1.0), or '
             'configure a model without this operator.')
 
@@ -225,7 +225,10 @@ def load_from_local(filename: str, map_location=None):
     if not osp.isfile(filename):
         raise FileNotFoundError(f'checkpoint {filename} does not exist')
     try:
-        with torch.serialization.safe_globals(allowed_globals()):
+        # only what is not there yet: leaving the context would take away what the user allowed
+        present = torch.serialization.get_safe_globals()
+        missing = [entry for entry in allowed_globals() if entry not in present]
+        with torch.serialization.safe_globals(missing):
             return torch.load(filename, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise pickle.UnpicklingError(_refusal(filename, str(error))) from error
@@ -277,8 +280,9 @@ def history_statistic(owner, name):
 def define_torchvision_schemas() -> None:
     """Let ``import torchvision`` work where its compiled operators do not match torch.
 
-    A torchvision built for another torch cannot load its library, yet registers a fake ``nms`` whose
-    schema only that library defines, and fails; mmengine's collect_env imports it in every run.
+    A torchvision built for another torch cannot load its library, yet registers a fake ``nms``
+    whose schema only that library defines, and fails; mmengine's collect_env imports it in
+    every run.
     Unnecessary when torchvision was built for the installed torch, or is not installed.
     """
     if 'torchvision' in sys.modules or _missing('torchvision') or _missing('torch'):

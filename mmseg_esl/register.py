@@ -7,6 +7,6 @@ from . import compat
 
 compat.install()
 
-from . import datasets, engine, models  # noqa: E402
+from . import datasets, engine, models  # noqa: E402 - what it mends comes after it
 
 __all__ = ['datasets', 'engine', 'models']

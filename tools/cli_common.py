@@ -1,0 +1,43 @@
+"""What train.py and test.py share: options, and a config made ready for this machine."""
+
+import os
+import os.path as osp
+import sys
+
+# the package beside this folder goes first, so that a clone works without being installed
+sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
+
+from mmseg_esl import compat
+
+compat.install()
+
+from mmengine.config import Config, DictAction
+
+
+def add_common_options(parser) -> None:
+    """Add the options that mmsegmentation's own train.py and test.py have in common."""
+    parser.add_argument('--work-dir', help='folder for logs, checkpoints and results')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='override keys of the config, e.g. train_cfg.max_iters=100 '
+             'img_scale="(512,256)" a.b="[1,2]"; quote lists and leave no blanks in them')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+                        help='what started the processes (dist_train.sh: pytorch)')
+    # given by older launchers; newer ones set the environment variable
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def load_config(args) -> Config:
+    """Read the config, apply the command line to it, and adapt it to a machine without a GPU."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        name = osp.splitext(osp.basename(args.config))[0]
+        cfg.work_dir = osp.join('work_dirs', name)
+    compat.prepare_cpu(cfg)
+    return cfg
