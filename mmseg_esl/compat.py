@@ -195,14 +195,16 @@ def load_checkpoints_safely() -> None:
 
     torch 2.6 made ``weights_only=True`` the default, and mmengine's checkpoints contain its
     HistoryBuffer and numpy arrays, so that resuming and testing fail. Unnecessary when mmengine's
-    ``load_from_local`` passes ``weights_only`` itself, and with torch before 2.6.
+    ``load_from_local`` decides about ``weights_only`` itself (the OneDL fork does, its own way) and
+    with torch before 2.6.
     """
     import torch
     from mmengine.runner import checkpoint
 
     if _version(torch.__version__) < (2, 6):
         return
-    if 'weights_only' in inspect.getsource(checkpoint.load_from_local):
+    source = inspect.getsource(checkpoint.load_from_local)
+    if 'weights_only' in source or not re.search(r'\btorch\.load\(', source):
         return
     checkpoint.CheckpointLoader.register_scheme('', loader=load_from_local, force=True)
 

@@ -1,0 +1,45 @@
+# make test          lint and tests
+# make demo          train supervised-only and ESL on synthetic images, one seed
+# make demo-seeds    the same with three seeds
+# make test-stacks   smoke test on mmcv-lite, full mmcv (compiled here) and the OneDL forks
+# make lint, make clean
+#
+# Each makes the environment it needs, in .venv. On a machine without a GPU this saves several GB:
+#   make test PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
+
+PYTHON ?= python3
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: test demo demo-seeds test-stacks lint clean
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+demo: $(STAMP)
+	$(BIN)/python tools/demo/run.py
+
+demo-seeds: $(STAMP)
+	$(BIN)/python tools/demo/run.py --seeds 0 1 2
+
+test-stacks:
+	PYTHON='$(PYTHON)' PIP_ARGS='$(PIP_ARGS)' tools/test_stacks.sh
+
+# made anew whenever a requirement changes; the stamp is written last, so that an interrupted
+# installation is taken up again
+$(STAMP): requirements/cpu.txt requirements/dev.txt setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q $(PIP_ARGS) -r requirements/cpu.txt -r requirements/dev.txt
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:
+	rm -rf $(VENV) .stacks .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,39 @@
+"""Packaging of mmseg_esl.
+
+torch and the mm* packages are not requirements on purpose: mmcv, mmcv-lite and the OneDL forks all
+serve, under different distribution names, and a pin here would replace the user's. What is missing
+or too old is said at import, by mmseg_esl.compat. requirements/cpu.txt pins a stack that works.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r"__version__ = '([^']+)'",
+                    (ROOT / 'mmseg_esl/__init__.py').read_text(encoding='utf-8')).group(1)
+README = ROOT / 'README.md'
+
+setup(
+    name='mmseg_esl',
+    version=VERSION,
+    description='Semi-supervised semantic segmentation (ESL) as a plugin for mmsegmentation',
+    long_description=README.read_text(encoding='utf-8') if README.is_file() else '',
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.8',
+    packages=find_packages(include=['mmseg_esl', 'mmseg_esl.*']),
+    install_requires=[
+        'numpy',
+        'scikit-learn',  # K-means of the parts, before training
+    ],
+    extras_require={
+        # the tests, the linter
+        'dev': ['pytest', 'hypothesis', 'ruff'],
+        # strong augmentation on the device, instead of the built-in one
+        'strong': ['kornia'],
+        # logging to TensorBoard, when a config asks for it
+        'tensorboard': ['tensorboard'],
+    },
+)
