@@ -1,0 +1,157 @@
+"""Start the part prototypes by K-means over the labelled set (paper Sec. 3.3)."""
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.dataset import Compose, ConcatDataset, RepeatDataset, pseudo_collate
+from mmengine.dist import (all_gather_object, broadcast_object_list, gather_object, get_rank,
+                           get_world_size, is_main_process)
+from mmengine.hooks import Hook
+from rich.progress import track
+from torch.utils.data import DataLoader, Subset
+
+from mmseg.registry import HOOKS, TRANSFORMS
+
+from ..functional import sample_features
+from .teacher_hook import unwrap
+
+
+@HOOKS.register_module()
+class PartInitHook(Hook):
+    """Cluster the teacher encoder's features of each class; the means become its prototypes.
+
+    All ranks extract, rank 0 clusters, the others receive. A checkpoint holds the result, so a
+    resumed run does not cluster again.
+
+    Args:
+        begin: iteration before which to cluster. 0 = before training (paper). Where the backbone
+            is not pretrained, the end of the warm-up serves better (our option).
+        max_samples: most pixels of a class that are clustered, a uniform sample (our choice: all
+            pixels of a data set would be tens of gigabytes).
+        seed: of the sample and of the K-means.
+
+    Raises:
+        ValueError: a class has labelled pixels, but fewer than parts. (A class without any only
+            warns: its prototypes stay zero until the teacher predicts it.)
+    """
+    priority = 'NORMAL'
+
+    def __init__(self, begin: int = 0, max_samples: int = 4096, seed: int = 0):
+        self.begin, self.max_samples, self.seed = begin, max_samples, seed
+
+    def before_train(self, runner) -> None:
+        memory = getattr(unwrap(runner.model), 'part_memory', None)
+        if memory is not None:
+            memory.active = bool(memory.initialised)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        memory = getattr(unwrap(runner.model), 'part_memory', None)
+        if memory is None or memory.active or runner.iter < self.begin:
+            return
+        runner.logger.info(f'clustering encoder features into {memory.num_parts} parts a class')
+        prototypes, absent = self._prototypes(runner, memory)
+        if absent:
+            runner.logger.warning(f'no labelled pixel of {", ".join(absent)}: their parts start '
+                                  'empty and form once the teacher predicts them')
+        memory.start(torch.from_numpy(prototypes).to(memory.prototypes))
+        memory.active = True
+
+    def _prototypes(self, runner, memory):
+        try:
+            mine, error = self._extract(runner, memory.num_classes), None
+        except Exception as e:  # every rank must hear of it, or the others wait for ever
+            mine, error = None, e
+        keys = all_gather_object(None if error else [(k, n) for _, k, n in mine])
+        if error is not None or any(k is None for k in keys):
+            raise error or RuntimeError('another rank failed while extracting features; its log '
+                                        'says why')
+        result = [None]
+        shares = gather_object(self._within(mine, keys), dst=0)
+        if is_main_process():
+            try:
+                names = runner.train_dataloader.dataset.metainfo.get('classes') or range(
+                    memory.num_classes)
+                result = [self._cluster(shares, keys, names, memory)]
+            except Exception as e:
+                result = [e]
+        broadcast_object_list(result, src=0)
+        if isinstance(result[0], Exception):
+            raise result[0]
+        return result[0]
+
+    @torch.no_grad()
+    def _extract(self, runner, num_classes: int):
+        """Per class: features ``(n, D)``, keys ``(n,)``, number of pixels, of this rank's images."""
+        model = unwrap(runner.model)
+        dataset = _undistorted(runner.train_dataloader.dataset.labeled)
+        rank, world = get_rank(), get_world_size()
+        loader = DataLoader(Subset(dataset, range(rank, len(dataset), world)),
+                            collate_fn=pseudo_collate,
+                            num_workers=min(2, runner.train_dataloader.num_workers))
+        generator = torch.Generator().manual_seed(self.seed * world + rank)
+        kept = [None] * num_classes
+        for batch in track(loader, 'part features', disable=not is_main_process(), transient=True):
+            data = model.data_preprocessor(batch, training=False)
+            inputs, label = data['inputs'], data['data_samples'][0].gt_sem_seg.data[0]
+            pad = [0, inputs.shape[-1] - label.shape[1], 0, inputs.shape[-2] - label.shape[0]]
+            label = F.pad(label, pad, value=-1).to(inputs.device)
+            feats = model.teacher.backbone(inputs)
+            feats = feats[-1] if isinstance(feats, (list, tuple)) else feats
+            new = sample_features(feats[0].float(), label, num_classes, self.max_samples,
+                                  align_corners=model.align_corners, generator=generator)
+            kept = [self._merge(a, b) for a, b in zip(kept, new)]
+        if kept[0] is None:  # fewer images than ranks
+            kept = [(torch.zeros(0, 0), torch.zeros(0), 0)] * num_classes
+        return [(f.numpy(), k.numpy(), n) for f, k, n in kept]
+
+    def _merge(self, old, new):
+        new = (new[0].cpu(), new[1], new[2])
+        if old is None:
+            return new
+        feats, keys = torch.cat([old[0], new[0]]), torch.cat([old[1], new[1]])
+        keep = keys.topk(min(self.max_samples, len(keys)), largest=False).indices
+        return feats[keep], keys[keep], old[2] + new[2]
+
+    def _within(self, mine, keys):
+        """This rank's features among the max_samples smallest keys of all ranks."""
+        out = []
+        for c, (feats, own, _) in enumerate(mine):
+            every = np.sort(np.concatenate([rank[c][0] for rank in keys]))
+            bound = every[self.max_samples - 1] if len(every) > self.max_samples else np.inf
+            out.append(feats[own <= bound])
+        return out
+
+    def _cluster(self, shares, keys, names, memory):
+        from sklearn.cluster import KMeans
+        prototypes = np.zeros(tuple(memory.prototypes.shape), dtype=np.float32)
+        absent = []
+        for c, name in enumerate(names):
+            pixels = sum(rank[c][1] for rank in keys)
+            feats = np.concatenate([s[c] for s in shares if len(s[c])] or [np.zeros((0, 1))])
+            if pixels == 0:
+                absent.append(str(name))
+            elif len(feats) < memory.num_parts:
+                raise ValueError(
+                    f"class '{name}' has {pixels} labelled pixels, fewer than the "
+                    f'{memory.num_parts} parts to find. Label more of it, raise '
+                    'PartInitHook.max_samples, or lower model.part_memory.num_parts.')
+            else:
+                means = KMeans(memory.num_parts, n_init=4, random_state=self.seed).fit(feats)
+                prototypes[c] = means.cluster_centers_
+        return prototypes, absent
+
+
+def _undistorted(dataset):
+    """The data set with its own loading steps and nothing random after them."""
+    if isinstance(dataset, ConcatDataset):
+        return torch.utils.data.ConcatDataset([_undistorted(d) for d in dataset.datasets])
+    if isinstance(dataset, RepeatDataset):
+        return _undistorted(dataset.dataset)
+    transforms = dataset.pipeline.transforms
+    last = max(i for i, t in enumerate(transforms) if 'LoadAnnotations' in type(t).__name__)
+    plain = copy.copy(dataset)
+    plain.pipeline = Compose([*transforms[:last + 1], TRANSFORMS.build(dict(type='PackSegInputs'))])
+    return plain

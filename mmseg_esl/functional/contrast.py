@@ -1,0 +1,196 @@
+"""Pixel-to-part contrast: anchors, positives, negatives and InfoNCE (paper Sec. 3.3).
+
+Everything runs at shapes known on the host: what does not exist is masked, never filtered, so no
+step waits for the device. 'Part' is the flat number c * K + k; a memory bank is ``queue``
+``(N, S, L)`` with ``filled`` ``(N,)`` long, of which the first ``filled[n]`` slots of row n count.
+"""
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+
+def sample_anchors(classes: Tensor, num_classes: int, *, fraction: float = 0.1,
+                   limit: int | None = None,
+                   generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Draw the anchors: per class min(n, max(1, round(fraction * n))) of its n candidates.
+
+    The 10 % is the paper's; per class, over the mini-batch and without replacement is our choice.
+
+    Args:
+        classes: ``(M,)`` long, class of each candidate pixel, -1 where it is none.
+        num_classes: C.
+        fraction: in (0, 1].
+        limit: most anchors a class may have (our option; None = the paper's method).
+        generator: of the tensor's device.
+
+    Returns:
+        index ``(A,)`` long into the pixels and chosen ``(A,)`` bool, A = min(M, floor(fraction * M)
+        + C); where not chosen the index is 0. Anchors come ordered by class.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f'fraction must be in (0, 1], got {fraction}')
+    total = classes.numel()
+    slots = min(total, math.floor(fraction * total) + num_classes)
+    group = torch.where(classes >= 0, classes, num_classes)
+    counts = _count(group, num_classes + 1)
+    quota = (fraction * counts.double()).round().long().clamp(min=1, max=limit).minimum(counts)
+    quota[num_classes] = 0
+    keys = torch.rand(total, generator=generator, device=classes.device, dtype=torch.float64)
+    order = (group + keys).argsort()
+    sorted_group = group[order]
+    rank = torch.arange(total, device=classes.device) - (counts.cumsum(0) - counts)[sorted_group]
+    chosen = rank < quota[sorted_group]
+    slot = torch.where(chosen, chosen.cumsum(0) - 1, slots)  # the spare slot takes the rest
+    index = order.new_zeros(slots + 1).index_put_((slot,), order)[:slots]
+    taken = torch.arange(slots, device=classes.device) < chosen.sum()
+    return torch.where(taken, index, 0), taken
+
+
+def sample_positives(filled: Tensor, parts: Tensor, *,
+                     generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """One random filled slot of each anchor's own queue (paper Sec. 3.3).
+
+    Args:
+        filled: ``(N,)`` long.
+        parts: ``(A,)`` long in [0, N).
+
+    Returns:
+        slot ``(A,)`` long and exists ``(A,)`` bool (False: the queue is empty, slot is 0).
+    """
+    own = filled[parts]
+    draw = torch.rand(parts.shape, generator=generator, device=parts.device, dtype=torch.float64)
+    return (draw * own).long(), own > 0
+
+
+def sample_negatives(filled: Tensor, parts: Tensor, num: int = 255, *,
+                     generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Random entries of all queues but the own one, other parts of the same class included.
+
+    The 255 is the paper's; uniform over the filled entries with replacement is our choice.
+
+    Args:
+        filled: ``(N,)`` long.
+        parts: ``(G,)`` long in [0, N), whose queues are left out.
+        num: entries drawn for each.
+
+    Returns:
+        part ``(G, num)``, slot ``(G, num)`` long, and exists ``(G,)`` bool (False: no other queue
+        has an entry; the numbers are then within bounds but mean nothing).
+    """
+    end = filled.cumsum(0)
+    start = end - filled
+    others = end[-1] - filled[parts]
+    draw = torch.rand((*parts.shape, num), generator=generator, device=parts.device,
+                      dtype=torch.float64)
+    flat = (draw * others[:, None]).long()
+    # Entries are numbered through all queues; those from the own queue on are shifted past it.
+    flat = flat + torch.where(flat >= start[parts][:, None], filled[parts][:, None], 0)
+    part = torch.searchsorted(end, flat, right=True).clamp_(max=len(filled) - 1)
+    return part, (flat - start[part]).clamp_(min=0), others > 0
+
+
+def part_contrast(embeddings: Tensor, classes: Tensor, parts: Tensor, chosen: Tensor,
+                  queue: Tensor, filled: Tensor, num_classes: int, *, num_negatives: int = 255,
+                  temperature: float = 0.5, negatives: str = 'shared',
+                  generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """L_CTR: InfoNCE of anchors against one positive and many negatives (paper Sec. 3.3).
+
+    Mean over the anchors of a class, then (1/C) times the sum over the classes; a class without
+    anchors adds zero and still counts in C (our choice).
+
+    Args:
+        embeddings: ``(A, L)`` float, student features of the anchors (gradients flow here only).
+        classes: ``(A,)`` long in [0, C).
+        parts: ``(A,)`` long in [0, N).
+        chosen: ``(A,)`` bool; False slots are ignored whatever they hold.
+        queue: ``(N, S, L)``; filled: ``(N,)`` long, see the module's docstring.
+        num_classes: C.
+        temperature: > 0; 0.5 in the paper.
+        negatives: 'shared' = anchors of one part share one draw (same marginals, hence the same
+            expectation of loss and gradient; our default), 'independent' = the paper's wording.
+
+    Returns:
+        scalar loss, and used ``(C,)``, the number of anchors that counted in each class.
+
+    Raises:
+        ValueError: unknown ``negatives`` or temperature <= 0.
+    """
+    if temperature <= 0:
+        raise ValueError(f'temperature must be positive, got {temperature}')
+    if negatives not in ('shared', 'independent'):
+        raise ValueError(f"negatives must be 'shared' or 'independent', got {negatives!r}")
+    parts = torch.where(chosen, parts, 0)
+    anchors = F.normalize(embeddings, dim=1)
+    slot, has_positive = sample_positives(filled, parts, generator=generator)
+    positive = (anchors * F.normalize(queue[parts, slot], dim=1)).sum(dim=1) / temperature
+    score = _shared_scores if negatives == 'shared' else _independent_scores
+    negative, has_negative = score(anchors, parts, chosen, queue, filled, num_negatives,
+                                   temperature, generator)
+    valid = chosen & has_positive & has_negative
+    loss = F.softplus(negative - positive)  # = logsumexp(positive, negatives) - positive
+    loss = torch.where(valid, loss, 0.0)
+    group = torch.where(valid, classes, num_classes)
+    used = _count(group, num_classes + 1)[:num_classes]
+    weight = 1.0 / used.clamp(min=1).to(loss.dtype)
+    weight = torch.where(valid, weight[torch.where(valid, classes, 0)], 0.0)
+    return (loss * weight).sum() / num_classes, used
+
+
+def _independent_scores(anchors, parts, chosen, queue, filled, num, temperature, generator):
+    """logsumexp over each anchor's own negatives; a block of anchors at a time, recomputed in
+    backward, so that anchors x negatives x width is never held."""
+    part, slot, exists = sample_negatives(filled, parts, num, generator=generator)
+
+    def block(a, p, s):
+        keys = F.normalize(queue[p, s], dim=2)
+        return (torch.einsum('al,anl->an', a, keys) / temperature).logsumexp(dim=1)
+
+    size = 128
+    out = [checkpoint(block, anchors[i:i + size], part[i:i + size], slot[i:i + size],
+                      use_reentrant=False, preserve_rng_state=False)
+           for i in range(0, len(anchors), size)]
+    return torch.cat(out) if out else anchors.sum(dim=1), exists
+
+
+def _shared_scores(anchors, parts, chosen, queue, filled, num, temperature, generator):
+    """logsumexp over negatives drawn once per part.
+
+    Anchors are grouped by part in blocks of one size, so that a batched product serves them all:
+    the number of blocks is bounded on the host although the groups are ragged.
+    """
+    total, num_queues = len(anchors), len(queue)
+    every = torch.arange(num_queues, device=parts.device)
+    part, slot, exists = sample_negatives(filled, every, num, generator=generator)
+
+    size = max(16, -(-total // num_queues))
+    blocks = total // size + num_queues
+    group = torch.where(chosen, parts, num_queues)
+    counts = _count(group, num_queues + 1)[:num_queues]
+    padded = (counts + size - 1).div(size, rounding_mode='floor')  # in blocks
+    last = padded.cumsum(0)
+    order = group.argsort(stable=True)
+    sorted_group = group[order]
+    clipped = sorted_group.clamp(max=num_queues - 1)
+    rank = torch.arange(total, device=parts.device) - (counts.cumsum(0) - counts)[clipped]
+    place = (last - padded)[clipped] * size + rank
+    place = torch.where(sorted_group < num_queues, place, blocks * size)  # spare row
+    where = torch.empty_like(place).index_put_((order,), place)
+
+    rows = anchors.new_zeros(blocks * size + 1, anchors.shape[1]).index_put((where,), anchors)
+    owner = torch.searchsorted(last, torch.arange(blocks, device=parts.device), right=True)
+    owner = owner.clamp_(max=num_queues - 1)
+    keys = F.normalize(queue[part[owner], slot[owner]], dim=2)
+    scores = torch.bmm(rows[:-1].view(blocks, size, -1), keys.transpose(1, 2)) / temperature
+    flat = torch.cat([scores.logsumexp(dim=2).flatten(), scores.new_zeros(1)])
+    return flat[where], exists[parts]
+
+
+def _count(index: Tensor, num: int) -> Tensor:
+    """How often each value of [0, num) occurs: bincount without its wait for the device."""
+    zeros = torch.zeros(num, dtype=torch.long, device=index.device)
+    return zeros.scatter_add_(0, index, torch.ones_like(index))

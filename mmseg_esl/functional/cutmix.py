@@ -1,0 +1,70 @@
+"""CutMix: one box per image, and one way to mix whatever belongs to the pixels (paper Sec. 3.1)."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cutmix_mask(num: int, size: tuple[int, int], *, area: float = 0.5,
+                generator: torch.Generator | None = None, device=None) -> Tensor:
+    """One random box per image, of a fixed share of the area and random aspect (our choice).
+
+    Drawn on the host, so that no device is waited for.
+
+    Args:
+        num: number of images N.
+        size: (H, W) in pixels.
+        area: share of the image inside the box, in [0, 1].
+        generator: CPU generator; the default one if None.
+        device: where the mask is wanted.
+
+    Returns:
+        ``(N, H, W)`` bool, True inside the box.
+
+    Raises:
+        ValueError: ``area`` outside [0, 1].
+    """
+    if not 0 <= area <= 1:
+        raise ValueError(f'area must be in [0, 1], got {area}')
+    height, width = size
+    draw = torch.rand(3, num, generator=generator)
+    # Both sides must fit: the share of the height lies in [area, 1], the width takes the rest.
+    share_h = area + (1 - area) * draw[0]
+    box_h = (share_h * height).round()
+    box_w = (area / share_h.clamp(min=1e-6) * width).round().clamp(max=width)
+    top = (draw[1] * (height - box_h + 1)).floor()
+    left = (draw[2] * (width - box_w + 1)).floor()
+    rows, cols = torch.arange(height), torch.arange(width)
+    in_rows = (rows >= top[:, None]) & (rows < (top + box_h)[:, None])
+    in_cols = (cols >= left[:, None]) & (cols < (left + box_w)[:, None])
+    return (in_rows[:, :, None] & in_cols[:, None, :]).to(device, non_blocking=True)
+
+
+def mix(x: Tensor, mask: Tensor) -> Tensor:
+    """Replace each image's box by the same box of the next image in the batch.
+
+    Args:
+        x: ``(N, ..., h, w)`` of any dtype: images, soft labels, confidence, parts, validity.
+        mask: ``(N, H, W)`` bool from :func:`cutmix_mask`; brought to (h, w) by nearest.
+
+    Returns:
+        tensor like ``x``. With N = 1 an image is its own partner and nothing changes.
+    """
+    if mask.shape[0] != x.shape[0]:
+        raise ValueError(f'{x.shape[0]} images but {mask.shape[0]} boxes')
+    box = nearest(mask, x.shape[-2:])
+    box = box.view(box.shape[0], *[1] * (x.dim() - 3), *box.shape[-2:])
+    return torch.where(box, x.roll(-1, dims=0), x)
+
+
+def nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Nearest-neighbour resize of ``(N, H, W)`` maps of any dtype, pixel centres aligned.
+
+    Centre-aligned ('nearest-exact'), so that it agrees with bilinear interpolation at
+    align_corners=False. Labels up to 2^24 survive the way through float32.
+    """
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    out = F.interpolate(x[:, None].float(), size=tuple(size), mode='nearest-exact')[:, 0]
+    return out.to(x.dtype)

@@ -1,0 +1,213 @@
+"""ESL: one training step, in the order of the paper (Sec. 3, Eq. 11)."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmseg.registry import MODELS
+
+from ..functional import (assign_parts, dynamic_soft_label, hard_label, mix, nearest, part_contrast,
+                          part_sums, sample_anchors, soft_cross_entropy, topk_soft_label)
+from .teacher_student import SemiTrainCfg, TeacherStudentSegmentor, View, connected_zero
+
+LABELS = ('dsl', 'hard', 'topk')
+
+
+@dataclass
+class ESLTrainCfg(SemiTrainCfg):
+    """Keys of ESL's ``semi_train_cfg``; the defaults are the paper's unless called our choice.
+
+    Args:
+        variant: 'dsl+ctr' is ESL. 'sup' trains on the labelled images alone; 'dsl', 'hard', 'topk'
+            name the pseudo label, '+ctr' adds the pixel-to-part contrast.
+        mass: eta of the dynamic soft label.
+        topk: k of the fixed top-k label.
+        sce_weight, ctr_weight: lambda_1 and lambda_2.
+        confidence: zeta, at least 0.5, so that an unlabelled pixel is anchor of one class only.
+        anchor_fraction: share of the candidate pixels that become anchors.
+        max_anchors: most anchors of a class (None: no cap, the paper's method).
+        num_negatives, temperature: of InfoNCE.
+        negatives: 'shared' (our choice) or 'independent' draws, see functional.part_contrast.
+        part_resolution: 'embedding' groups parts at the projector's resolution (our choice),
+            'image' reads the paper literally.
+    """
+    variant: str = 'dsl+ctr'
+    mass: float = 0.95
+    topk: int = 5
+    sce_weight: float = 0.2
+    ctr_weight: float = 0.1
+    confidence: float = 0.95
+    anchor_fraction: float = 0.1
+    max_anchors: int | None = None
+    num_negatives: int = 255
+    temperature: float = 0.5
+    negatives: str = 'shared'
+    part_resolution: str = 'embedding'
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.label, _, contrast = self.variant.partition('+')
+        known = ['sup', *LABELS, *(f'{name}+ctr' for name in LABELS)]
+        if self.variant not in known:
+            raise ValueError(f'semi_train_cfg.variant must be one of {known}, got {self.variant!r}')
+        self.contrast = bool(contrast)
+        for key in ('mass', 'confidence', 'anchor_fraction'):
+            self.check_share(key)
+        if self.confidence < 0.5:
+            raise ValueError('semi_train_cfg.confidence (zeta) must be at least 0.5, or a pixel '
+                             f'could be anchor of two classes; got {self.confidence}')
+        if self.part_resolution not in ('embedding', 'image'):
+            raise ValueError("semi_train_cfg.part_resolution must be 'embedding' or 'image', got "
+                             f'{self.part_resolution!r}')
+        if self.negatives not in ('shared', 'independent'):
+            raise ValueError("semi_train_cfg.negatives must be 'shared' or 'independent', got "
+                             f'{self.negatives!r}')
+
+
+@MODELS.register_module()
+class ESL(TeacherStudentSegmentor):
+    """Enhanced Soft Label training of any EncoderDecoder.
+
+    Args:
+        part_memory: config of :class:`PartMemory` (num_parts, queue_length, momentum); used by
+            the '+ctr' variants, as is ``projector``.
+        projector, others: see :class:`TeacherStudentSegmentor`;
+            ``semi_train_cfg``: :class:`ESLTrainCfg`.
+    """
+    cfg_class = ESLTrainCfg
+
+    def __init__(self, segmentor: dict, projector: dict | None = None,
+                 part_memory: dict | None = None, semi_train_cfg: dict | None = None, **kwargs):
+        contrast = self._parse_cfg(semi_train_cfg or {}).contrast
+        projector = {'type': 'ESLProjector', **(projector or {})} if contrast else None
+        super().__init__(segmentor, projector, semi_train_cfg=semi_train_cfg, **kwargs)
+        self.part_memory = None
+        if contrast:
+            self.part_memory = MODELS.build({
+                'type': 'PartMemory', **(part_memory or {}), 'num_classes': self.num_classes,
+                'feat_channels': self.probe_encoder(),
+                'embed_channels': self.projector.out_channels})
+
+    def loss(self, inputs: Tensor, data_samples) -> dict[str, Tensor]:
+        """One step on ``(B_l + B_u, 3, H, W)`` weak views, labelled first.
+
+        Returns:
+            mmseg's supervised losses, ``loss_sce`` and ``loss_ctr`` (weighted by lambda_1, lambda_2).
+        """
+        num, ramp = self.split(data_samples), self.ramp()
+        labeled, weak, samples = inputs[:num], inputs[num:], data_samples[:num]
+        if self.cfg.label == 'sup' or ramp == 0 or not len(weak):
+            losses, _ = self.student_views(labeled, weak[:0], samples)
+            if self.projector is not None:
+                losses['loss_ctr'] = connected_zero(self.projector)
+            return losses
+
+        labels = torch.stack([s.gt_sem_seg.data[0] for s in data_samples])  # (B, H, W)
+        contrast = self.cfg.contrast and self._contrast_ready()
+        teacher = self.teacher_view(inputs, encoder=contrast)
+        with torch.no_grad():
+            probs = teacher.logits[num:].float().softmax(dim=1)
+            valid = labels[num:] != self.ignore_index
+            target, size = self._soft_label(probs)
+            confidence, pseudo = probs.max(dim=1)
+            self._log_soft_label(size, confidence, valid)
+            mask = self.draw_mix(weak)
+            strong = self.strengthen(weak, mask)
+
+        losses, student = self.student_views(labeled, strong, samples)
+        losses['loss_sce'] = ramp * self.cfg.sce_weight * soft_cross_entropy(
+            student.logits, mix(target, mask), mix(valid, mask))
+        if contrast:
+            classes = torch.where(valid, pseudo, self.ignore_index)
+            losses['loss_ctr'] = ramp * self.cfg.ctr_weight * self._contrast(
+                teacher, student, torch.cat([labels[:num], classes]), confidence, mask)
+        elif self.projector is not None:
+            losses['loss_ctr'] = connected_zero(self.projector)
+        return losses
+
+    @property
+    def ignore_index(self) -> int:
+        return self._main_head(self.student).ignore_index
+
+    def _soft_label(self, probs: Tensor) -> tuple[Tensor, Tensor]:
+        if self.cfg.label == 'hard':
+            return hard_label(probs)
+        if self.cfg.label == 'topk':
+            return topk_soft_label(probs, k=self.cfg.topk)
+        return dynamic_soft_label(probs, mass=self.cfg.mass)
+
+    def _contrast_ready(self) -> bool:
+        if self.part_memory.active is None:
+            raise RuntimeError("nobody initialises the part prototypes: add dict(type='PartInitHook') "
+                               'to custom_hooks, or train with variant "dsl"')
+        return self.part_memory.active
+
+    def _contrast(self, teacher: View, student: View, classes: Tensor, confidence: Tensor,
+                  mask: Tensor) -> Tensor:
+        """L_CTR (paper Sec. 3.3): assign, push, sample, then stage the prototypes' update.
+
+        Args:
+            classes: ``(B, H, W)`` ground truth, or the teacher's argmax, or ignore_index.
+            confidence: ``(B_u, H, W)`` teacher's largest probability.
+            mask: ``(B_u, H, W)`` CutMix boxes.
+        """
+        num = len(classes) - len(confidence)
+        with torch.autocast(classes.device.type, enabled=False):
+            embedding = student.embedding.float()
+            size = embedding.shape[-2:]
+            with torch.no_grad():
+                parts = self._group(teacher, classes, size)
+                sure = nearest(confidence, size) > self.cfg.confidence
+                low = nearest(classes, size)
+                anchor_class = torch.where(parts >= 0, low, -1)
+                anchor_class[num:] = torch.where(sure, anchor_class[num:], -1)
+                anchor_class[num:] = mix(anchor_class[num:], mask)
+                parts[num:] = mix(parts[num:], mask)
+                index, chosen = sample_anchors(anchor_class.flatten(), self.num_classes,
+                                               fraction=self.cfg.anchor_fraction,
+                                               limit=self.cfg.max_anchors)
+            memory, flat = self.part_memory, embedding.permute(0, 2, 3, 1).flatten(0, 2)
+            loss, used = part_contrast(
+                flat[index], anchor_class.flatten()[index].clamp(min=0), parts.flatten()[index],
+                chosen, memory.queue, memory.filled, self.num_classes,
+                num_negatives=self.cfg.num_negatives, temperature=self.cfg.temperature,
+                negatives=self.cfg.negatives)
+        self.diagnostics.add('anchors', used)
+        return loss
+
+    def _group(self, teacher: View, classes: Tensor, size) -> Tensor:
+        """Parts ``(B, h, w)`` of the weak views; their features go to the memory."""
+        memory, corners = self.part_memory, self.align_corners
+        if self.cfg.part_resolution == 'embedding':
+            classes = nearest(classes, size)
+        encoder, embedding = teacher.encoder.float(), teacher.embedding.float()
+        parts = assign_parts(encoder, classes, memory.prototypes, align_corners=corners)
+        feats = part_sums(encoder, parts, memory.num_queues, align_corners=corners)
+        embeds = part_sums(embedding, parts, memory.num_queues, align_corners=corners)
+        memory.stage(*embeds, *feats)
+        present = feats[1].sum(dim=0).view(self.num_classes, -1) > 0
+        self.diagnostics.add('parts_used', present.sum(dim=1))
+        return nearest(parts, size)
+
+    def _log_soft_label(self, size: Tensor, confidence: Tensor, valid: Tensor) -> None:
+        total = valid.sum().clamp(min=1)
+
+        def mean(x):
+            return (x * valid).sum() / total
+
+        self.diagnostics.add('dominant/1', mean(size == 1))
+        self.diagnostics.add('dominant/2', mean(size == 2))
+        self.diagnostics.add('dominant/3+', mean(size >= 3))
+        self.diagnostics.add('dominant/mean', mean(size))
+        self.diagnostics.add('confidence', mean(confidence))
+
+    def after_optimizer_step(self, step: int, momentum: float) -> float:
+        if self.part_memory is not None:
+            self.part_memory.commit()
+        return super().after_optimizer_step(step, momentum)
+
+    def after_skipped_step(self) -> None:
+        if self.part_memory is not None:
+            self.part_memory.rollback()

@@ -1,0 +1,75 @@
+"""Catch what a submodule is given or gives during one forward, and leave no trace."""
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Iterator
+
+from torch import Tensor, nn
+
+
+class FeatureTap:
+    """Listens to one submodule for the length of a ``with`` block.
+
+    Hooks are removed at the end of the block: a hook that stayed would be carried into the
+    teacher by deepcopy.
+
+    Args:
+        module: the submodule to listen to.
+        name: how to call it in errors.
+        output: True for what the module returns, False for its first input.
+    """
+
+    def __init__(self, module: nn.Module, name: str, output: bool = False):
+        self.module, self.name, self.output = module, name, output
+        self._caught: list = []
+
+    @contextmanager
+    def listen(self) -> Iterator['FeatureTap']:
+        self._caught = []
+        register = (self.module.register_forward_hook
+                    if self.output else self.module.register_forward_pre_hook)
+        handle = register(self._catch)
+        try:
+            yield self
+        finally:
+            handle.remove()
+
+    def _catch(self, module, args, out=None):
+        self._caught.append(out if self.output else args[0])
+
+    def take(self) -> Tensor:
+        """The one caught tensor; the last of several stages.
+
+        Raises:
+            RuntimeError: the module did not run exactly once.
+        """
+        if len(self._caught) != 1:
+            raise RuntimeError(
+                f"'{self.name}' ran {len(self._caught)} times in one forward, but its features can "
+                "be tapped only if it runs once. Name another module in the model's "
+                "'embedding' key, or train without the contrast (semi_train_cfg.variant='dsl').")
+        value, self._caught = self._caught[0], []
+        return value[-1] if isinstance(value, (list, tuple)) else value
+
+
+def find_module(root: nn.Module, path: str) -> nn.Module:
+    """Submodule at a dotted path; an index picks from a list, -1 the last.
+
+    Raises:
+        ValueError: there is none; says which step failed and what is there instead.
+    """
+    module = root
+    for step in path.split('.'):
+        if isinstance(module, (nn.ModuleList, nn.Sequential)) and step.lstrip('-').isdigit():
+            child = module[int(step)] if -len(module) <= int(step) < len(module) else None
+        else:
+            child = getattr(module, step, None)
+        if not isinstance(child, nn.Module):
+            there = ', '.join(name for name, _ in module.named_children())
+            raise ValueError(
+                f"{type(module).__name__} has no module '{step}' (of the path '{path}'), so the "
+                f"projector has nothing to read. Set the model's 'embedding' key to the module "
+                f"whose input are the decoder's features (there are: {there}), or train without "
+                "the contrast (semi_train_cfg.variant='dsl').")
+        module = child
+    return module

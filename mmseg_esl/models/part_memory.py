@@ -1,0 +1,115 @@
+"""Prototypes and part queues: the state of the part grouping (paper Sec. 3.3)."""
+from __future__ import annotations
+
+import torch
+from mmengine.dist import all_gather, all_reduce
+from torch import Tensor, nn
+
+from mmseg.registry import MODELS
+
+from ..functional import update_prototypes
+
+
+@MODELS.register_module()
+class PartMemory(nn.Module):
+    """K prototypes per class and a FIFO queue of part features per (class, part), as buffers.
+
+    Every rank ends with the same bits: part features are gathered in rank order, prototype sums
+    are reduced before the update.
+
+    What a step changes is first staged, then committed when the optimiser has really stepped, or
+    rolled back when it has not.
+
+    Args:
+        num_classes: C.
+        feat_channels: D, width of the encoder's last stage.
+        embed_channels: L, width of the projector's output.
+        num_parts: K; 5 in the paper.
+        queue_length: q, entries per queue; 256, our choice.
+        momentum: the paper's theta of the prototype update, 0.99.
+
+    Raises:
+        ValueError: a size below 1, or momentum outside [0, 1].
+    """
+
+    def __init__(self, num_classes: int, feat_channels: int, embed_channels: int,
+                 num_parts: int = 5, queue_length: int = 256, momentum: float = 0.99):
+        super().__init__()
+        if num_parts < 1 or queue_length < 1:
+            raise ValueError(f'num_parts and queue_length must be at least 1, got {num_parts} and '
+                             f'{queue_length}; for K = 0 train with variant "dsl"')
+        if not 0 <= momentum <= 1:
+            raise ValueError(f'momentum must be in [0, 1], got {momentum}')
+        self.num_classes, self.num_parts = num_classes, num_parts
+        self.num_queues, self.queue_length = num_classes * num_parts, queue_length
+        self.momentum = momentum
+        self.register_buffer('prototypes', torch.zeros(num_classes, num_parts, feat_channels))
+        # One spare slot at the end swallows what is not to be kept (always zeros).
+        self.register_buffer('queue',
+                             torch.zeros(self.num_queues, queue_length + 1, embed_channels))
+        self.register_buffer('pushed', torch.zeros(self.num_queues, dtype=torch.long))
+        self.register_buffer('initialised', torch.zeros((), dtype=torch.bool))
+        # Host copy of 'initialised', kept by PartInitHook; None: nobody looks after it.
+        self.active: bool | None = None
+        self._undo: list[tuple] = []
+        self._pending: list[tuple] = []
+
+    @property
+    def filled(self) -> Tensor:
+        """``(C * K,)`` long, number of entries in each queue."""
+        return self.pushed.clamp(max=self.queue_length)
+
+    @torch.no_grad()
+    def start(self, prototypes: Tensor) -> None:
+        """Set the prototypes ``(C, K, D)`` and empty the queues."""
+        self.prototypes.copy_(prototypes)
+        self.queue.zero_()
+        self.pushed.zero_()
+        self.initialised.fill_(True)
+        self.drop()
+
+    @torch.no_grad()
+    def stage(self, embed_sums: Tensor, embed_counts: Tensor, feat_sums: Tensor,
+              feat_counts: Tensor) -> None:
+        """Push the part features of this step and remember the prototypes' update.
+
+        Args:
+            embed_sums: ``(B, N, L)`` teacher embeddings summed over each part of each image.
+            embed_counts: ``(B, N)`` pixels of each part; 0 = absent, pushes nothing.
+            feat_sums: ``(B, N, D)`` encoder features, likewise; feat_counts ``(B, N)``.
+        """
+        means = embed_sums / embed_counts.clamp(min=1)[..., None]
+        means, counts = torch.cat(all_gather(means)), torch.cat(all_gather(embed_counts))
+        self._push(means, counts > 0)
+        sums = torch.cat([feat_sums.sum(dim=0), feat_counts.sum(dim=0)[:, None]], dim=1)
+        all_reduce(sums)
+        self._pending.append((sums[:, :-1], sums[:, -1]))
+
+    def commit(self) -> None:
+        """Make the staged steps final and update the prototypes (P <- theta P + (1-theta) P')."""
+        for sums, counts in self._pending:
+            self.prototypes.copy_(
+                update_prototypes(self.prototypes, sums, counts, momentum=self.momentum))
+        self.drop()
+
+    def rollback(self) -> None:
+        """Take the staged pushes back, bit for bit."""
+        for index, slots, rows, pushed in reversed(self._undo):
+            self.queue.index_put_((index, slots), rows)
+            self.pushed.copy_(pushed)
+        self.drop()
+
+    def drop(self) -> None:
+        """Forget what is staged."""
+        self._undo, self._pending = [], []
+
+    def _push(self, means: Tensor, present: Tensor) -> None:
+        order = self.pushed + present.cumsum(dim=0) - 1  # running number of each entry
+        total = self.pushed + present.sum(dim=0)
+        keep = present & (order >= total - self.queue_length)
+        slots = torch.where(keep, order % self.queue_length, self.queue_length)
+        index = torch.arange(self.num_queues, device=slots.device).expand_as(slots)
+        self._undo.append((index, slots, self.queue[index, slots], self.pushed.clone()))
+        rows = torch.where(keep[..., None], means, 0.0).to(self.queue.dtype)
+        self.queue.index_put_((index, slots), rows)
+        self.pushed.copy_(total)

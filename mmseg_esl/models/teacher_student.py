@@ -1,0 +1,373 @@
+"""What every teacher-student method shares: two networks, one batch, mixing, checkpoints.
+
+ESL itself stands in ``esl.py``; another method would be another subclass beside it.
+"""
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from mmengine.model import BaseModel, revert_sync_batchnorm
+from torch import Tensor, nn
+
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.utils import resize
+from mmseg.registry import MODELS
+
+from ..checkpoint import check_fit, to_wrapper
+from ..functional import cutmix_mask, ema_momentum, ema_update, mix
+from .diagnostics import Diagnostics
+from .feature_tap import FeatureTap, find_module
+
+
+@dataclass
+class SemiTrainCfg:
+    """Keys of ``semi_train_cfg`` that every method shares.
+
+    Args:
+        warmup_iters: supervised-only iterations before anything unlabelled counts (our option).
+        ramp_iters: iterations over which the unsupervised weights then rise from 0 (our option).
+        joint_forward: labelled and mixed images in one student forward, hence one set of
+            batch-norm statistics (our choice); False, or a head with a loss of its own, takes two.
+        auxiliary_loss: train mmseg's auxiliary heads on the labelled images. Off: the paper's
+            Eq. 11 has no such term; the heads are then frozen, so that exports stay complete.
+        cutmix_prob: chance per batch; 0.5 (our choice).
+        cutmix_area: share of the image in the box; 0.5 (our choice).
+    """
+    warmup_iters: int = 0
+    ramp_iters: int = 0
+    joint_forward: bool = True
+    auxiliary_loss: bool = False
+    cutmix_prob: float = 0.5
+    cutmix_area: float = 0.5
+
+    def __post_init__(self):
+        for key in ('warmup_iters', 'ramp_iters'):
+            if getattr(self, key) < 0:
+                raise ValueError(f'semi_train_cfg.{key} must not be negative')
+        for key in ('cutmix_prob', 'cutmix_area'):
+            self.check_share(key)
+
+    def check_share(self, key: str) -> None:
+        if not 0 <= getattr(self, key) <= 1:
+            raise ValueError(f'semi_train_cfg.{key} must be in [0, 1], got {getattr(self, key)}')
+
+
+@dataclass
+class View:
+    """What one network makes of a batch of B images of H x W.
+
+    Args:
+        logits: ``(B, C, H, W)``.
+        embedding: ``(B, L, h, w)`` projector output, or None if there is no projector.
+        encoder: ``(B, D, h', w')`` last stage of the backbone, or None if not asked for.
+    """
+    logits: Tensor
+    embedding: Tensor | None = None
+    encoder: Tensor | None = None
+
+
+class TeacherStudentSegmentor(BaseModel):
+    """A student segmentor, its EMA teacher, and what passes between them.
+
+    ``student.*`` in the state dict is exactly the plain segmentor's state, so a plain mmseg
+    checkpoint initialises both networks and either can be exported to one.
+
+    Args:
+        segmentor: config of any mmseg EncoderDecoder (softmax over C >= 2 channels).
+        projector: config of the embedding network on the decoder's features, or None.
+        embedding: dotted path, within the segmentor, of the module whose input are those features.
+        strong_view: config of a colour augmentation of the unlabelled images, or None (paper).
+        semi_train_cfg: see the method's own config class.
+        semi_test_cfg: ``predict_on`` = 'teacher' (default, our choice) or 'student'.
+        data_preprocessor: for a segmentor config without one (mmengine's Runner passes it).
+        train_cfg, test_cfg, pretrained: ignored; mmseg's inference API sets them on any model.
+    """
+    cfg_class = SemiTrainCfg
+
+    def __init__(self, segmentor: dict, projector: dict | None = None,
+                 embedding: str = 'decode_head.conv_seg', strong_view: dict | None = None,
+                 semi_train_cfg: dict | None = None, semi_test_cfg: dict | None = None,
+                 data_preprocessor: dict | None = None, train_cfg=None, test_cfg=None,
+                 pretrained=None, init_cfg=None):
+        super().__init__(init_cfg=init_cfg)
+        self.cfg = self._parse_cfg(semi_train_cfg or {})
+        self.semi_test_cfg = {'predict_on': 'teacher', **(semi_test_cfg or {})}
+        self.iter = 0  # set by TeacherEMAHook
+        self.diagnostics = Diagnostics()
+        self.student = self._build_student({'data_preprocessor': data_preprocessor, **segmentor})
+        self.data_preprocessor = self.student.data_preprocessor
+        self.embedding_path = embedding
+        self.projector = None
+        if projector is not None:
+            tapped = find_module(self.student, self._head_path(embedding))
+            width = projector.get('in_channels', getattr(tapped, 'in_channels', None))
+            if width is None:
+                raise ValueError(f"the width of '{embedding}' is unknown: set projector.in_channels")
+            norm = getattr(self._main_head(self.student), 'norm_cfg', None)
+            self.projector = MODELS.build(
+                dict(projector, in_channels=width, norm_cfg=projector.get('norm_cfg', norm)))
+        if not torch.cuda.is_available():  # SyncBN runs on accelerators only
+            self.student = revert_sync_batchnorm(self.student)
+            self.projector = self.projector and revert_sync_batchnorm(self.projector)
+        self.teacher = self._frozen_copy(self.student)
+        self.teacher_projector = self.projector and self._frozen_copy(self.projector)
+        self.strong_view = strong_view and MODELS.build(strong_view)
+        self.register_buffer('ema_steps', torch.zeros((), dtype=torch.long))
+        self.predictor  # noqa: B018  (raises on a wrong predict_on)
+
+    # ---- construction -------------------------------------------------------------------------
+
+    def _parse_cfg(self, cfg: dict):
+        try:
+            return self.cfg_class(**cfg)
+        except TypeError as error:
+            known = ', '.join(self.cfg_class.__dataclass_fields__)
+            raise ValueError(f'semi_train_cfg: {error}; known keys: {known}') from error
+
+    def _build_student(self, cfg: dict) -> nn.Module:
+        student = MODELS.build(cfg)
+        head = self._main_head(student)
+        if head is None:
+            raise ValueError(f'{type(student).__name__} has no decode_head: only EncoderDecoder-like '
+                             'segmentors can be wrapped')
+        if head.out_channels != head.num_classes or head.num_classes < 2:
+            raise ValueError(
+                f'decode_head has num_classes={head.num_classes} and out_channels='
+                f'{head.out_channels}: soft labels need one softmax channel per class. Set '
+                'out_channels to num_classes (2 for a binary problem) and use_sigmoid=False.')
+        if getattr(student, 'with_auxiliary_head', False) and not self.cfg.auxiliary_loss:
+            student.auxiliary_head.requires_grad_(False)
+        return student
+
+    @staticmethod
+    def _frozen_copy(module: nn.Module) -> nn.Module:
+        return deepcopy(module).requires_grad_(False).eval()
+
+    @staticmethod
+    def _main_head(segmentor: nn.Module):
+        head = getattr(segmentor, 'decode_head', None)
+        return head[-1] if isinstance(head, nn.ModuleList) else head
+
+    def _head_path(self, path: str) -> str:
+        """A cascade's last head stands for 'decode_head'."""
+        if isinstance(self.student.decode_head, nn.ModuleList) and path.startswith('decode_head.'):
+            return path.replace('decode_head.', 'decode_head.-1.', 1)
+        return path
+
+    def init_weights(self) -> None:
+        """Initialise (or load pretrained weights into) the student, then copy it to the teacher."""
+        self.student.init_weights()
+        if self.projector is not None:
+            self.projector.init_weights()
+        for teacher, student in self.ema_pairs():
+            ema_update(teacher, student, 0.0)
+        self._is_init = True
+
+    # ---- the teacher --------------------------------------------------------------------------
+
+    def ema_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """(teacher, student) modules that the EMA keeps together."""
+        pairs = [(self.teacher, self.student)]
+        if self.projector is not None:
+            pairs.append((self.teacher_projector, self.projector))
+        return pairs
+
+    def after_optimizer_step(self, step: int, momentum: float) -> float:
+        """Let the teacher follow; called once per real optimiser step by TeacherEMAHook.
+
+        Args:
+            step: number of updates so far. momentum: its upper bound.
+
+        Returns:
+            the momentum used.
+        """
+        used = ema_momentum(step, momentum)
+        for teacher, student in self.ema_pairs():
+            ema_update(teacher, student, used)
+        self.ema_steps.add_(1)
+        return used
+
+    def after_skipped_step(self) -> None:
+        """The optimiser refused the step (overflow under AMP, say): leave no trace of it."""
+
+    def train(self, mode: bool = True):
+        """As usual, but the teacher stays in eval mode: its batch norm must not see batches."""
+        super().train(mode)
+        self.teacher.eval()
+        if self.teacher_projector is not None:
+            self.teacher_projector.eval()
+        return self
+
+    # ---- forwards -----------------------------------------------------------------------------
+
+    def forward(self, inputs: Tensor, data_samples=None, mode: str = 'tensor'):
+        """mmengine's interface: 'loss' trains; 'predict' and 'tensor' ask the chosen network."""
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        return self.predictor(inputs, data_samples, mode=mode)
+
+    def loss(self, inputs: Tensor, data_samples) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def teacher_view(self, inputs: Tensor, encoder: bool) -> View:
+        """Teacher's view of weakly augmented images, without gradient."""
+        return self._whole_view(self.teacher, self.teacher_projector, inputs, encoder)
+
+    def student_views(self, labeled: Tensor, mixed: Tensor, samples) -> tuple[dict, View]:
+        """Student on the labelled and the strong unlabelled images.
+
+        Args:
+            labeled: ``(B_l, 3, H, W)``; mixed ``(B_u, 3, H, W)``, B_u may be 0.
+            samples: data samples of the labelled images.
+
+        Returns:
+            supervised losses; and a view whose logits are of the mixed images only ``(B_u, C, H,
+            W)`` and whose embedding is of both, labelled first.
+        """
+        if not self._joint:
+            return self._separate_views(labeled, mixed, samples)
+        student, num = self.student, len(labeled)
+        tap = self._tap(student)
+        with tap.listen():
+            feats = student.extract_feat(torch.cat([labeled, mixed]))
+            logits = student.decode_head(feats)
+        losses = _prefixed('decode', student.decode_head.loss_by_feat(logits[:num], samples))
+        if self.cfg.auxiliary_loss and student.with_auxiliary_head:
+            ours = [f[:num] for f in feats]
+            losses.update(student._auxiliary_head_forward_train(ours, samples))
+        upsampled = resize(logits[num:], size=labeled.shape[-2:], mode='bilinear',
+                           align_corners=student.align_corners) if len(mixed) else logits[num:]
+        return losses, View(upsampled, self._project(self.projector, tap))
+
+    def _separate_views(self, labeled, mixed, samples):
+        tap = self._tap(self.student)
+        with tap.listen():
+            losses = self.student.loss(labeled, samples)
+        if not self.cfg.auxiliary_loss:
+            losses = {k: v for k, v in losses.items() if not k.startswith('aux')}
+        embedding = self._project(self.projector, tap)
+        if not len(mixed):
+            return losses, View(labeled.new_zeros(0), embedding)
+        view = self._whole_view(self.student, self.projector, mixed, encoder=False)
+        if embedding is not None:
+            view.embedding = torch.cat([embedding, view.embedding])
+        return losses, view
+
+    @property
+    def _joint(self) -> bool:
+        head = self.student.decode_head
+        return self.cfg.joint_forward and getattr(type(head), 'loss', None) is BaseDecodeHead.loss
+
+    def _whole_view(self, segmentor, projector, inputs: Tensor, encoder: bool) -> View:
+        size = tuple(inputs.shape[-2:])
+        # Own metas: the samples' img_shape is the unpadded size, to which mmseg would resize.
+        metas = [dict(ori_shape=size, img_shape=size, pad_shape=size)] * len(inputs)
+        embedding_tap = self._tap(segmentor)
+        encoder_tap = FeatureTap(segmentor.backbone, 'backbone', output=True)
+        with embedding_tap.listen(), encoder_tap.listen():
+            logits = segmentor.encode_decode(inputs, metas)
+        return View(logits, self._project(projector, embedding_tap),
+                    encoder_tap.take() if encoder else None)
+
+    def _tap(self, segmentor) -> FeatureTap:
+        if self.projector is None:  # nothing will be taken: any module will do
+            return FeatureTap(segmentor, 'segmentor')
+        path = self._head_path(self.embedding_path)
+        return FeatureTap(find_module(segmentor, path), path)
+
+    @staticmethod
+    def _project(projector, tap: FeatureTap):
+        return None if projector is None else projector(tap.take())
+
+    def probe_encoder(self, size: int = 128) -> int:
+        """Channels of the backbone's last stage, by running it once on an empty image."""
+        image = torch.zeros(1, 3, size, size)
+        with torch.no_grad():
+            return self._whole_view(self.teacher, self.teacher_projector, image, True).encoder.size(1)
+
+    # ---- shared steps -------------------------------------------------------------------------
+
+    def split(self, data_samples) -> int:
+        """Number of labelled images, which come first in the batch.
+
+        Raises:
+            ValueError: the samples do not come from a SemiDataset, or are out of order.
+        """
+        flags = [s.metainfo.get('labeled') for s in data_samples]
+        if None in flags:
+            raise ValueError('a sample does not say whether it is labelled: train_dataloader.dataset '
+                             'must be a SemiDataset')
+        num = sum(flags)
+        if not all(flags[:num]) or num == 0:
+            raise ValueError('a batch must hold labelled images first, at least one: use '
+                             "batch_sampler=dict(type='SemiBatchSampler', ...)")
+        return num
+
+    def ramp(self) -> float:
+        """Factor of the unsupervised weights now: 0 in the warm-up, then rising to 1."""
+        done = self.iter - self.cfg.warmup_iters
+        if done < 0:
+            return 0.0
+        return min(1.0, (done + 1) / self.cfg.ramp_iters) if self.cfg.ramp_iters else 1.0
+
+    def draw_mix(self, inputs: Tensor) -> Tensor:
+        """``(B, H, W)`` bool CutMix boxes of this batch; empty with probability 1 - cutmix_prob."""
+        size = tuple(inputs.shape[-2:])
+        area = self.cfg.cutmix_area if torch.rand(()) < self.cfg.cutmix_prob else 0.0
+        return cutmix_mask(len(inputs), size, area=area, device=inputs.device)
+
+    def strengthen(self, weak: Tensor, mask: Tensor) -> Tensor:
+        """Strong view ``(B, 3, H, W)`` of weak, normalised images: colours (if any), then CutMix."""
+        if self.strong_view is not None:
+            pre = self.data_preprocessor
+            mean, std = (pre.mean, pre.std) if pre._enable_normalize else (0.0, 1.0)
+            weak = (self.strong_view((weak * std + mean) / 255) * 255 - mean) / std
+        return mix(weak, mask)
+
+    # ---- checkpoints and mmseg's interfaces ---------------------------------------------------
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        if not prefix:  # a whole checkpoint: plain segmentors fill both networks
+            adapted = to_wrapper(state_dict)
+            check_fit(adapted, self.state_dict(), 'checkpoint')
+            state_dict.clear()
+            state_dict.update(adapted)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    @property
+    def predictor(self) -> nn.Module:
+        """The network that is evaluated: teacher, or student if so configured."""
+        which = self.semi_test_cfg['predict_on']
+        if which not in ('teacher', 'student'):
+            raise ValueError(f"semi_test_cfg.predict_on must be 'teacher' or 'student', got {which!r}")
+        return getattr(self, which)
+
+    @property
+    def num_classes(self) -> int:
+        return self._main_head(self.student).num_classes
+
+    @property
+    def out_channels(self) -> int:
+        return self._main_head(self.student).out_channels
+
+    @property
+    def decode_head(self):
+        return self.predictor.decode_head
+
+    @property
+    def align_corners(self) -> bool:
+        return self.student.align_corners
+
+
+def connected_zero(*modules: nn.Module | None) -> Tensor | float:
+    """A zero with a path to every parameter, so that DDP sees each one used in every step."""
+    return sum((p.sum() * 0.0 for m in modules if m is not None for p in m.parameters()
+                if p.requires_grad), 0.0)
+
+
+def _prefixed(prefix: str, losses: dict) -> dict:
+    return {f'{prefix}.{key}': value for key, value in losses.items()}
+
