@@ -1,0 +1,80 @@
+"""Finding image files, and saying which ones are missing."""
+
+from __future__ import annotations
+
+import os
+import os.path as osp
+from typing import Iterator
+
+import mmengine.fileio as fileio
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether ``name`` ends with a known image suffix, in any case."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def is_local(path: str, backend_args: dict | None = None) -> bool:
+    """Whether mmengine would read ``path`` from this machine's file system.
+
+    Decided from the words alone: asking mmengine for the backend imports its client library.
+    """
+    if backend_args:
+        return backend_args.get('backend') == 'local'
+    return '://' not in str(path)
+
+
+class Findings:
+    """Counts what is wrong and keeps the first three for the message."""
+
+    def __init__(self) -> None:
+        self.first: list = []
+        self.count = 0
+
+    def add(self, item: str) -> None:
+        self.count += 1
+        if self.count <= 3:
+            self.first.append(item)
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def __str__(self) -> str:
+        more = f' and {self.count - 3} more' if self.count > 3 else ''
+        return ', '.join(f"'{item}'" for item in self.first) + more
+
+
+def find_images(folder: str,
+                suffix: str | None = None,
+                backend_args: dict | None = None) -> list:
+    """Relative paths of all images below ``folder``, sorted; hidden files and folders are skipped.
+
+    Sorting is by the path with forward slashes, so every machine and rank gets the same order.
+    """
+    if is_local(folder, backend_args):
+        names = _walk(folder)
+    else:
+        names = fileio.list_dir_or_file(
+            folder, list_dir=False, recursive=True, backend_args=backend_args)
+    names = (name for name in names if not osp.basename(name).startswith('.'))
+    names = (name for name in names
+             if (name.endswith(suffix) if suffix else has_image_suffix(name)))
+    return sorted(names, key=lambda name: name.replace(os.sep, '/'))
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Files below ``folder``, through linked folders too, but never round a circle of links."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = osp.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        # sorted, so that of two links to one folder every machine keeps the same
+        folders[:] = sorted(name for name in folders if not name.startswith('.'))
+        inside = osp.relpath(place, folder)
+        for name in files:
+            yield name if inside == osp.curdir else osp.join(inside, name)

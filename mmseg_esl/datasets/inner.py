@@ -1,0 +1,198 @@
+"""The datasets inside a SemiDataset: building them, walking through them, and their pipelines."""
+
+from __future__ import annotations
+
+import os.path as osp
+from typing import Iterator
+
+from mmengine.dataset import Compose
+from mmseg.registry import DATASETS
+from torch.utils.data import Dataset
+
+from .files import is_local
+
+# by name, along the bases: mmcv, mmseg and a user's own may all be there or not
+LABEL_READERS = {
+    'LoadAnnotations', 'LoadPanopticAnnotations', 'LoadBiomedicalAnnotation', 'LoadDepthAnnotation'
+}
+
+
+def build(dataset, which: str) -> Dataset:
+    """The dataset of a config; ``which`` ('labeled' or 'unlabeled') is for the messages."""
+    if not isinstance(dataset, dict):
+        if not (hasattr(dataset, 'metainfo') and hasattr(dataset, 'full_init')):
+            raise TypeError(f'SemiDataset: {which} is a {type(dataset).__name__}. Give the config '
+                            'of an mmseg dataset, or such a dataset')
+        return dataset
+    for cfg in _configs(dataset):
+        _check_config(cfg, which)
+    with _EmptyIsNamed(which):
+        return DATASETS.build(dataset)
+
+
+def size(dataset: Dataset, which: str) -> int:
+    """Number of images, > 0, after the list has been loaded."""
+    with _EmptyIsNamed(which):
+        dataset.full_init()
+    if len(dataset) == 0:
+        raise ValueError(_empty(which))
+    return len(dataset)
+
+
+def _empty(which: str) -> str:
+    return (f'SemiDataset: the {which} set holds no image. Check its ann_file, '
+            'data_prefix=dict(img_path=...), img_suffix and indices')
+
+
+class _EmptyIsNamed:
+    """mmengine cannot serialise an empty list, and says so in numpy's words."""
+
+    def __init__(self, which: str) -> None:
+        self.which = which
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if kind is ValueError and 'need at least one array' in str(error):
+            raise ValueError(_empty(self.which)) from error
+
+
+def _configs(cfg: dict) -> Iterator[dict]:
+    """A dataset's config and those of the datasets it wraps."""
+    yield cfg
+    inner = list(cfg.get('datasets') or [])
+    for wrapped in inner + [cfg.get('dataset')]:
+        if isinstance(wrapped, dict):
+            yield from _configs(wrapped)
+
+
+def _check_config(cfg: dict, which: str) -> None:
+    """Say what is missing before mmseg meets it (a bare AssertionError)."""
+    root = cfg.get('data_root') or ''
+    folder = osp.join(root, (cfg.get('data_prefix') or {}).get('img_path') or '')
+    if folder and is_local(folder, cfg.get('backend_args')) and not osp.isdir(folder):
+        raise FileNotFoundError(
+            f"SemiDataset: the image folder '{folder}' of {which} does not exist. Set data_root "
+            f"(now '{root}') and data_prefix=dict(img_path=...) of {which}")
+    ann_file = osp.join(root, cfg.get('ann_file') or '')
+    if not cfg.get('ann_file') or not is_local(ann_file, cfg.get('backend_args')):
+        return
+    if not osp.exists(ann_file):
+        raise FileNotFoundError(
+            f"SemiDataset: the list '{ann_file}' (ann_file of {which}) does not exist. Set "
+            f"ann_file, relative to data_root (now '{root}'), to a text file with one image a line")
+    if osp.isfile(ann_file):
+        with open(ann_file, 'rb') as file:
+            if not any(line.strip() for line in file):
+                raise ValueError(f"SemiDataset: the list '{ann_file}' (ann_file of {which}) is "
+                                 'empty. Write one image a line')
+
+
+def _nested(dataset) -> Iterator:
+    """A dataset and, below it, every dataset that it wraps."""
+    yield dataset
+    for inner in list(getattr(dataset, 'datasets', [])) + [getattr(dataset, 'dataset', None)]:
+        if inner is not None:
+            yield from _nested(inner)
+
+
+def _leaves(dataset) -> list:
+    """The datasets that hold the images, each once however often it is repeated."""
+    found = {id(d): d for d in _nested(dataset)
+             if not (hasattr(d, 'datasets') or hasattr(d, 'dataset'))}
+    return list(found.values())
+
+
+def infos(dataset) -> Iterator[tuple[Dataset, dict]]:
+    """(leaf, data info) one at a time: a list of a million dicts would stay in every worker."""
+    for leaf in _leaves(dataset):
+        for index in range(len(leaf)):
+            yield leaf, leaf.get_data_info(index)
+
+
+def backend(leaf) -> dict | None:
+    """The dataset's ``backend_args``."""
+    return getattr(leaf, 'backend_args', None)
+
+
+class RealPath:
+    """os.path.realpath for many files of few folders: each folder is resolved once."""
+
+    def __init__(self) -> None:
+        self.folders: dict = {}
+
+    def __call__(self, path: str) -> str:
+        if not is_local(path):
+            return path
+        folder, name = osp.split(path)
+        if folder not in self.folders:
+            self.folders[folder] = osp.realpath(folder)
+        path = osp.join(self.folders[folder], name)
+        return osp.realpath(path) if osp.islink(path) else path
+
+
+# ----------------------------------------------------------------------------- pipelines
+
+
+class _ForgetMask:
+    """First transform of every unlabelled pipeline: what has no path cannot be opened."""
+
+    def __call__(self, results: dict) -> dict:
+        results.pop('seg_map_path', None)
+        return results
+
+    def __repr__(self) -> str:
+        return 'ForgetMask()'
+
+
+def forget_masks(unlabeled) -> None:
+    """Let every pipeline of the unlabelled set begin by removing the path to the mask."""
+    for leaf in _leaves(unlabeled):
+        pipeline = getattr(leaf, 'pipeline', None)
+        if not isinstance(pipeline, Compose):
+            raise TypeError(f'SemiDataset: {type(leaf).__name__} (unlabeled) has no mmengine '
+                            'pipeline. Use UnlabeledDataset or any dataset of mmseg')
+        if not any(isinstance(t, _ForgetMask) for t in pipeline.transforms):
+            pipeline.transforms.insert(0, _ForgetMask())
+
+
+def check_separate(labeled, unlabeled) -> None:
+    """Raise ValueError if one dataset object serves both sets."""
+    shared = {id(leaf) for leaf in _leaves(labeled)} & {id(leaf) for leaf in _leaves(unlabeled)}
+    if shared:
+        raise ValueError('SemiDataset: labeled and unlabeled share one dataset object, whose '
+                         'pipeline cannot load labels and leave them alone. Build two datasets')
+
+
+def _transforms(pipeline) -> Iterator:
+    """Every transform of a pipeline, also inside RandomApply, RandomChoice and the like."""
+    for transform in getattr(pipeline, 'transforms', pipeline):
+        yield transform
+        if hasattr(transform, 'transforms'):
+            yield from _transforms(transform)
+
+
+def label_reader(dataset) -> str | None:
+    """The name of the transform in the dataset's own pipeline that opens label files."""
+    for transform in _transforms(getattr(dataset, 'pipeline', ())):
+        if {base.__name__ for base in type(transform).__mro__} & LABEL_READERS:
+            return type(transform).__name__
+    return None
+
+
+def check_reads_no_label(unlabeled) -> None:
+    """Raise ValueError if an unlabelled pipeline opens labels or depends on them."""
+    for dataset in _nested(unlabeled):
+        reader = label_reader(dataset)
+        if reader:
+            raise ValueError(
+                f'SemiDataset: the pipeline of unlabeled contains {reader}, which opens label '
+                "files. Put dict(type='LoadEmptyAnnotations') in its place")
+        for transform in _transforms(getattr(dataset, 'pipeline', ())):
+            crops = 'RandomCrop' in {base.__name__ for base in type(transform).__mro__}
+            if crops and getattr(transform, 'cat_max_ratio', 1.0) < 1:
+                raise ValueError(
+                    'SemiDataset: RandomCrop in the pipeline of unlabeled has '
+                    f'cat_max_ratio={transform.cat_max_ratio}, which chooses the crop by its '
+                    'labels. Remove cat_max_ratio (it is 1.0 by default) from that pipeline')

@@ -1,0 +1,152 @@
+"""Batches of L labelled and U unlabelled images."""
+
+from __future__ import annotations
+
+from typing import Iterator
+
+import numpy as np
+from mmengine.dist import get_dist_info, sync_random_seed
+from mmseg.registry import DATA_SAMPLERS
+from torch.utils.data import Sampler
+
+from .semi import SemiDataset
+
+LABELED, UNLABELED = 0, 1  # the two streams
+
+
+def permutation(n: int, seed: int, stream: int, number: int) -> np.ndarray:
+    """Order (n,) int64 of pass ``number`` over a stream of ``n`` images.
+
+    A pure function of its arguments. numpy's legacy generator, because its output is frozen: a
+    run resumed under another numpy or torch continues with the same images.
+    """
+    words = np.random.SeedSequence([seed, stream, number])
+    return np.random.RandomState(np.random.MT19937(words)).permutation(n)
+
+
+class _Stream:
+    """An endless sequence of passes over ``n`` images, readable from any position."""
+
+    def __init__(self, n: int, seed: int, stream: int, shuffle: bool) -> None:
+        self.n, self.seed, self.stream, self.shuffle = n, seed, stream, shuffle
+        self._passes: dict = {}
+
+    def read(self, start: int, count: int) -> list[int]:
+        """The images at positions ``start`` ... ``start + count - 1``."""
+        return [self._at(*divmod(position, self.n)) for position in range(start, start + count)]
+
+    def _at(self, number: int, offset: int) -> int:
+        if not self.shuffle:
+            return offset
+        if number not in self._passes:
+            # a batch may straddle two passes: keep the one before, no more
+            self._passes = {k: v for k, v in self._passes.items() if k == number - 1}
+            self._passes[number] = permutation(self.n, self.seed, self.stream, number)
+        return int(self._passes[number][offset])
+
+
+@DATA_SAMPLERS.register_module()
+class SemiBatchSampler(Sampler):
+    """Endless batches of ``num_labeled`` labelled, then ``num_unlabeled`` unlabelled indices.
+
+    Each of the two sets is a stream of seeded permutations, one after the other. At iteration t
+    rank r of W reads positions (t * W + r) * L ... + L - 1 of the labelled stream (U likewise), so
+    the ranks share each pass without repeating an image, and any iteration is computed directly,
+    without replaying those before it (our choice; the paper is silent).
+
+    To be used beside ``sampler=dict(type='InfiniteSampler', shuffle=True)``, with
+    ``IterBasedTrainLoop``: like InfiniteSampler's, its batches never end.
+
+    Args:
+        sampler: gives dataset, seed, rank, world size and shuffle; is not drawn from.
+        batch_size: per rank; has to be ``num_labeled + num_unlabeled``.
+        num_labeled: L >= 1.
+        num_unlabeled: U >= 0; 0 gives a supervised-only run.
+        seed: None takes the sampler's, which mmengine makes equal on all ranks.
+
+    Raises:
+        TypeError: the sampler's dataset is not a SemiDataset.
+        ValueError: counts that are out of range or do not add up.
+    """
+
+    def __init__(self,
+                 sampler: Sampler,
+                 batch_size: int,
+                 num_labeled: int,
+                 num_unlabeled: int,
+                 seed: int | None = None) -> None:
+        dataset = getattr(sampler, 'dataset', None)
+        _check_dataset(sampler, dataset)
+        _check_counts(batch_size, num_labeled, num_unlabeled, dataset)
+        rank, world_size = get_dist_info()
+        self.sampler = sampler  # mmengine looks for it here
+        self.batch_size = batch_size
+        self.num_labeled = num_labeled
+        self.num_unlabeled = num_unlabeled
+        self.dataset_sizes = (dataset.num_labeled, dataset.num_unlabeled)
+        self.rank = getattr(sampler, 'rank', rank)
+        self.world_size = getattr(sampler, 'world_size', world_size)
+        seed = getattr(sampler, 'seed', None) if seed is None else seed
+        self.seed = int(sync_random_seed() if seed is None else seed)
+        if self.seed < 0:
+            raise ValueError(f'SemiBatchSampler: seed={self.seed} is negative. Set a seed >= 0')
+        shuffle = getattr(sampler, 'shuffle', True)
+        self._labeled = _Stream(dataset.num_labeled, self.seed, LABELED, shuffle)
+        self._unlabeled = _Stream(dataset.num_unlabeled, self.seed, UNLABELED, shuffle)
+        self.start = 0
+
+    def set_start(self, iteration: int) -> None:
+        """Let the next ``iter()`` begin with the batch of ``iteration`` (>= 0), at no cost.
+
+        A DataLoader's iterator that exists already has drawn batches ahead: make a new one.
+        """
+        if iteration < 0:
+            raise ValueError(f'SemiBatchSampler: cannot start at iteration {iteration}. Give the '
+                             'number of iterations already trained, 0 or more')
+        self.start = int(iteration)
+
+    def batch(self, iteration: int) -> list[int]:
+        """The ``batch_size`` indices of this rank at ``iteration``, labelled first."""
+        turn = iteration * self.world_size + self.rank
+        labeled = self._labeled.read(turn * self.num_labeled, self.num_labeled)
+        unlabeled = self._unlabeled.read(turn * self.num_unlabeled, self.num_unlabeled)
+        return labeled + [self.dataset_sizes[0] + index for index in unlabeled]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        iteration = self.start
+        while True:
+            yield self.batch(iteration)
+            iteration += 1
+
+    def __len__(self) -> int:
+        """Iterations in one pass over the unlabelled set (the labelled one if there is no U)."""
+        size, per_rank = self.dataset_sizes[1], self.num_unlabeled
+        if not per_rank:
+            size, per_rank = self.dataset_sizes[0], self.num_labeled
+        return -(-size // (per_rank * self.world_size))
+
+
+def _check_dataset(sampler: object, dataset: object) -> None:
+    if isinstance(dataset, SemiDataset):
+        return
+    name = type(dataset).__name__
+    remedy = ('remove num_batch_per_epoch from the dataloader, which wraps the dataset'
+              if name == '_SlicedDataset' else
+              "use dataset=dict(type='SemiDataset', labeled=..., unlabeled=...), and "
+              "sampler=dict(type='InfiniteSampler', shuffle=True) beside batch_sampler")
+    raise TypeError(f'SemiBatchSampler needs a SemiDataset, but the sampler '
+                    f'{type(sampler).__name__} holds a {name}: {remedy}')
+
+
+def _check_counts(batch_size: int, labeled: int, unlabeled: int, dataset: SemiDataset) -> None:
+    if labeled < 1 or unlabeled < 0:
+        raise ValueError(f'SemiBatchSampler: num_labeled={labeled}, num_unlabeled={unlabeled}: set '
+                         'num_labeled >= 1 and num_unlabeled >= 0')
+    if labeled + unlabeled != batch_size:
+        raise ValueError(
+            f'SemiBatchSampler: num_labeled={labeled} and num_unlabeled={unlabeled} make '
+            f'{labeled + unlabeled}, but batch_size={batch_size}. Set '
+            f'train_dataloader.batch_size={labeled + unlabeled}, or change the two counts')
+    if unlabeled and not dataset.num_unlabeled:
+        raise ValueError(f'SemiBatchSampler: num_unlabeled={unlabeled}, but the SemiDataset has no '
+                         'unlabelled set. Give it unlabeled=..., or set num_unlabeled=0')

@@ -1,0 +1,215 @@
+"""A labelled and an unlabelled dataset as one."""
+
+from __future__ import annotations
+
+import os.path as osp
+
+import torch
+from mmseg.registry import DATASETS
+from torch.utils.data import Dataset
+
+from . import inner
+from .files import Findings, is_local
+from .unlabeled import UnlabeledDataset
+
+IGNORE = 255  # what mmseg pads label maps with, and ignores
+
+
+@DATASETS.register_module()
+class SemiDataset(Dataset):
+    """Index i < num_labeled is a labelled sample, the others are unlabelled ones.
+
+    Each item is mmseg's own ``dict(inputs=Tensor, data_samples=SegDataSample)``, with
+    ``data_samples.labeled`` set to True or False in its metainfo. An item of the unlabelled set
+    brings no label: every path to a mask is removed before its pipeline begins, and its label map
+    is 0 (a pixel of the image) or 255 (padding). A pipeline that returns None makes the inner
+    dataset draw another of its images, as always in mmengine.
+
+    Args:
+        labeled: config of (or a built) mmseg dataset, also inside ConcatDataset or RepeatDataset.
+        unlabeled: config of (or a built) UnlabeledDataset or any mmseg dataset; None only for a
+            supervised run with ``num_unlabeled=0`` in the batch sampler.
+        allow_overlap: accept images that are in both sets.
+        check_files: look at the start whether all images, and the masks of the labelled ones,
+            exist. Local files only.
+        num_classes: for the check of label values; None takes the labelled set's classes, and no
+            check is made if it has none.
+        lazy_init: as mmengine's; the checks wait for ``full_init``.
+
+    Attributes:
+        num_labeled, num_unlabeled: sizes. metainfo: the labelled set's.
+
+    Raises:
+        FileNotFoundError: a list, a folder, an image or a mask of the labelled set is missing.
+        TypeError: a dataset or an item that is not mmseg's.
+        ValueError: an empty set, an image in both sets, an unlabelled pipeline that reads labels,
+            and, when an item is fetched, label values outside the classes.
+    """
+
+    def __init__(self,
+                 labeled,
+                 unlabeled,
+                 allow_overlap: bool = False,
+                 check_files: bool = True,
+                 num_classes: int | None = None,
+                 lazy_init: bool = False) -> None:
+        self.allow_overlap = allow_overlap
+        self.check_files = check_files
+        self.labeled = inner.build(labeled, 'labeled')
+        self.unlabeled = None if unlabeled is None else inner.build(unlabeled, 'unlabeled')
+        self.metainfo = self.labeled.metainfo
+        self.num_classes = num_classes or len(self.metainfo.get('classes') or ()) or None
+        if self.unlabeled is not None:
+            inner.check_separate(self.labeled, self.unlabeled)
+            inner.check_reads_no_label(self.unlabeled)
+            inner.forget_masks(self.unlabeled)
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+
+    def full_init(self) -> None:
+        """Load both lists and check them against the disk and each other."""
+        if self._fully_initialized:
+            return
+        self.num_labeled = inner.size(self.labeled, 'labeled')
+        self.num_unlabeled = 0
+        if self.unlabeled is not None:
+            self.num_unlabeled = inner.size(self.unlabeled, 'unlabeled')
+        images = self._check_labeled()
+        if self.unlabeled is not None:
+            self._check_unlabeled(images)
+        self._fully_initialized = True
+
+    def __len__(self) -> int:
+        self.full_init()
+        return self.num_labeled + self.num_unlabeled
+
+    def get_data_info(self, idx: int) -> dict:
+        """The inner dataset's description of image ``idx``; without a mask if it is unlabelled."""
+        dataset, position, is_labeled = self._locate(idx)
+        info = dataset.get_data_info(position)
+        if not is_labeled:
+            info.pop('seg_map_path', None)
+        return info
+
+    def __getitem__(self, idx: int) -> dict:
+        dataset, position, is_labeled = self._locate(idx)
+        data = dataset[position]
+        _check_packed(data, dataset, is_labeled)
+        if is_labeled:
+            self._check_label(data)
+        else:
+            _check_empty_label(data)
+        data['data_samples'].set_metainfo(dict(labeled=is_labeled))
+        return data
+
+    def _locate(self, idx: int) -> tuple[Dataset, int, bool]:
+        size = len(self)
+        if not -size <= idx < size:
+            raise IndexError(f'SemiDataset: index {idx} is outside its {size} images')
+        idx %= size
+        if idx < self.num_labeled:
+            return self.labeled, idx, True
+        return self.unlabeled, idx - self.num_labeled, False
+
+    # ---------------------------------------------------------------- checks at the start
+
+    def _check_labeled(self) -> set[str]:
+        """Check the labelled files; returns the images' real paths."""
+        images: set[str] = set()
+        missing = Findings()
+        real = inner.RealPath()
+        for leaf, info in inner.infos(self.labeled):
+            if 'img_path' not in info:
+                continue
+            for path in self._wanted(leaf, info):
+                if not osp.isfile(path):
+                    missing.add(path)
+            images.add(real(info['img_path']))
+        if missing:
+            raise FileNotFoundError(
+                f'SemiDataset: {missing.count} files (images or masks) of the labelled set do not '
+                f'exist: {missing}. Correct data_root, data_prefix (img_path, '
+                'seg_map_path), img_suffix or seg_map_suffix of labeled, or its list: mmseg '
+                'appends the suffixes to every line, a blank one too')
+        return images
+
+    def _wanted(self, leaf, info: dict) -> list[str]:
+        """The files that have to exist for a labelled image, if they are local."""
+        if 'seg_map_path' not in info and inner.label_reader(leaf):
+            raise ValueError(
+                f"SemiDataset: the labelled image '{info['img_path']}' comes without a mask. Set "
+                'data_prefix=dict(img_path=..., seg_map_path=...) of labeled')
+        if not (self.check_files and is_local(info['img_path'], inner.backend(leaf))):
+            return []
+        return [info[key] for key in ('img_path', 'seg_map_path') if key in info]
+
+    def _check_unlabeled(self, labeled_images: set[str]) -> None:
+        missing, shared = Findings(), Findings()
+        real = inner.RealPath()
+        for leaf, info in inner.infos(self.unlabeled):
+            path = info.get('img_path')
+            if path is None:
+                continue
+            # an UnlabeledDataset has looked already
+            look = self.check_files and not isinstance(leaf, UnlabeledDataset)
+            if look and is_local(path, inner.backend(leaf)) and not osp.isfile(path):
+                missing.add(path)
+            if not self.allow_overlap and real(path) in labeled_images:
+                shared.add(path)
+        if missing:
+            raise FileNotFoundError(
+                f'SemiDataset: {missing.count} images of the unlabelled set do not exist: '
+                f'{missing}. Correct data_root, data_prefix, img_suffix or '
+                'the list of unlabeled')
+        if shared:
+            raise ValueError(
+                f'SemiDataset: {shared.count} images are both labelled and unlabelled: '
+                f'{shared}. Remove them from the unlabelled list, or set '
+                'allow_overlap=True if that is meant')
+
+    # ------------------------------------------------------------------- checks of an item
+
+    def _check_label(self, data: dict) -> None:
+        label, sample = data['data_samples'].gt_sem_seg.data, data['data_samples']
+        where = f"the mask '{sample.metainfo.get('seg_map_path', '(path not packed)')}'"
+        if label.shape != (1, *data['inputs'].shape[-2:]):
+            raise ValueError(
+                f"SemiDataset: {where} gives a label map of shape {tuple(label.shape)} for an "
+                f"image of {tuple(data['inputs'].shape)}. A mask has one channel of class indices "
+                'and the size of its image: convert colour masks to palette-indexed or grey ones')
+        if self.num_classes is None:
+            return
+        outside = ((label < 0) | (label >= self.num_classes)) & (label != IGNORE)
+        if outside.any():
+            values = torch.unique(label[outside]).tolist()
+            shown = ', '.join(map(str, values[:8])) + (', ...' if len(values) > 8 else '')
+            raise ValueError(
+                f'SemiDataset: {where} holds the label values {shown}, but the classes are 0 to '
+                f'{self.num_classes - 1} (and {IGNORE} for ignored pixels). Check metainfo '
+                'classes, reduce_zero_label (masks that count from 1), and that the mask holds '
+                'class indices and not grey levels or colours')
+
+
+def _check_packed(data: dict, dataset: Dataset, is_labeled: bool) -> None:
+    which, loader = (('labeled', 'LoadAnnotations') if is_labeled else
+                     ('unlabeled', 'LoadEmptyAnnotations'))
+    if not isinstance(data, dict) or not {'inputs', 'data_samples'} <= set(data):
+        raise TypeError(f'SemiDataset: {type(dataset).__name__} ({which}) gave an item without '
+                        "inputs and data_samples: end its pipeline with dict(type='PackSegInputs')")
+    if 'gt_sem_seg' not in data['data_samples']:
+        path = data['data_samples'].metainfo.get('img_path')
+        raise ValueError(f"SemiDataset: the {which} image '{path}' came without a label map: put "
+                         f"dict(type='{loader}') after LoadImageFromFile in the pipeline of "
+                         f'{which}')
+
+
+def _check_empty_label(data: dict) -> None:
+    """A value that is neither 0 nor padding means that a real label slipped in."""
+    label = data['data_samples'].gt_sem_seg.data
+    if ((label != 0) & (label != IGNORE)).any():
+        path = data['data_samples'].metainfo.get('img_path')
+        raise ValueError(
+            f"SemiDataset: the label map of the unlabelled image '{path}' is not empty (values "
+            f'other than 0 and {IGNORE}). Use LoadEmptyAnnotations in the pipeline of unlabeled, '
+            f'and pad label maps with {IGNORE}')
