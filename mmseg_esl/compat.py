@@ -238,7 +238,7 @@ def load_from_local(filename: str, map_location=None):
 
 def _refusal(filename: str, reason: str) -> str:
     """The message for a checkpoint that torch's restricted unpickler refused."""
-    found = re.search(r'GLOBAL (\S+)', reason)
+    found = re.search(r'GLOBAL (\S+)', reason)  # so in torch's messages, and in our own
     what = f"it names '{found.group(1)}'" if found else reason.strip().splitlines()[-1]
     return (f'checkpoint {filename} is refused: {what}, which is not among the types that a '
             'checkpoint of mmengine contains. If you trust where the file comes from, either save '
@@ -272,7 +272,8 @@ def history_statistic(owner, name):
     from mmengine.logging import HistoryBuffer
 
     if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
-        raise pickle.UnpicklingError(f'Unsupported global: GLOBAL getattr({owner!r}, {name!r})')
+        of = getattr(owner, '__qualname__', type(owner).__name__)
+        raise pickle.UnpicklingError(f'GLOBAL getattr({of},{name})')
     return getattr(HistoryBuffer, name)
 
 

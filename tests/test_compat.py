@@ -1,0 +1,409 @@
+"""The shims: each does its work, and leaves alone what works without it."""
+
+import importlib.util
+import os
+import pickle
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.config import utils as config_utils
+from mmengine.logging import HistoryBuffer
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
+from torch import distributed, nn
+
+from mmseg_esl import compat
+
+SAFE_LOADING = compat._version(torch.__version__) >= (2, 6)
+needs_safe_loading = pytest.mark.skipif(not SAFE_LOADING, reason='torch < 2.6 has no allow-list')
+
+
+def run(code, **env):
+    return subprocess.run([sys.executable, '-c', code], text=True, capture_output=True,
+                          env={**os.environ, **env})
+
+
+# ------------------------------------------------------------------------------------- install
+
+
+def test_install_twice_changes_nothing():
+    finders, schemes = list(sys.meta_path), dict(CheckpointLoader._schemes)
+    compat.install()
+    compat._installed = False
+    compat.install()
+    assert sys.meta_path == finders
+    assert dict(CheckpointLoader._schemes) == schemes
+
+
+def test_this_installation_has_no_faults():
+    assert compat.find_faults() == []
+
+
+@pytest.mark.parametrize('name, remedy', [
+    ('torch', 'pip install torch>=2.0'),
+    ('mmengine', 'pip install mmengine'),
+    ('mmcv', 'pip install mmcv-lite==2.1.0'),
+    ('mmseg', 'pip install mmsegmentation>=1.0'),
+])
+def test_missing_package_is_named_with_its_remedy(monkeypatch, name, remedy):
+    real = compat._missing
+    monkeypatch.setattr(compat, '_missing', lambda asked: asked == name or real(asked))
+    with pytest.raises(ImportError) as caught:
+        compat.check_stack()
+    assert f'{name} is not installed: {remedy}' in str(caught.value)
+    assert "'setuptools<81'" in str(caught.value)  # the whole stack, in one line to copy
+
+
+def test_missing_pkg_resources_is_named_where_mmengine_uses_it(monkeypatch):
+    real = compat._missing
+    monkeypatch.setattr(compat, '_missing', lambda name: name == 'pkg_resources' or real(name))
+    uses = compat._source_mentions('mmengine.utils.package_utils', 'pkg_resources')
+    assert any('setuptools<81' in fault for fault in compat.find_faults()) == uses
+
+
+@pytest.mark.parametrize('module, version, said', [
+    ('torch', '1.13.1+cu117', 'torch 1.13.1+cu117 is too old'),
+    ('mmseg', '0.30.0', 'mmsegmentation 0.30.0 is too old'),
+])
+def test_old_versions_are_refused(monkeypatch, module, version, said):
+    monkeypatch.setattr(importlib.import_module(module), '__version__', version)
+    with pytest.raises(ImportError, match=said.replace('+', r'\+')):
+        compat.check_stack()
+
+
+@pytest.mark.parametrize('text, parsed', [
+    ('2.13.0+cpu', (2, 13)), ('2.0.0rc4', (2, 0)), ('1.10', (1, 10)), ('3.dev', (3, 0))])
+def test_version(text, parsed):
+    assert compat._version(text) == parsed
+
+
+# ----------------------------------------------------------------------------------- mmcv._ext
+
+USE_EXT = """
+from mmseg_esl import compat
+compat.serve_mmcv_ext()
+compat.serve_mmcv_ext()
+import sys, mmcv._ext as ext
+print(sys.meta_path.count(compat.MmcvExtFinder), getattr(ext, 'real') is True)
+try:
+    print(ext.nms())
+except NotImplementedError as error:
+    print(error)
+"""
+
+
+def fake_mmcv(folder, with_ext):
+    package = folder / 'mmcv'
+    package.mkdir()
+    (package / '__init__.py').write_text('')
+    if with_ext:
+        (package / '_ext.py').write_text('real = True\ndef nms():\n    return "compiled"\n')
+    return os.pathsep.join([str(folder), os.environ['PYTHONPATH']])
+
+
+def test_placeholder_names_the_operator_and_full_mmcv(tmp_path):
+    result = run(USE_EXT, PYTHONPATH=fake_mmcv(tmp_path, with_ext=False))
+    assert result.stdout.startswith('1 False\n'), result.stderr
+    assert "'nms'" in result.stdout and 'pip install mmcv==' in result.stdout
+
+
+def test_real_operators_win(tmp_path):
+    result = run(USE_EXT, PYTHONPATH=fake_mmcv(tmp_path, with_ext=True))
+    assert result.stdout.split() == ['0', 'True', 'compiled'], result.stderr
+
+
+def test_finder_serves_nothing_else():
+    assert compat.MmcvExtFinder.find_spec('mmcv._ext_other') is None
+    assert compat.MmcvExtFinder.find_spec('torch') is None
+
+
+# ---------------------------------------------------------------------------------- checkpoints
+
+
+class Numbers(torch.utils.data.Dataset):
+    METAINFO = {}
+    metainfo = dict(classes=('a', 'b'), palette=np.zeros((2, 3), dtype=np.uint8))
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return torch.full((2, ), float(index))
+
+
+class Line(BaseModel):
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 1)
+
+    def forward(self, *inputs, mode='tensor'):
+        return dict(loss=self.layer(torch.stack(inputs)).pow(2).mean())
+
+
+def make_runner(folder, max_iters, name, **kwargs):
+    return Runner(
+        model=Line(), work_dir=str(folder), experiment_name=name, log_level='ERROR',
+        train_dataloader=dict(batch_size=2, num_workers=0, dataset=Numbers(),
+                              sampler=dict(type='InfiniteSampler', shuffle=True)),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters),
+        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.1),
+                           clip_grad=dict(max_norm=1)),
+        param_scheduler=[dict(type='LinearLR', begin=0, end=2, by_epoch=False),
+                         dict(type='PolyLR', begin=2, end=8, by_epoch=False)],
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=2, by_epoch=False),
+                           logger=dict(type='LoggerHook', interval=1)),
+        default_scope='mmengine', **kwargs)
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """(work folder, runner) after two iterations, the checkpoint written by mmengine itself."""
+    folder = tmp_path_factory.mktemp('runner')
+    runner = make_runner(folder, 2, 'first')
+    runner.train()
+    return folder, runner
+
+
+def test_checkpoint_of_a_real_run_is_more_than_tensors(trained):
+    """Else the tests below would prove nothing: plain safe loading refuses this file."""
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(trained[0] / 'iter_2.pth', weights_only=True)
+
+
+def test_resume_restores_model_optimiser_schedule_and_log(trained):
+    folder, first = trained
+    second = make_runner(folder, 4, 'second', resume=True)
+    second.load_or_resume()
+    assert second.iter == 2
+    assert torch.equal(second.model.layer.weight, first.model.layer.weight)
+    history = first.message_hub.log_scalars['train/loss'].data[0]
+    assert len(history) == 2
+    assert np.array_equal(second.message_hub.log_scalars['train/loss'].data[0], history)
+
+    third = make_runner(folder, 4, 'third', resume=True)
+    third.train()
+    assert third.iter == 4
+    state = third.optim_wrapper.optimizer.state_dict()['state'][0]
+    assert state['step'] == 4  # two before, two after: not started again
+    assert len(third.message_hub.log_scalars['train/loss'].data[0]) == 4
+    assert np.isfinite(third.message_hub.log_scalars['train/loss'].mean())
+
+
+def test_load_checkpoint_as_inference_does(trained):
+    folder, first = trained
+    model = Line()
+    load_checkpoint(model, str(folder / 'iter_2.pth'), map_location='cpu')
+    assert torch.equal(model.layer.weight, first.model.layer.weight)
+
+
+class Call:
+    """Pickles as a call of any function."""
+
+    def __init__(self, function, *args):
+        self.call = (function, args)
+
+    def __reduce__(self):
+        return self.call
+
+
+@needs_safe_loading
+@pytest.mark.parametrize('function, args, named', [
+    (os.system, ('touch {marker}', ), "'posix.system'"),
+    (eval, ("open('{marker}', 'w')", ), "'eval'"),
+    (exec, ("open('{marker}', 'w')", ), "'exec'"),
+    (getattr, (HistoryBuffer, '__init__'), "'getattr(HistoryBuffer,__init__)'"),
+    (getattr, (np.ndarray, 'tofile'), "'getattr(ndarray,tofile)'"),
+    (np.load, ('{marker}', ), "'numpy.load'"),
+])
+def test_malicious_checkpoint_is_refused(tmp_path, function, args, named):
+    marker, path = tmp_path / 'marker', tmp_path / 'evil.pth'
+    args = [arg.format(marker=marker) if isinstance(arg, str) else arg for arg in args]
+    torch.save(dict(state_dict={}, meta=Call(function, *args)), path)
+    allowed = set(torch.serialization.get_safe_globals())
+    with pytest.raises(pickle.UnpicklingError) as caught:
+        CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger=None)
+    message = str(caught.value)
+    assert str(path) in message and named in message and 'add_safe_globals' in message
+    assert not marker.exists()
+    assert set(torch.serialization.get_safe_globals()) == allowed
+
+
+@needs_safe_loading
+def test_object_array_is_refused(tmp_path):
+    path = tmp_path / 'objects.pth'
+    torch.save(dict(meta=np.array([dict(), 'x'], dtype=object)), path)
+    with pytest.raises(pickle.UnpicklingError, match=str(path)):
+        compat.load_from_local(str(path))
+
+
+@needs_safe_loading
+def test_allow_list_of_the_user_is_kept(tmp_path):
+    """What the user allowed for the process is usable here, and still allowed afterwards."""
+    path = tmp_path / 'numbers.pth'
+    torch.save(dict(data=Numbers()), path)
+    with pytest.raises(pickle.UnpicklingError, match='Numbers'):
+        compat.load_from_local(str(path))
+    with torch.serialization.safe_globals([Numbers, HistoryBuffer]):
+        assert isinstance(compat.load_from_local(str(path))['data'], Numbers)
+        assert HistoryBuffer in torch.serialization.get_safe_globals()
+
+
+def test_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='nowhere.pth'):
+        compat.load_from_local(str(tmp_path / 'nowhere.pth'))
+
+
+def test_loader_that_decides_itself_is_left_alone(monkeypatch):
+    from mmengine.runner import checkpoint
+
+    def load_from_local(filename, map_location):
+        return torch.load(filename, map_location=map_location, weights_only=False)
+
+    before = dict(CheckpointLoader._schemes)
+    monkeypatch.setattr(checkpoint, 'load_from_local', load_from_local)
+    monkeypatch.setattr(CheckpointLoader, '_schemes', {**before, '': load_from_local})
+    compat.load_checkpoints_safely()
+    assert CheckpointLoader._schemes[''] is load_from_local
+
+
+# --------------------------------------------------------------------------- torchvision, OneDL
+
+
+@pytest.mark.skipif(importlib.util.find_spec('torchvision') is None, reason='no torchvision')
+def test_torchvision_imports():
+    result = run('from mmseg_esl import compat; compat.define_torchvision_schemas(); '
+                 'import torchvision.ops, torchvision.transforms; print(torchvision.__version__)')
+    assert result.returncode == 0, result.stderr
+
+
+def test_torchvision_with_a_library_that_does_not_load(tmp_path):
+    """A stand-in that, as the real one, needs the schema at import and cannot load its library."""
+    package = tmp_path / 'torchvision'
+    package.mkdir()
+    (package / '_C.so').write_bytes(b'not a library')
+    (package / '__init__.py').write_text(
+        'import torch\n'
+        '@torch.library.register_fake("torchvision::nms")\n'
+        'def nms(dets, scores, iou_threshold):\n    return dets\n')
+    path = os.pathsep.join([str(tmp_path), os.environ['PYTHONPATH']])
+    mend = 'from mmseg_esl import compat; compat.define_torchvision_schemas(); '
+    assert run('import torchvision', PYTHONPATH=path).returncode != 0
+    result = run(mend + 'import torchvision', PYTHONPATH=path)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize('installed, expected', [
+    ({'onedl-mmsegmentation'}, 'onedl-mmsegmentation'),
+    ({'mmsegmentation'}, 'mmsegmentation'),
+    ({'mmsegmentation', 'onedl-mmsegmentation'}, 'mmsegmentation'),
+    (set(), 'mmsegmentation'),
+])
+def test_fork_is_mapped_only_where_the_original_is_absent(monkeypatch, installed, expected):
+    monkeypatch.setitem(config_utils.MODULE2PACKAGE, 'mmseg', 'mmsegmentation')
+    monkeypatch.setitem(config_utils.MODULE2PACKAGE, 'mmpretrain', 'mmpretrain')
+    monkeypatch.setattr(compat, '_distributed', lambda name: name in installed)
+    compat.map_onedl_packages()
+    assert config_utils.MODULE2PACKAGE['mmseg'] == expected
+    assert config_utils.MODULE2PACKAGE['mmpretrain'] == 'mmpretrain'
+
+
+def test_stock_config_is_inherited(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text(
+        "_base_ = 'mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py'\n")
+    assert Config.fromfile(str(path)).model.type == 'EncoderDecoder'
+
+
+# ------------------------------------------------------------------------------------- CPU runs
+
+
+def amp_config(launcher='none'):
+    return Config(dict(
+        launcher=launcher,
+        optim_wrapper=dict(type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16',
+                           optimizer=dict(type='SGD', lr=0.1)),
+        env_cfg=dict(dist_cfg=dict(backend='nccl'))))
+
+
+@pytest.fixture
+def on_cpu(monkeypatch):
+    monkeypatch.setattr('mmengine.device.get_device', lambda: 'cpu')
+
+
+def test_amp_becomes_full_precision_on_cpu(on_cpu):
+    cfg = amp_config()
+    compat.prepare_cpu(cfg)
+    assert cfg.optim_wrapper == dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+    assert cfg.env_cfg.dist_cfg.backend == 'nccl'  # no launcher: nothing to change
+    assert 'model_wrapper_cfg' not in cfg
+
+
+def test_nothing_changes_with_an_accelerator(monkeypatch):
+    monkeypatch.setattr('mmengine.device.get_device', lambda: 'cuda')
+    cfg = amp_config('pytorch')
+    compat.prepare_cpu(cfg)
+    compat.refuse_amp_on_cpu()
+    assert cfg.to_dict() == amp_config('pytorch').to_dict()
+    assert not distributed.is_initialized()
+
+
+def test_amp_asked_for_on_cpu_is_refused(on_cpu):
+    with pytest.raises(RuntimeError, match='--amp needs an accelerator'):
+        compat.refuse_amp_on_cpu()
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(('127.0.0.1', 0))
+        return str(sock.getsockname()[1])
+
+
+@pytest.fixture
+def rendezvous(monkeypatch):
+    """The variables that torchrun sets, for one process; the group is gone afterwards."""
+    for name, value in dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1',
+                            MASTER_PORT=free_port()).items():
+        monkeypatch.setenv(name, value)
+    yield
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def test_gloo_and_wrapper_without_device_ids(on_cpu, rendezvous):
+    cfg = amp_config('pytorch')
+    cfg.find_unused_parameters = True
+    compat.prepare_cpu(cfg)
+    compat.prepare_cpu(cfg)  # a group that exists is kept
+    assert distributed.get_backend() == 'gloo'
+    assert cfg.env_cfg.dist_cfg.backend == 'gloo'
+    assert cfg.model_wrapper_cfg == dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False, find_unused_parameters=True,
+        device_ids=None)
+
+
+def test_wrapper_of_the_user_is_kept(on_cpu, rendezvous):
+    cfg = amp_config('pytorch')
+    cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', static_graph=True)
+    compat.prepare_cpu(cfg)
+    assert cfg.model_wrapper_cfg.static_graph is True
+    assert cfg.model_wrapper_cfg.device_ids is None
+
+
+def test_launcher_without_its_environment_is_named(on_cpu, monkeypatch):
+    for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(RuntimeError, match='variable RANK.*dist_train.sh'):
+        compat.start_gloo('pytorch')
+    with pytest.raises(RuntimeError, match='variable SLURM_PROCID.*srun'):
+        compat.start_gloo('slurm')
+    with pytest.raises(RuntimeError, match='variable OMPI_COMM_WORLD_RANK.*mpirun'):
+        compat.start_gloo('mpi')
+    with pytest.raises(ValueError, match="'carrier-pigeon'"):
+        compat.start_gloo('carrier-pigeon')
