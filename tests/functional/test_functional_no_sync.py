@@ -1,0 +1,165 @@
+"""No step of the method waits for the device.
+
+On an accelerator a data-dependent shape or a value read on the host stalls the queue of kernels.
+The operators that do so are dispatched on any device, so they can be counted without one.
+"""
+from collections import Counter
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mmseg_esl import functional as esl
+
+FORBIDDEN = {
+    '_local_scalar_dense',  # .item(), bool(), int(), tolist(), slicing by a tensor
+    'nonzero', 'nonzero_numpy', 'argwhere', 'masked_select', 'is_nonzero', 'equal',
+    '_unique', '_unique2', 'unique_dim', 'unique_consecutive', 'unique_dim_consecutive',
+    'bincount', 'histc', 'repeat_interleave'}
+INDEXING = {'index', 'index_put', 'index_put_', '_index_put_impl_', '_unsafe_index_put'}
+
+
+class SyncCounter(TorchDispatchMode):
+    """Counts every operator, and by name those that would wait for the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.all, self.waits = 0, Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.all += 1
+        name = func.overloadpacket.__name__
+        if name in FORBIDDEN:
+            self.waits[name] += 1
+        if name in INDEXING and any(
+                i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1]):
+            self.waits[f'{name} with a mask'] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def data():
+    g = torch.Generator().manual_seed(0)
+    c, k, size = 4, 3, (8, 9)
+    out = dict(
+        probs=(3 * torch.randn(3, c, *size, generator=g)).softmax(1),
+        logits=torch.randn(3, c, *size, generator=g).requires_grad_(),
+        valid=torch.rand(3, *size, generator=g) > 0.2,
+        labels=torch.randint(-1, c, (3, *size), generator=g),
+        features=torch.randn(3, 5, 4, 5, generator=g).requires_grad_(),
+        prototypes=torch.randn(c, k, 5, generator=g),
+        parts=torch.randint(-1, c * k, (3, *size), generator=g),
+        queue=torch.randn(c * k, 7, 6, generator=g),
+        filled=torch.randint(0, 7, (c * k,), generator=g),
+        embeddings=torch.randn(200, 6, generator=g).requires_grad_(),
+        anchor_parts=torch.randint(0, c * k, (200,), generator=g),
+        chosen=torch.rand(200, generator=g) < 0.8)
+    out['student'] = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    out['teacher'] = deepcopy(out['student'])
+    return out
+
+
+def soft(label):
+    def run(d):
+        target, _ = label(d['probs'])
+        esl.soft_cross_entropy(d['logits'], target, d['valid']).backward()
+    return run
+
+
+def cutmix(d):
+    mask = esl.cutmix_mask(3, (8, 9))
+    for name in ('probs', 'logits', 'valid', 'labels', 'features'):
+        esl.mix(d[name], mask)
+    esl.nearest(d['labels'], (3, 4))
+
+
+def grouping(corners):
+    def run(d):
+        parts = esl.assign_parts(d['features'].detach(), d['labels'], d['prototypes'],
+                                 align_corners=corners)
+        sums, counts = esl.part_sums(d['features'], parts, 12, align_corners=corners)
+        sums.sum().backward()
+        esl.update_prototypes(d['prototypes'], sums.detach().sum(0), counts.sum(0))
+    return run
+
+
+def contrast(mode):
+    def run(d):
+        loss, _ = esl.part_contrast(d['embeddings'], d['anchor_parts'] // 3, d['anchor_parts'],
+                                    d['chosen'], d['queue'], d['filled'], 4, num_negatives=9,
+                                    negatives=mode, generator=torch.Generator().manual_seed(1))
+        loss.backward()
+    return run
+
+
+STEPS = {
+    'dynamic soft label': soft(esl.dynamic_soft_label),
+    'top-k soft label': soft(esl.topk_soft_label),
+    'hard label': soft(esl.hard_label),
+    'cutmix': cutmix,
+    'part grouping': grouping(False),
+    'part grouping, corners aligned': grouping(True),
+    'anchors': lambda d: esl.sample_anchors(d['labels'].flatten(), 4),
+    'anchors, limited': lambda d: esl.sample_anchors(d['labels'].flatten(), 4, limit=3),
+    'positives': lambda d: esl.sample_positives(d['filled'], d['anchor_parts']),
+    'negatives': lambda d: esl.sample_negatives(d['filled'], d['anchor_parts'], 9),
+    'contrast, shared': contrast('shared'),
+    'contrast, independent': contrast('independent'),
+    'ema': lambda d: esl.ema_update(d['teacher'], d['student'], esl.ema_momentum(7)),
+}
+
+
+@pytest.mark.parametrize('name', list(STEPS))
+def test_nothing_waits_for_the_device(name):
+    inputs = data()
+    with SyncCounter() as counter:
+        STEPS[name](inputs)
+    assert counter.all > 0 and not counter.waits
+
+
+MASK = torch.tensor([True, False, True])
+CULPRITS = {
+    '_local_scalar_dense': [lambda x: x.sum().item(), lambda x: bool(x.any()),
+                            lambda x: x[:int(x[0] > 0)], lambda x: 1 if x.sum() > 0 else 0],
+    'nonzero': [lambda x: x.nonzero(), lambda x: torch.where(x > 0)],
+    'masked_select': [lambda x: x.masked_select(MASK)],
+    '_unique2': [lambda x: x.unique()],
+    'bincount': [lambda x: x.long().bincount()],
+    'index with a mask': [lambda x: x[MASK], lambda x: x.view(1, 3)[:, MASK]],
+    'index_put_ with a mask': [lambda x: x.clone().index_put_((MASK,), torch.zeros(()))],
+}
+
+
+@pytest.mark.parametrize('name, culprit', [(n, f) for n, fs in CULPRITS.items() for f in fs])
+def test_the_counter_sees_what_waits(name, culprit):
+    with SyncCounter() as counter:
+        culprit(torch.ones(3))
+    assert counter.waits[name] > 0
+
+
+def test_the_counter_sees_backward_and_lets_plain_work_pass():
+    class Waits(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * grad.sum().item()
+
+    with SyncCounter() as counter:
+        Waits.apply(torch.ones(3, requires_grad=True)).sum().backward()
+    assert counter.waits == {'_local_scalar_dense': 1}
+    with SyncCounter() as counter:
+        x = torch.randn(3, 4)
+        F.softmax(x, dim=1)[torch.tensor([0, 2])].where(x[:2] > 0, 0.0).sort()
+    assert counter.all >= 5 and not counter.waits
+
+
+def test_only_the_start_of_k_means_waits():
+    """Said in its docstring: it runs once, before training."""
+    with SyncCounter() as counter:
+        esl.sample_features(torch.randn(5, 4, 5), torch.zeros(8, 9).long(), 2, 3)
+    assert counter.waits['nonzero'] == 2
