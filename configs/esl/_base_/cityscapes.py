@@ -1,6 +1,6 @@
 # Cityscapes as the paper trains it: crop 769, flip and resize 0.5-2.0, 8 + 8 images over 4 GPUs.
 # The lists hold stems such as aachen/aachen_000000_000019, one a line.
-data_root = 'data/cityscapes/'
+semi_data_root = 'data/cityscapes/'
 weak_view = [
     dict(type='RandomResize', scale=(2048, 1024), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(769, 769)),
@@ -17,12 +17,12 @@ semi_dataloader = dict(
         type='SemiDataset',
         labeled=dict(
             type='CityscapesDataset',
-            data_root=data_root,
+            data_root=semi_data_root,
             data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
             pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *weak_view]),
         unlabeled=dict(
             type='UnlabeledDataset',
-            data_root=data_root,
+            data_root=semi_data_root,
             img_suffix='_leftImg8bit.png',
             data_prefix=dict(img_path='leftImg8bit/train'),
             pipeline=[
