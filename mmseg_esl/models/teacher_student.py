@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
+from mmengine.dist import all_reduce_params
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from torch import Tensor, nn
 
@@ -185,6 +186,8 @@ class TeacherStudentSegmentor(BaseModel):
         """
         used = ema_momentum(step, momentum)
         for teacher, student in self.ema_pairs():
+            # a plain batch norm (CPU, norm_cfg BN) sees one rank's images; the teachers must agree
+            all_reduce_params([b for b in student.buffers() if b.is_floating_point()], op='mean')
             ema_update(teacher, student, used)
         self.ema_steps.add_(1)
         return used
