@@ -39,10 +39,12 @@ install_mmcv() {
 
 install_onedl() {
     requirements_without 'mmengine|mmcv-lite|mmsegmentation|mmpretrain'
-    pip_in onedl install -r "$base/requirements.txt" || return
-    # as it is without a compiler: onedl-mmcv leaves its operators out when told to
-    MMCV_WITH_OPS=0 pip_in onedl install --no-build-isolation onedl-mmcv==2.3.6 || return
-    pip_in onedl install onedl-mmengine==0.10.12 onedl-mmsegmentation==1.4.2 onedl-mmpretrain==1.3.6
+    # onedl-mmcv compiles its operators, always; mmcv-lite serves the forks as well. It asks for a
+    # distribution called mmengine, hence no dependencies, and theirs by name.
+    pip_in onedl install -r "$base/requirements.txt" addict yapf termcolor prettytable packaging \
+        pyyaml einops mat4py modelindex importlib-metadata || return
+    pip_in onedl install --no-deps mmcv-lite==2.1.0 onedl-mmengine==0.10.12 \
+        onedl-mmsegmentation==1.4.2 onedl-mmpretrain==1.3.6
 }
 
 versions() {
@@ -50,7 +52,7 @@ versions() {
 from importlib.metadata import distributions
 
 wanted = ('torch', 'mmengine', 'mmcv', 'mmcv-lite', 'mmsegmentation', 'onedl-mmengine',
-          'onedl-mmcv', 'onedl-mmsegmentation')
+          'onedl-mmsegmentation')
 found = {dist.metadata['Name'].lower().replace('_', '-'): dist.version for dist in distributions()}
 print(' '.join(f'{name}=={found[name]}' for name in wanted if name in found))
 PYTHON
