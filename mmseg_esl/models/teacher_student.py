@@ -261,8 +261,10 @@ class TeacherStudentSegmentor(BaseModel):
 
     @property
     def _joint(self) -> bool:
-        head = self.student.decode_head
-        return self.cfg.joint_forward and getattr(type(head), 'loss', None) is BaseDecodeHead.loss
+        head = type(self.student.decode_head)  # EncHead, say, returns more than its logits
+        stock = all(getattr(head, name, None) is getattr(BaseDecodeHead, name)
+                    for name in ('loss', 'loss_by_feat'))
+        return self.cfg.joint_forward and stock
 
     def _whole_view(self, segmentor, projector, inputs: Tensor, encoder: bool) -> View:
         size = tuple(inputs.shape[-2:])
