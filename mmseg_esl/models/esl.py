@@ -55,6 +55,9 @@ class ESLTrainCfg(SemiTrainCfg):
         self.contrast = bool(contrast)
         for key in ('mass', 'confidence', 'anchor_fraction'):
             self.check_share(key)
+        for key in ('mass', 'anchor_fraction', 'temperature', 'topk', 'num_negatives'):
+            if getattr(self, key) <= 0:
+                raise ValueError(f'semi_train_cfg.{key} must be positive, got {getattr(self, key)}')
         if self.confidence < 0.5:
             raise ValueError('semi_train_cfg.confidence (zeta) must be at least 0.5, or a pixel '
                              f'could be anchor of two classes; got {self.confidence}')
