@@ -12,11 +12,11 @@ from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from PIL import Image
 
 import mmseg_esl.register  # noqa: F401  (registers every component)
-from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
 
 CLASSES = ('ground', 'thing', 'sky')
 PALETTE = [[0, 0, 0], [9, 9, 9], [99, 99, 99]]
