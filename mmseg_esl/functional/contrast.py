@@ -34,6 +34,8 @@ def sample_anchors(classes: Tensor, num_classes: int, *, fraction: float = 0.1,
     """
     if not 0 < fraction <= 1:
         raise ValueError(f'fraction must be in (0, 1], got {fraction}')
+    if limit is not None and limit < 1:
+        raise ValueError(f'limit must be at least 1 or None, got {limit}')
     total = classes.numel()
     slots = min(total, math.floor(fraction * total) + num_classes)
     group = torch.where(classes >= 0, classes, num_classes)
@@ -91,7 +93,8 @@ def sample_negatives(filled: Tensor, parts: Tensor, num: int = 255, *,
     # Entries are numbered through all queues; those from the own queue on are shifted past it.
     flat = flat + torch.where(flat >= start[parts][:, None], filled[parts][:, None], 0)
     part = torch.searchsorted(end, flat, right=True).clamp_(max=len(filled) - 1)
-    return part, (flat - start[part]).clamp_(min=0), others > 0
+    slot = (flat - start[part]).minimum(filled[part] - 1).clamp_(min=0)
+    return part, slot, others > 0
 
 
 def part_contrast(embeddings: Tensor, classes: Tensor, parts: Tensor, chosen: Tensor,
@@ -125,7 +128,7 @@ def part_contrast(embeddings: Tensor, classes: Tensor, parts: Tensor, chosen: Te
     if negatives not in ('shared', 'independent'):
         raise ValueError(f"negatives must be 'shared' or 'independent', got {negatives!r}")
     parts = torch.where(chosen, parts, 0)
-    anchors = F.normalize(embeddings, dim=1)
+    anchors = F.normalize(torch.where(chosen[:, None], embeddings, 0.0), dim=1, eps=1e-6)
     slot, has_positive = sample_positives(filled, parts, generator=generator)
     positive = (anchors * F.normalize(queue[parts, slot], dim=1)).sum(dim=1) / temperature
     score = _shared_scores if negatives == 'shared' else _independent_scores

@@ -29,10 +29,9 @@ def cutmix_mask(num: int, size: tuple[int, int], *, area: float = 0.5,
         raise ValueError(f'area must be in [0, 1], got {area}')
     height, width = size
     draw = torch.rand(3, num, generator=generator)
-    # Both sides must fit: the share of the height lies in [area, 1], the width takes the rest.
-    share_h = area + (1 - area) * draw[0]
-    box_h = (share_h * height).round()
-    box_w = (area / share_h.clamp(min=1e-6) * width).round().clamp(max=width)
+    # Both sides must fit: the height's share lies in [area, 1], the width makes up the area.
+    box_h = ((area + (1 - area) * draw[0]) * height).round()
+    box_w = (area * height * width / box_h.clamp(min=1)).round().clamp(max=width)
     top = (draw[1] * (height - box_h + 1)).floor()
     left = (draw[2] * (width - box_w + 1)).floor()
     rows, cols = torch.arange(height), torch.arange(width)
