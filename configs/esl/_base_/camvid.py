@@ -1,5 +1,5 @@
-# CamVid, SegNet split: images/{train,val,test}/*.jpg and annotations/*/*.png, 255 = void. Images are
-# 480 x 360; they are trained and tested at two thirds of that, for the sake of a CPU.
+# CamVid, SegNet split: images/{train,val,test}/*.jpg and annotations/*/*.png, 255 = void. Images
+# are 480 x 360; they are trained and tested at two thirds of that, for the sake of a CPU.
 data_root = 'data/camvid/'
 metainfo = dict(
     classes=('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign_symbol', 'fence', 'car',
@@ -37,6 +37,12 @@ train_dataloader = dict(
             pipeline=[
                 dict(type='LoadImageFromFile'), dict(type='LoadEmptyAnnotations'), *weak_view
             ])))
+test_pipeline = [  # mmseg's inference API looks for this name
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(320, 240), keep_ratio=True),
+    dict(type='LoadAnnotations'),  # after Resize: scored at the full 480 x 360
+    dict(type='PackSegInputs')
+]
 val_dataloader = dict(
     batch_size=1,
     num_workers=1,
@@ -46,12 +52,7 @@ val_dataloader = dict(
         metainfo=metainfo,
         data_root=data_root,
         data_prefix=dict(img_path='images/test', seg_map_path='annotations/test'),
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(320, 240), keep_ratio=True),
-            dict(type='LoadAnnotations'),  # after Resize: scored at the full 480 x 360
-            dict(type='PackSegInputs')
-        ]))
+        pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(type='PerClassIoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
