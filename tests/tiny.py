@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from mmengine.config import ConfigDict
+from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
@@ -20,6 +21,7 @@ import mmseg_esl.register  # noqa: F401  (registers every component)
 
 CLASSES = ('ground', 'thing', 'sky')
 PALETTE = [[0, 0, 0], [9, 9, 9], [99, 99, 99]]
+EMA, PARTS = dict(type='TeacherEMAHook'), dict(type='PartInitHook')
 NORM = dict(type='BN', requires_grad=True)
 
 
@@ -192,17 +194,18 @@ def val_loader_cfg(root) -> dict:
 
 
 def runner(work_dir, data_root, hooks, max_iters=2, model=None, val=False, wrapper=None,
-           interval=1, **changes) -> Runner:
+           interval=1, save_every=10 ** 6, **changes) -> Runner:
     """A real mmengine Runner on the tiny data set."""
     cfg = dict(
-        model=model or esl_cfg(), work_dir=str(work_dir), train_dataloader=loader_cfg(data_root),
+        model=ConfigDict(model or esl_cfg()), work_dir=str(work_dir),
+        train_dataloader=loader_cfg(data_root),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters),
         optim_wrapper=dict(dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05)),
                            **(wrapper or {})),
         custom_hooks=hooks, default_scope='mmseg', log_level='WARNING', randomness=dict(seed=0),
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=interval, log_metric_by_epoch=False),
-            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=10 ** 6,
+            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=save_every,
                             save_last=False)),
         experiment_name=uuid.uuid4().hex)
     if val:
@@ -211,3 +214,21 @@ def runner(work_dir, data_root, hooks, max_iters=2, model=None, val=False, wrapp
                    val_evaluator=dict(type='PerClassIoUMetric', iou_metrics=['mIoU']))
     cfg.update(changes)
     return Runner(**cfg)
+
+
+def run(tmp_path, data_root, hooks, **kwargs) -> Runner:
+    """Train to the end."""
+    with quiet():
+        made = runner(tmp_path / 'work', data_root, hooks, **kwargs)
+        made.train()
+    return made
+
+
+class Watch(Hook):
+    """Calls a function after each training iteration, before other hooks or after them."""
+
+    def __init__(self, look, priority='LOWEST'):
+        self.look, self.priority, self.found = look, priority, []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.found.append(self.look(runner))

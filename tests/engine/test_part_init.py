@@ -1,0 +1,130 @@
+"""PartInitHook under a real Runner, against K-means on features read from the files."""
+import numpy as np
+import pytest
+import tiny
+import torch
+from mmengine.hooks import Hook
+from PIL import Image
+from sklearn.cluster import KMeans
+
+
+@pytest.fixture
+def data(tmp_path):
+    tiny.write_data(tmp_path / 'data')
+    return tmp_path / 'data'
+
+
+def features_by_class(model, data, names=('a0', 'a1', 'a2')):
+    """Every labelled pixel's encoder feature, read from the files."""
+    model.teacher.eval()
+    found = {c: [] for c in range(3)}
+    for name in names:
+        image = np.array(Image.open(data / 'img' / f'{name}.png')).astype(np.float32)
+        mask = np.array(Image.open(data / 'ann' / f'{name}.png'))
+        x = torch.from_numpy((image - 127.5) / 127.5).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            feats = model.teacher.backbone(x)[-1]
+        feats = torch.nn.functional.interpolate(feats, size=mask.shape, mode='bilinear')[0]
+        for c in found:
+            found[c].append(feats[:, torch.from_numpy(mask == c)].T.numpy())
+    return {c: np.concatenate(f) for c, f in found.items()}
+
+
+class Grab(Hook):
+    """Keeps the prototypes that the first iteration starts from."""
+
+    priority = 'VERY_LOW'
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if not hasattr(self, 'found'):
+            self.found = runner.model.part_memory.prototypes.clone().numpy()
+            self.feats = features_by_class(runner.model, self.data)
+
+
+def test_prototypes_are_kmeans_of_all_pixels(tmp_path, data):
+    grab = Grab()
+    grab.data = data
+    runner = tiny.run(tmp_path, data, [tiny.EMA, tiny.PARTS, grab], max_iters=1)
+    assert runner.model.part_memory.initialised
+    for c, feats in grab.feats.items():
+        assert len(feats) < 4096
+        want = KMeans(2, n_init=20, random_state=1).fit(feats)
+        got = grab.found[c]
+        order = np.linalg.norm(want.cluster_centers_[:, None] - got[None], axis=2).argmin(1)
+        assert sorted(order) == [0, 1]
+        spread = np.linalg.norm(want.cluster_centers_[0] - want.cluster_centers_[1])
+        apart = np.linalg.norm(want.cluster_centers_ - got[order], axis=1)
+        assert (apart < 0.02 * spread).all(), (c, apart, spread)
+
+
+def test_bounded_sample(tmp_path, data):
+    grab = Grab()
+    grab.data = data
+    tiny.run(tmp_path, data, [tiny.EMA, dict(type='PartInitHook', max_samples=2),
+             grab], max_iters=1)
+    for c, feats in grab.feats.items():  # two samples, two parts: pixels themselves
+        for row in grab.found[c]:
+            assert np.abs(feats - row).max(axis=1).min() < 1e-4
+
+
+def rewrite(data, change):
+    for path in sorted((data / 'ann').glob('*.png')):
+        mask = np.array(Image.open(path))
+        change(mask)
+        Image.fromarray(mask).save(path)
+
+
+def test_too_few_pixels_are_named(tmp_path, data):
+    def change(mask):
+        mask[mask == 2] = 0
+        mask[5, 5] = 2
+
+    rewrite(data, change)
+    cfg = tiny.esl_cfg(parts=5)
+    with pytest.raises(ValueError, match="class 'sky' has 3 labelled pixels, fewer than the 5"):
+        tiny.run(tmp_path, data, [tiny.EMA, tiny.PARTS], model=cfg)
+
+
+def test_absent_class_warns_and_trains(tmp_path, data, monkeypatch):
+    def change(mask):
+        mask[mask == 1] = 255
+
+    rewrite(data, change)
+    said = []
+    monkeypatch.setattr('mmengine.logging.MMLogger.warning',
+                        lambda self, message, *a, **k: said.append(str(message)))
+    grab = Grab()
+    grab.data = data
+    tiny.run(tmp_path, data, [tiny.EMA, tiny.PARTS, grab])
+    assert any('no labelled pixel of thing' in line for line in said)
+    assert not grab.found[1].any() and grab.found[0].any() and grab.found[2].any()
+
+
+def test_a_checkpoint_that_holds_prototypes_is_kept(tmp_path, data, monkeypatch):
+    hooks = [tiny.EMA, tiny.PARTS]
+    first = tiny.run(tmp_path, data, hooks, save_every=2)
+    want = first.model.part_memory.prototypes.clone()
+
+    def never(*_):
+        raise AssertionError('clustered again')
+
+    monkeypatch.setattr('mmseg_esl.engine.part_init_hook.PartInitHook._prototypes', never)
+    watch = Grab()
+    watch.data = data
+    tiny.run(tmp_path, data, [*hooks, watch], max_iters=3, resume=True,
+             load_from=str(tmp_path / 'work/iter_2.pth'))
+    assert np.array_equal(watch.found, want.numpy())
+
+
+def test_begin_switches_the_contrast_on(tmp_path, data):
+    watch = tiny.Watch(lambda r: bool(r.model.part_memory.active))
+    hooks = [tiny.EMA, dict(type='PartInitHook', begin=2), watch]
+    runner = tiny.run(tmp_path, data, hooks, max_iters=4)
+    assert watch.found == [False, False, True, True]
+    losses = runner.message_hub.get_scalar('train/loss_ctr').data[0]
+    assert (losses[:2] == 0).all() and (losses[2:] > 0).all()
+
+
+def test_a_missing_hook_is_named(tmp_path, data):
+    with pytest.raises(RuntimeError, match='PartInitHook'):
+        tiny.run(tmp_path, data, [tiny.EMA])

@@ -1,0 +1,122 @@
+"""TeacherEMAHook and DiagnosticsHook under a real Runner."""
+import json
+
+import pytest
+import tiny
+import torch
+from mmengine.hooks import Hook
+
+
+@pytest.fixture
+def data(tmp_path):
+    tiny.write_data(tmp_path / 'data')
+    return tmp_path / 'data'
+
+
+def copies(module):
+    return {k: v.clone() for k, v in module.state_dict().items()}
+
+
+# ----------------------------------------------------------------------------------------- EMA
+
+
+def test_momentum_schedule_and_the_first_copy(tmp_path, data):
+    watch = tiny.Watch(lambda r: (int(r.model.ema_steps), copies(r.model.teacher),
+                       copies(r.model.student), r.model.iter))
+    runner = tiny.run(tmp_path, data, [dict(type='TeacherEMAHook', momentum=0.6), watch],
+                      max_iters=4, model=tiny.esl_cfg('dsl'))
+    steps, teachers, students, iters = zip(*watch.found)
+    assert steps == (1, 2, 3, 4) and iters == (0, 1, 2, 3)
+    key = 'decode_head.conv_seg.weight'
+    expected = students[0][key]
+    for t, momentum in enumerate([0.0, 0.5, 0.6, 0.6]):
+        expected = momentum * expected + (1 - momentum) * students[t][key]
+        torch.testing.assert_close(teachers[t][key], expected)
+    assert not torch.equal(students[3][key], students[0][key])
+    logged = runner.message_hub.get_scalar('train/ema_momentum').data[0]
+    assert logged.tolist() == pytest.approx([0.0, 0.5, 0.6, 0.6])
+    assert not runner.optim_wrapper.optimizer._optimizer_step_post_hooks  # cleaned up
+
+
+def test_resume_goes_on_with_the_schedule(tmp_path, data):
+    hooks = [dict(type='TeacherEMAHook', momentum=0.9)]
+    tiny.run(tmp_path, data, hooks, max_iters=3, model=tiny.esl_cfg('dsl'), save_every=3)
+    second = tiny.run(tmp_path, data, hooks, max_iters=5, model=tiny.esl_cfg('dsl'),
+                      load_from=str(tmp_path / 'work/iter_3.pth'), resume=True)
+    logged = second.message_hub.get_scalar('train/ema_momentum').data[0]
+    assert logged.tolist()[-2:] == pytest.approx([0.75, 0.8])
+    assert second.model.ema_steps == 5
+
+
+def test_accumulation_counts_optimiser_steps(tmp_path, data):
+    watch = tiny.Watch(lambda r: (int(r.model.ema_steps), len(r.model.part_memory._pending)))
+    tiny.run(tmp_path, data, [tiny.EMA, tiny.PARTS, watch],
+             max_iters=4, wrapper=dict(accumulative_counts=2))
+    assert [steps for steps, _ in watch.found] == [0, 1, 1, 2]
+    assert [pending for _, pending in watch.found] == [1, 0, 1, 0]
+
+
+class Skip(Hook):
+    """Lets the optimiser refuse every other step, as the gradient scaler does on overflow."""
+
+    def before_train(self, runner):
+        wrapper = runner.optim_wrapper
+        real, calls = wrapper.step, []
+
+        def step(**kwargs):
+            calls.append(1)
+            if len(calls) % 2:
+                real(**kwargs)
+
+        wrapper.step = step
+
+
+def test_skipped_steps_leave_no_trace(tmp_path, data):
+    def look(runner):
+        return (int(runner.model.ema_steps), copies(runner.model.part_memory),
+                copies(runner.model.teacher))
+
+    watch = tiny.Watch(look)
+    tiny.run(tmp_path, data, [tiny.EMA, tiny.PARTS, Skip(), watch], max_iters=4)
+    assert [s for s, _, _ in watch.found] == [1, 1, 2, 2]
+    for done, skipped in ((0, 1), (2, 3)):
+        for part in (1, 2):
+            a, b = watch.found[done][part], watch.found[skipped][part]
+            assert all(torch.equal(a[k], b[k]) for k in a)
+    a, b = watch.found[1][1], watch.found[2][1]
+    assert (b['pushed'] >= a['pushed']).all() and (b['pushed'] > a['pushed']).any()
+    assert not torch.equal(a['prototypes'], b['prototypes'])
+
+
+def test_mmengines_own_average_is_refused(tmp_path, data):
+    with pytest.raises(ValueError, match='EMAHook.*remove it'):
+        tiny.run(tmp_path, data, [tiny.EMA, dict(type='EMAHook')], model=tiny.esl_cfg('dsl'))
+
+
+@pytest.mark.parametrize('momentum', [-0.1, 1.01])
+def test_momentum_range(tmp_path, data, momentum):
+    with pytest.raises(ValueError, match='momentum'):
+        tiny.run(tmp_path, data, [dict(type='TeacherEMAHook', momentum=momentum)])
+
+
+# --------------------------------------------------------------------------------- diagnostics
+
+
+def test_diagnostics_reach_the_backends(tmp_path, data):
+    hooks = [tiny.EMA, tiny.PARTS, dict(type='DiagnosticsHook')]
+    runner = tiny.run(tmp_path, data, hooks, max_iters=4, interval=2, visualizer=dict(
+        type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')],
+        name=str(tmp_path.name)))
+    path = next((tmp_path / 'work').glob('*/vis_data/scalars.json'))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    means = [line for line in lines if 'dominant/mean' in line]
+    assert len(means) == 2
+    for line in means:
+        shares = [line[f'dominant/{n}'] for n in ('1', '2', '3+')]
+        assert sum(shares) == pytest.approx(1, abs=1e-3)
+        assert 1 <= line['dominant/mean'] <= 3 and 1 / 3 <= line['confidence'] <= 1
+        assert {'ema_momentum', 'anchors', 'parts_used', 'loss_sce', 'loss_ctr'} <= set(line)
+    classes = [line for line in lines if 'parts_used/sky' in line]
+    assert [line['step'] for line in classes] == [2, 4]
+    assert all(f'anchors/{c}' in classes[0] for c in tiny.CLASSES)
+    assert runner.model.diagnostics.pop() == {}
