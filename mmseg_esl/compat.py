@@ -35,6 +35,7 @@ ONEDL_PACKAGES = {
 }
 
 _installed = False
+_torchvision_schemas = None  # a torch Library: its schemas live as long as it does
 
 
 def install() -> None:
@@ -288,7 +289,10 @@ def define_torchvision_schemas() -> None:
     every run.
     Unnecessary when torchvision was built for the installed torch, or is not installed.
     """
-    if 'torchvision' in sys.modules or _missing('torchvision') or _missing('torch'):
+    global _torchvision_schemas
+    if _torchvision_schemas is not None or 'torchvision' in sys.modules:
+        return
+    if _missing('torchvision') or _missing('torch'):
         return
     import torch
 
@@ -301,7 +305,7 @@ def define_torchvision_schemas() -> None:
             library.define(schema)
         except RuntimeError:  # defined already: the library did load in part
             continue
-    define_torchvision_schemas.library = library  # schemas live as long as this object
+    _torchvision_schemas = library
 
 
 def _torchvision_library_loads(torch) -> bool:
