@@ -1,0 +1,71 @@
+"""mmseg's own ways of using a trained model, on the wrapper's config and checkpoint."""
+import math
+
+import numpy as np
+import pytest
+import torch
+from commands import logged, metrics_of, tool
+from mmseg.apis import MMSegInferencer, inference_model, init_model
+from PIL import Image
+
+
+@pytest.fixture(scope='module')
+def image(trained):
+    return str(trained[0].parent / 'data/images/val/val0.png')
+
+
+def teacher_logits(trained, image):
+    """What the trained teacher says, without any of mmseg's inference code."""
+    model = trained[2].model.eval()
+    array = np.asarray(Image.open(image)).astype(np.float32)  # RGB already
+    inputs = torch.from_numpy((array - 127.5) / 127.5).permute(2, 0, 1)[None]
+    metas = [dict(ori_shape=array.shape[:2], img_shape=array.shape[:2])]
+    with torch.no_grad():
+        return model.teacher.encode_decode(inputs, metas)[0]
+
+
+def test_init_model_and_inference_model(trained, image):
+    config, work, _ = trained
+    model = init_model(str(config), str(work / 'iter_6.pth'), device='cpu')
+    assert model.dataset_meta['classes'] == ('ground', 'red', 'blue', 'green')
+    result = inference_model(model, image)
+    expected = teacher_logits(trained, image)
+    torch.testing.assert_close(result.seg_logits.data, expected)
+    assert torch.equal(result.pred_sem_seg.data, expected.argmax(dim=0, keepdim=True))
+
+
+def test_inferencer(trained, image):
+    config, work, _ = trained
+    inferencer = MMSegInferencer(str(config), str(work / 'iter_6.pth'), device='cpu')
+    found = inferencer(image, show=False)['predictions']
+    assert np.array_equal(found, teacher_logits(trained, image).argmax(dim=0).numpy())
+
+
+def test_predictions_of_the_student(trained, image):
+    """One key chooses the network."""
+    config, work, runner = trained
+    model = init_model(str(config), str(work / 'iter_6.pth'), device='cpu',
+                       cfg_options={'model.semi_test_cfg.predict_on': 'student'})
+    given = inference_model(model, image).seg_logits.data
+    assert torch.equal(model.student.decode_head.conv_seg.weight,
+                       runner.model.student.decode_head.conv_seg.weight)
+    assert not torch.allclose(given, teacher_logits(trained, image))
+
+
+def test_test_py_equals_validation(trained, monkeypatch, tmp_path):
+    config, work, _ = trained
+    tool(monkeypatch, 'test.py', config, work / 'iter_6.pth', '--work-dir', tmp_path)
+    last = [entry for entry in logged(work) if 'teacher/mIoU' in entry][-1]
+    metrics = metrics_of(tmp_path)
+    for key in ('aAcc', 'mIoU', 'mAcc'):
+        assert metrics[key] == pytest.approx(last[f'teacher/{key}'], abs=1e-4)
+
+
+def test_test_time_augmentation_and_out(trained, monkeypatch, tmp_path):
+    config, work, _ = trained
+    tool(monkeypatch, 'test.py', config, work / 'iter_6.pth', '--work-dir', tmp_path / 'work',
+         '--tta', '--out', tmp_path / 'maps')
+    assert math.isfinite(metrics_of(tmp_path / 'work')['mIoU'])
+    maps = sorted((tmp_path / 'maps').glob('*.png'))
+    assert [path.name for path in maps] == ['val0.png', 'val1.png', 'val2.png']
+    assert np.asarray(Image.open(maps[0])).shape == (48, 64)
