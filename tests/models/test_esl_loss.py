@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 L, U, C, K, Q, H, NEG = 2, 3, 4, 2, 3, 32, 7
+SHARP = 1.5
 
 
 def split_head(segmentor):
@@ -189,14 +190,20 @@ def boxes():
     ('topk', 'shared', 'embedding'),
 ])
 def test_two_steps_equal_the_recomputation(variant, negatives, resolution):
-    model = tiny.esl(variant, num_classes=C, parts=K, queue=Q, sharp=0.8, mass=0.8, topk=2,
+    model = tiny.esl(variant, num_classes=C, parts=K, queue=Q, sharp=SHARP, mass=0.8, topk=2,
                      confidence=0.6, num_negatives=NEG, negatives=negatives,
                      part_resolution=resolution)
     mask = boxes()
     model.draw_mix = lambda weak: mask
+    if model.part_memory is not None:  # pixels' own features, so that every part has pixels
+        with torch.no_grad():
+            feats = model.teacher.backbone(tiny.batch(L, U, C, H)[0])[-1]
+        feats = feats.permute(0, 2, 3, 1).flatten(0, 2)
+        model.part_memory.start(feats[torch.randperm(len(feats))[:C * K]].view(C, K, -1))
     reference = Reference(model, variant, negatives, resolution)
     for seed in (0, 1):
         inputs, samples = tiny.batch(L, U, C, H, seed=seed)
+        samples[L + 1].gt_sem_seg.data[:, :10] = 255  # padding that differs between partners
         reference.networks(model)
         if model.part_memory is not None:
             reference.next = reference.prototypes.clone()
