@@ -6,7 +6,7 @@ _base_ = [
     './_base_/esl.py',
     './_base_/camvid.py',
 ]
-max_iters = 600
+max_iters = 500
 
 model = dict(_delete_=True, segmentor=_base_.model, **_base_.esl)
 model['segmentor'].update(
@@ -30,7 +30,7 @@ model['projector'].update(channels=128)  # as wide as this small decoder
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4),
-    paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=5), projector=dict(lr_mult=5))))
+    paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=10), projector=dict(lr_mult=10))))
 param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, end=max_iters, by_epoch=False)]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(type='TeacherStudentValLoop')

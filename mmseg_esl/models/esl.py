@@ -102,7 +102,10 @@ class ESL(TeacherStudentSegmentor):
         num, ramp = self.split(data_samples), self.ramp()
         labeled, weak, samples = inputs[:num], inputs[num:], data_samples[:num]
         if self.cfg.label == 'sup' or ramp == 0 or not len(weak):
-            losses, _ = self.student_views(labeled, weak[:0], samples)
+            # A single labelled image would leave batch norm after global pooling with one value:
+            # in the warm-up the weak views keep it company (a 'sup' run has no such help).
+            company = weak if num == 1 and self.cfg.label != 'sup' else weak[:0]
+            losses, _ = self.student_views(labeled, company, samples)
             if self.projector is not None:
                 losses['loss_ctr'] = connected_zero(self.projector)
             return losses
