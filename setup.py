@@ -31,7 +31,7 @@ setup(
     extras_require={
         # the tests, the linter
         'dev': ['pytest', 'hypothesis', 'ruff'],
-        # strong augmentation on the device, instead of the built-in one
+        # colour jitter, grey and blur on the device (KorniaStrongView)
         'strong': ['kornia'],
         # logging to TensorBoard, when a config asks for it
         'tensorboard': ['tensorboard'],
