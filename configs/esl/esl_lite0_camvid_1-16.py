@@ -25,6 +25,7 @@ model['segmentor'].update(
 model['segmentor']['decode_head'].update(
     in_channels=320, channels=128, dilations=(1, 6, 12, 18), c1_in_channels=24, c1_channels=24,
     num_classes=11, norm_cfg=dict(type='BN', requires_grad=True))
+model['segmentor']['decode_head']['loss_decode']['avg_non_ignore'] = True  # mean over valid pixels
 model['projector'].update(channels=128)  # as wide as this small decoder
 
 optim_wrapper = dict(

@@ -151,7 +151,11 @@ def _undistorted(dataset):
     if isinstance(dataset, RepeatDataset):
         return _undistorted(dataset.dataset)
     transforms = dataset.pipeline.transforms
-    last = max(i for i, t in enumerate(transforms) if 'LoadAnnotations' in type(t).__name__)
+    loads = [i for i, t in enumerate(transforms) if 'LoadAnnotations' in type(t).__name__]
+    if not loads:
+        raise ValueError('PartInitHook needs the labels, but the labelled pipeline has no '
+                         'LoadAnnotations transform')
+    last = loads[-1]
     plain = copy.copy(dataset)
     plain.pipeline = Compose([*transforms[:last + 1], TRANSFORMS.build(dict(type='PackSegInputs'))])
     return plain

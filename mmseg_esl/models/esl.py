@@ -101,20 +101,21 @@ class ESL(TeacherStudentSegmentor):
         """
         num, ramp = self.split(data_samples), self.ramp()
         labeled, weak, samples = inputs[:num], inputs[num:], data_samples[:num]
-        if self.cfg.label == 'sup' or ramp == 0 or not len(weak):
+        if self.semi_cfg.label == 'sup' or ramp == 0 or not len(weak):
             # A single labelled image would leave batch norm after global pooling with one value:
             # in the warm-up the weak views keep it company (a 'sup' run has no such help).
-            company = weak if num == 1 and self.cfg.label != 'sup' else weak[:0]
+            company = weak if num == 1 and self.semi_cfg.label != 'sup' else weak[:0]
             losses, _ = self.student_views(labeled, company, samples)
             if self.projector is not None:
                 losses['loss_ctr'] = connected_zero(self.projector)
             return losses
 
         labels = torch.stack([s.gt_sem_seg.data[0] for s in data_samples])  # (B, H, W)
-        contrast = self.cfg.contrast and self._contrast_ready()
-        teacher = self.teacher_view(inputs, encoder=contrast)
+        contrast = self.semi_cfg.contrast and self._contrast_ready()
+        # Labelled images pass the teacher for their parts only.
+        teacher = self.teacher_view(inputs if contrast else weak, encoder=contrast)
         with torch.no_grad():
-            probs = teacher.logits[num:].float().softmax(dim=1)
+            probs = teacher.logits[-len(weak):].float().softmax(dim=1)
             valid = labels[num:] != self.ignore_index
             target, size = self._soft_label(probs)
             confidence, pseudo = probs.max(dim=1)
@@ -123,11 +124,11 @@ class ESL(TeacherStudentSegmentor):
             strong = self.strengthen(weak, mask)
 
         losses, student = self.student_views(labeled, strong, samples)
-        losses['loss_sce'] = ramp * self.cfg.sce_weight * soft_cross_entropy(
+        losses['loss_sce'] = ramp * self.semi_cfg.sce_weight * soft_cross_entropy(
             student.logits, mix(target, mask), mix(valid, mask))
         if contrast:
             classes = torch.where(valid, pseudo, self.ignore_index)
-            losses['loss_ctr'] = ramp * self.cfg.ctr_weight * self._contrast(
+            losses['loss_ctr'] = ramp * self.semi_cfg.ctr_weight * self._contrast(
                 teacher, student, torch.cat([labels[:num], classes]), confidence, mask)
         elif self.projector is not None:
             losses['loss_ctr'] = connected_zero(self.projector)
@@ -138,11 +139,11 @@ class ESL(TeacherStudentSegmentor):
         return self._main_head(self.student).ignore_index
 
     def _soft_label(self, probs: Tensor) -> tuple[Tensor, Tensor]:
-        if self.cfg.label == 'hard':
+        if self.semi_cfg.label == 'hard':
             return hard_label(probs)
-        if self.cfg.label == 'topk':
-            return topk_soft_label(probs, k=self.cfg.topk)
-        return dynamic_soft_label(probs, mass=self.cfg.mass)
+        if self.semi_cfg.label == 'topk':
+            return topk_soft_label(probs, k=self.semi_cfg.topk)
+        return dynamic_soft_label(probs, mass=self.semi_cfg.mass)
 
     def _contrast_ready(self) -> bool:
         if self.part_memory.active is None:
@@ -165,28 +166,28 @@ class ESL(TeacherStudentSegmentor):
             size = embedding.shape[-2:]
             with torch.no_grad():
                 parts = self._group(teacher, classes, size)
-                sure = nearest(confidence, size) > self.cfg.confidence
+                sure = nearest(confidence, size) > self.semi_cfg.confidence
                 low = nearest(classes, size)
                 anchor_class = torch.where(parts >= 0, low, -1)
                 anchor_class[num:] = torch.where(sure, anchor_class[num:], -1)
                 anchor_class[num:] = mix(anchor_class[num:], mask)
                 parts[num:] = mix(parts[num:], mask)
                 index, chosen = sample_anchors(anchor_class.flatten(), self.num_classes,
-                                               fraction=self.cfg.anchor_fraction,
-                                               limit=self.cfg.max_anchors)
+                                               fraction=self.semi_cfg.anchor_fraction,
+                                               limit=self.semi_cfg.max_anchors)
             memory, flat = self.part_memory, embedding.permute(0, 2, 3, 1).flatten(0, 2)
             loss, used = part_contrast(
                 flat[index], anchor_class.flatten()[index].clamp(min=0), parts.flatten()[index],
                 chosen, memory.queue, memory.filled, self.num_classes,
-                num_negatives=self.cfg.num_negatives, temperature=self.cfg.temperature,
-                negatives=self.cfg.negatives)
+                num_negatives=self.semi_cfg.num_negatives, temperature=self.semi_cfg.temperature,
+                negatives=self.semi_cfg.negatives)
         self.diagnostics.add('anchors', used)
         return loss
 
     def _group(self, teacher: View, classes: Tensor, size) -> Tensor:
         """Parts ``(B, h, w)`` of the weak views; their features go to the memory."""
         memory, corners = self.part_memory, self.align_corners
-        if self.cfg.part_resolution == 'embedding':
+        if self.semi_cfg.part_resolution == 'embedding':
             classes = nearest(classes, size)
         encoder, embedding = teacher.encoder.float(), teacher.embedding.float()
         parts = assign_parts(encoder, classes, memory.prototypes, align_corners=corners)

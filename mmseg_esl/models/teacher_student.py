@@ -21,6 +21,8 @@ from ..functional import cutmix_mask, ema_momentum, ema_update, mix
 from .diagnostics import Diagnostics
 from .feature_tap import FeatureTap, find_module
 
+SEVERAL_OUTPUTS = ('DDRHead', 'PIDHead')
+
 
 @dataclass
 class SemiTrainCfg:
@@ -79,6 +81,8 @@ class TeacherStudentSegmentor(BaseModel):
         segmentor: config of any mmseg EncoderDecoder (softmax over C >= 2 channels).
         projector: config of the embedding network on the decoder's features, or None.
         embedding: dotted path, within the segmentor, of the module whose input are those features.
+            The classifier's input, the default, lies behind the head's dropout (our choice: it is
+            where all of mmseg's heads agree); the teacher, in eval mode, has none.
         strong_view: config of a colour augmentation of the unlabelled images, or None (paper).
         semi_train_cfg: see the method's own config class.
         semi_test_cfg: ``predict_on`` = 'teacher' (default, our choice) or 'student'.
@@ -93,7 +97,7 @@ class TeacherStudentSegmentor(BaseModel):
                  data_preprocessor: dict | None = None, train_cfg=None, test_cfg=None,
                  pretrained=None, init_cfg=None):
         super().__init__(init_cfg=init_cfg)
-        self.cfg = self._parse_cfg(semi_train_cfg or {})
+        self.semi_cfg = self._parse_cfg(semi_train_cfg or {})
         self.semi_test_cfg = {'predict_on': 'teacher', **(semi_test_cfg or {})}
         self.iter = 0  # set by TeacherEMAHook
         self.diagnostics = Diagnostics()
@@ -138,7 +142,10 @@ class TeacherStudentSegmentor(BaseModel):
                 f'decode_head has num_classes={head.num_classes} and out_channels='
                 f'{head.out_channels}: soft labels need one softmax channel per class. Set '
                 'out_channels to num_classes (2 for a binary problem) and use_sigmoid=False.')
-        if getattr(student, 'with_auxiliary_head', False) and not self.cfg.auxiliary_loss:
+        if type(head).__name__ in SEVERAL_OUTPUTS:
+            raise ValueError(f'{type(head).__name__} gives several outputs in training, of which the '
+                             'pseudo labels cannot know the one that counts: use another decode_head')
+        if getattr(student, 'with_auxiliary_head', False) and not self.semi_cfg.auxiliary_loss:
             student.auxiliary_head.requires_grad_(False)
         return student
 
@@ -238,7 +245,7 @@ class TeacherStudentSegmentor(BaseModel):
             feats = student.extract_feat(torch.cat([labeled, mixed]))
             logits = student.decode_head(feats)
         losses = _prefixed('decode', student.decode_head.loss_by_feat(logits[:num], samples))
-        if self.cfg.auxiliary_loss and student.with_auxiliary_head:
+        if self.semi_cfg.auxiliary_loss and student.with_auxiliary_head:
             ours = [f[:num] for f in feats]
             losses.update(student._auxiliary_head_forward_train(ours, samples))
         upsampled = resize(logits[num:], size=labeled.shape[-2:], mode='bilinear',
@@ -249,7 +256,7 @@ class TeacherStudentSegmentor(BaseModel):
         tap = self._tap(self.student)
         with tap.listen():
             losses = self.student.loss(labeled, samples)
-        if not self.cfg.auxiliary_loss:
+        if not self.semi_cfg.auxiliary_loss:
             losses = {k: v for k, v in losses.items() if not k.startswith('aux')}
         embedding = self._project(self.projector, tap)
         if not len(mixed):
@@ -264,7 +271,7 @@ class TeacherStudentSegmentor(BaseModel):
         head = type(self.student.decode_head)  # EncHead, say, returns more than its logits
         stock = all(getattr(head, name, None) is getattr(BaseDecodeHead, name)
                     for name in ('loss', 'loss_by_feat'))
-        return self.cfg.joint_forward and stock
+        return self.semi_cfg.joint_forward and stock
 
     def _whole_view(self, segmentor, projector, inputs: Tensor, encoder: bool) -> View:
         size = tuple(inputs.shape[-2:])
@@ -313,15 +320,15 @@ class TeacherStudentSegmentor(BaseModel):
 
     def ramp(self) -> float:
         """Factor of the unsupervised weights now: 0 in the warm-up, then rising to 1."""
-        done = self.iter - self.cfg.warmup_iters
+        done = self.iter - self.semi_cfg.warmup_iters
         if done < 0:
             return 0.0
-        return min(1.0, (done + 1) / self.cfg.ramp_iters) if self.cfg.ramp_iters else 1.0
+        return min(1.0, (done + 1) / self.semi_cfg.ramp_iters) if self.semi_cfg.ramp_iters else 1.0
 
     def draw_mix(self, inputs: Tensor) -> Tensor:
         """``(B, H, W)`` bool CutMix boxes of this batch; empty with probability 1 - cutmix_prob."""
         size = tuple(inputs.shape[-2:])
-        area = self.cfg.cutmix_area if torch.rand(()) < self.cfg.cutmix_prob else 0.0
+        area = self.semi_cfg.cutmix_area if torch.rand(()) < self.semi_cfg.cutmix_prob else 0.0
         return cutmix_mask(len(inputs), size, area=area, device=inputs.device)
 
     def strengthen(self, weak: Tensor, mask: Tensor) -> Tensor:
