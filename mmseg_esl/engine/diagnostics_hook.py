@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from mmengine.hooks import Hook, LoggerHook
-
 from mmseg.registry import HOOKS
 
 from .teacher_hook import unwrap

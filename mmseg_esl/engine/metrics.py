@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import torch
-
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 

@@ -7,13 +7,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.dataset import Compose, ConcatDataset, RepeatDataset, pseudo_collate
-from mmengine.dist import (all_gather_object, broadcast_object_list, gather_object, get_rank,
-                           get_world_size, is_main_process)
+from mmengine.dist import (
+    all_gather_object,
+    broadcast_object_list,
+    gather_object,
+    get_rank,
+    get_world_size,
+    is_main_process,
+)
 from mmengine.hooks import Hook
+from mmseg.registry import HOOKS, TRANSFORMS
 from rich.progress import track
 from torch.utils.data import DataLoader, Subset
-
-from mmseg.registry import HOOKS, TRANSFORMS
 
 from ..functional import sample_features
 from .teacher_hook import unwrap
@@ -84,7 +89,7 @@ class PartInitHook(Hook):
 
     @torch.no_grad()
     def _extract(self, runner, num_classes: int):
-        """Per class: features ``(n, D)``, keys ``(n,)``, number of pixels, of this rank's images."""
+        """Per class: features ``(n, D)``, keys ``(n,)``, pixel count; of this rank."""
         model = unwrap(runner.model)
         dataset = _undistorted(runner.train_dataloader.dataset.labeled)
         rank, world = get_rank(), get_world_size()

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
-
 from mmseg.registry import HOOKS
 
 

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from mmengine.runner import ValLoop
-
 from mmseg.registry import LOOPS
 
 from .teacher_hook import unwrap

@@ -6,7 +6,7 @@ from torch import nn
 
 
 def ema_momentum(step: int, momentum: float = 0.99) -> float:
-    """Momentum at update ``step`` (0, 1, ...): min(1 - 1/(step + 1), momentum); our choice (U2PL's).
+    """Momentum at update ``step`` (0, 1, ...): min(1 - 1/(step + 1), momentum); our choice.
 
     The first update copies the student.
     """

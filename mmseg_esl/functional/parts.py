@@ -62,7 +62,7 @@ def part_sums(features: Tensor, parts: Tensor, num: int, *,
         align_corners: of the bilinear resize from (h', w') to (h, w).
 
     Returns:
-        sums ``(B, num, L)`` of the features' dtype; counts ``(B, num)``, same dtype (whole numbers).
+        sums ``(B, num, L)`` of the features' dtype; counts ``(B, num)``, same dtype, whole.
     """
     sums, counts = [], []
     rows = _resize_matrix(features.shape[-2], parts.shape[-2], features, align_corners)

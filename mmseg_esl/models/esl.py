@@ -4,12 +4,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from mmseg.registry import MODELS
 from torch import Tensor
 
-from mmseg.registry import MODELS
-
-from ..functional import (assign_parts, dynamic_soft_label, hard_label, mix, nearest, part_contrast,
-                          part_sums, sample_anchors, soft_cross_entropy, topk_soft_label)
+from ..functional import (
+    assign_parts,
+    dynamic_soft_label,
+    hard_label,
+    mix,
+    nearest,
+    part_contrast,
+    part_sums,
+    sample_anchors,
+    soft_cross_entropy,
+    topk_soft_label,
+)
 from .teacher_student import SemiTrainCfg, TeacherStudentSegmentor, View, connected_zero
 
 LABELS = ('dsl', 'hard', 'topk')
@@ -97,7 +106,7 @@ class ESL(TeacherStudentSegmentor):
         """One step on ``(B_l + B_u, 3, H, W)`` weak views, labelled first.
 
         Returns:
-            mmseg's supervised losses, ``loss_sce`` and ``loss_ctr`` (weighted by lambda_1, lambda_2).
+            mmseg's supervised losses, ``loss_sce`` and ``loss_ctr`` (as weighted).
         """
         num, ramp = self.split(data_samples), self.ramp()
         labeled, weak, samples = inputs[:num], inputs[num:], data_samples[:num]
@@ -147,8 +156,8 @@ class ESL(TeacherStudentSegmentor):
 
     def _contrast_ready(self) -> bool:
         if self.part_memory.active is None:
-            raise RuntimeError("nobody initialises the part prototypes: add dict(type='PartInitHook') "
-                               'to custom_hooks, or train with variant "dsl"')
+            raise RuntimeError('nobody initialises the part prototypes: add '
+                               "dict(type='PartInitHook') to custom_hooks, or train with variant 'dsl'")
         return self.part_memory.active
 
     def _contrast(self, teacher: View, student: View, classes: Tensor, confidence: Tensor,

@@ -24,7 +24,7 @@ class FeatureTap:
         self._caught: list = []
 
     @contextmanager
-    def listen(self) -> Iterator['FeatureTap']:
+    def listen(self) -> Iterator[FeatureTap]:
         self._caught = []
         register = (self.module.register_forward_hook
                     if self.output else self.module.register_forward_pre_hook)

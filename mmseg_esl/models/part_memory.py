@@ -3,9 +3,8 @@ from __future__ import annotations
 
 import torch
 from mmengine.dist import all_gather, all_reduce
-from torch import Tensor, nn
-
 from mmseg.registry import MODELS
+from torch import Tensor, nn
 
 from ..functional import update_prototypes
 

@@ -1,9 +1,8 @@
 """Optional colour changes of the strong view. The paper's strong view is CutMix alone."""
 from __future__ import annotations
 
-from torch import Tensor, nn
-
 from mmseg.registry import MODELS
+from torch import Tensor, nn
 
 
 @MODELS.register_module()

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import torch
 from mmengine.dist import all_reduce_params
 from mmengine.model import BaseModel, revert_sync_batchnorm
-from torch import Tensor, nn
-
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
 from mmseg.registry import MODELS
+from torch import Tensor, nn
 
 from ..checkpoint import check_fit, to_wrapper
 from ..functional import cutmix_mask, ema_momentum, ema_update, mix
@@ -109,7 +108,7 @@ class TeacherStudentSegmentor(BaseModel):
             tapped = find_module(self.student, self._head_path(embedding))
             width = projector.get('in_channels', getattr(tapped, 'in_channels', None))
             if width is None:
-                raise ValueError(f"the width of '{embedding}' is unknown: set projector.in_channels")
+                raise ValueError(f"'{embedding}' does not tell its width: set projector.in_channels")
             norm = getattr(self._main_head(self.student), 'norm_cfg', None)
             self.projector = MODELS.build(
                 dict(projector, in_channels=width, norm_cfg=projector.get('norm_cfg', norm)))
@@ -135,16 +134,16 @@ class TeacherStudentSegmentor(BaseModel):
         student = MODELS.build(cfg)
         head = self._main_head(student)
         if head is None:
-            raise ValueError(f'{type(student).__name__} has no decode_head: only EncoderDecoder-like '
-                             'segmentors can be wrapped')
+            raise ValueError(f'{type(student).__name__} has no decode_head: only segmentors '
+                             'like EncoderDecoder can be wrapped')
         if head.out_channels != head.num_classes or head.num_classes < 2:
             raise ValueError(
                 f'decode_head has num_classes={head.num_classes} and out_channels='
                 f'{head.out_channels}: soft labels need one softmax channel per class. Set '
                 'out_channels to num_classes (2 for a binary problem) and use_sigmoid=False.')
         if type(head).__name__ in SEVERAL_OUTPUTS:
-            raise ValueError(f'{type(head).__name__} gives several outputs in training, of which the '
-                             'pseudo labels cannot know the one that counts: use another decode_head')
+            raise ValueError(f'{type(head).__name__} gives several outputs in training, and none is '
+                             'known to be the prediction: use another decode_head')
         if getattr(student, 'with_auxiliary_head', False) and not self.semi_cfg.auxiliary_loss:
             student.auxiliary_head.requires_grad_(False)
         return student
@@ -298,7 +297,8 @@ class TeacherStudentSegmentor(BaseModel):
         """Channels of the backbone's last stage, by running it once on an empty image."""
         image = torch.zeros(1, 3, size, size)
         with torch.no_grad():
-            return self._whole_view(self.teacher, self.teacher_projector, image, True).encoder.size(1)
+            view = self._whole_view(self.teacher, self.teacher_projector, image, encoder=True)
+        return view.encoder.size(1)
 
     # ---- shared steps -------------------------------------------------------------------------
 
@@ -310,8 +310,8 @@ class TeacherStudentSegmentor(BaseModel):
         """
         flags = [s.metainfo.get('labeled') for s in data_samples]
         if None in flags:
-            raise ValueError('a sample does not say whether it is labelled: train_dataloader.dataset '
-                             'must be a SemiDataset')
+            raise ValueError('a sample does not say whether it is labelled: train_dataloader.'
+                             'dataset must be a SemiDataset')
         num = sum(flags)
         if not all(flags[:num]) or num == 0:
             raise ValueError('a batch must hold labelled images first, at least one: use '
@@ -332,7 +332,7 @@ class TeacherStudentSegmentor(BaseModel):
         return cutmix_mask(len(inputs), size, area=area, device=inputs.device)
 
     def strengthen(self, weak: Tensor, mask: Tensor) -> Tensor:
-        """Strong view ``(B, 3, H, W)`` of weak, normalised images: colours (if any), then CutMix."""
+        """Strong view ``(B, 3, H, W)`` of normalised images: colours (if any), then CutMix."""
         if self.strong_view is not None:
             pre = self.data_preprocessor
             mean, std = (pre.mean, pre.std) if pre._enable_normalize else (0.0, 1.0)
@@ -354,7 +354,8 @@ class TeacherStudentSegmentor(BaseModel):
         """The network that is evaluated: teacher, or student if so configured."""
         which = self.semi_test_cfg['predict_on']
         if which not in ('teacher', 'student'):
-            raise ValueError(f"semi_test_cfg.predict_on must be 'teacher' or 'student', got {which!r}")
+            raise ValueError("semi_test_cfg.predict_on must be 'teacher' or 'student', got "
+                             f'{which!r}')
         return getattr(self, which)
 
     @property
