@@ -66,16 +66,17 @@ def result(args, run) -> dict | None:
 def print_tables(args) -> None:
     found = {run: result(args, run) for run in RUNS}
     for partition in ('1_16', '1_8'):
-        print(f'\n### {partition.replace("_", "/")} labelled: mIoU on the test set, last iteration\n')
+        name = partition.replace('_', '/')
+        print(f'\n### {name} labelled: mIoU on the test set, last iteration\n')
         print('| training | seed 0 student | seed 0 teacher | seed 1 student | seed 1 teacher | '
               'mean student | mean teacher |\n|---|---|---|---|---|---|---|')
-        for variant, name in VARIANTS.items():
+        for variant, title in VARIANTS.items():
             rows = [found.get((partition, s, variant)) for s in (0, 1)]
             if any(rows):
                 cells = [[row and row[f'{w}/mIoU'] for row in rows] for w in ('student', 'teacher')]
                 flat = [cells[w][s] for s in (0, 1) for w in (0, 1)]
                 means = [statistics.mean(c) if all(c) else None for c in cells]
-                print(f'| {name} | ' + ' | '.join('–' if x is None else f'{x:.2f}'
+                print(f'| {title} | ' + ' | '.join('–' if x is None else f'{x:.2f}'
                                                   for x in flat + means) + ' |')
         print_classes(found, partition)
 
@@ -90,8 +91,8 @@ def print_classes(found, partition) -> None:
     for variant, title in VARIANTS.items():
         rows = [r for r in (found.get((partition, s, variant)) for s in (0, 1)) if r]
         if rows:
-            print(f'| {title} | ' + ' | '.join(
-                f'{statistics.mean(r[f"teacher/IoU.{n}"] for r in rows):.1f}' for n in names) + ' |')
+            means = [statistics.mean(r[f'teacher/IoU.{n}'] for r in rows) for n in names]
+            print(f'| {title} | ' + ' | '.join(f'{m:.1f}' for m in means) + ' |')
 
 
 def main() -> None:

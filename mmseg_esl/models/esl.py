@@ -157,7 +157,7 @@ class ESL(TeacherStudentSegmentor):
     def _contrast_ready(self) -> bool:
         if self.part_memory.active is None:
             raise RuntimeError('nobody initialises the part prototypes: add '
-                               "dict(type='PartInitHook') to custom_hooks, or train with variant 'dsl'")
+                               "dict(type='PartInitHook') to custom_hooks, or train variant 'dsl'")
         return self.part_memory.active
 
     def _contrast(self, teacher: View, student: View, classes: Tensor, confidence: Tensor,

@@ -108,7 +108,7 @@ class TeacherStudentSegmentor(BaseModel):
             tapped = find_module(self.student, self._head_path(embedding))
             width = projector.get('in_channels', getattr(tapped, 'in_channels', None))
             if width is None:
-                raise ValueError(f"'{embedding}' does not tell its width: set projector.in_channels")
+                raise ValueError(f"'{embedding}' has no in_channels: set projector.in_channels")
             norm = getattr(self._main_head(self.student), 'norm_cfg', None)
             self.projector = MODELS.build(
                 dict(projector, in_channels=width, norm_cfg=projector.get('norm_cfg', norm)))
@@ -142,8 +142,8 @@ class TeacherStudentSegmentor(BaseModel):
                 f'{head.out_channels}: soft labels need one softmax channel per class. Set '
                 'out_channels to num_classes (2 for a binary problem) and use_sigmoid=False.')
         if type(head).__name__ in SEVERAL_OUTPUTS:
-            raise ValueError(f'{type(head).__name__} gives several outputs in training, and none is '
-                             'known to be the prediction: use another decode_head')
+            raise ValueError(f'{type(head).__name__} gives several outputs in training, none of '
+                             'them known to be the prediction: use another decode_head')
         if getattr(student, 'with_auxiliary_head', False) and not self.semi_cfg.auxiliary_loss:
             student.auxiliary_head.requires_grad_(False)
         return student
