@@ -1,0 +1,12 @@
+"""One labelled image a batch: batch norm after ASPP's global pooling must not see a single value."""
+import torch
+
+import tiny
+
+
+def test_warmup_with_one_labelled_image():
+    model = tiny.esl('dsl+ctr', warmup_iters=5)
+    inputs, samples = tiny.batch(1, 1)
+    losses = model.loss(inputs, samples)
+    assert torch.isfinite(model.parse_losses(losses)[0])
+    assert 'loss_sce' not in losses
