@@ -1,8 +1,12 @@
 """Data of a semi-supervised run: two datasets in one, their batches, and an empty label map."""
 
-from .sampler import SemiBatchSampler
-from .semi import SemiDataset
-from .transforms import LoadEmptyAnnotations
-from .unlabeled import UnlabeledDataset
+from .. import compat
+
+compat.serve_mmcv_ext()  # a spawned loader worker imports this package and nothing before it
+
+from .sampler import SemiBatchSampler  # noqa: E402
+from .semi import SemiDataset  # noqa: E402
+from .transforms import LoadEmptyAnnotations  # noqa: E402
+from .unlabeled import UnlabeledDataset  # noqa: E402
 
 __all__ = ['LoadEmptyAnnotations', 'SemiBatchSampler', 'SemiDataset', 'UnlabeledDataset']

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop
 from mmseg.registry import HOOKS
 
 
@@ -23,7 +24,8 @@ class TeacherEMAHook(Hook):
             as in U2PL; 0.996 and 0.999 are common too).
 
     Raises:
-        ValueError: momentum outside [0, 1], or mmengine's EMAHook in the same run.
+        ValueError: momentum outside [0, 1], mmengine's EMAHook in the same run, or a train loop
+            that counts epochs (the two endless streams of images have none).
     """
     priority = 'NORMAL'
 
@@ -36,6 +38,10 @@ class TeacherEMAHook(Hook):
         if any(isinstance(hook, EMAHook) for hook in runner.hooks):
             raise ValueError('EMAHook swaps the weights that the teacher follows: remove it from '
                              'custom_hooks, the teacher is the average already')
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            raise ValueError('an epoch of two endless streams of images never ends: set '
+                             "train_cfg=dict(type='IterBasedTrainLoop', max_iters=..., "
+                             'val_interval=...) and by_epoch=False in schedules and hooks')
         model = unwrap(runner.model)
         steps = int(model.ema_steps)  # the one wait for the device, before the first step
 

@@ -93,6 +93,12 @@ def test_mmengines_own_average_is_refused(tmp_path, data):
         tiny.run(tmp_path, data, [tiny.EMA, dict(type='EMAHook')], model=tiny.esl_cfg('dsl'))
 
 
+def test_epochs_are_refused(tmp_path, data):
+    with pytest.raises(ValueError, match='IterBasedTrainLoop'):
+        tiny.run(tmp_path, data, [tiny.EMA], model=tiny.esl_cfg('dsl'),
+                 train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=1))
+
+
 @pytest.mark.parametrize('momentum', [-0.1, 1.01])
 def test_momentum_range(tmp_path, data, momentum):
     with pytest.raises(ValueError, match='momentum'):
