@@ -156,7 +156,5 @@ def test_cityscapes_follows_the_paper():
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('SGD', 1e-2, 5e-4)
     assert {key: value.lr_mult for key, value in rates.items()} == dict(decode_head=10,
                                                                         projector=10)
-    sampler = cfg.model.segmentor.decode_head.sampler
-    assert sampler.type == 'OHEMPixelSampler' and sampler.thresh == 0.7
-    kept = sampler.min_kept * cfg.train_dataloader.batch_sampler.num_labeled
-    assert kept == 100_000  # mmseg multiplies by the images in a batch
+    assert cfg.model.segmentor.decode_head.loss_decode == dict(
+        type='OHEMCrossEntropyLoss', thresh=0.7, min_kept=100_000)

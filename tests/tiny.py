@@ -86,6 +86,7 @@ def esl(*args, sharp=0.0, start=True, **kwargs):
         sharpen(model, sharp)
     if start and model.part_memory is not None:
         begin(model)
+    model.driven = True  # as TeacherEMAHook would have said
     return model.train()
 
 

@@ -2,7 +2,7 @@
 
     python tools/camvid_study.py --data-root data/camvid
 
-One run after another; a finished one is not repeated. Several of these commands may share the work
+One run after another; one that was begun is not repeated (remove its folder to do so). Several of these commands may share the work
 (each takes a run that nobody has begun). ``--tables`` prints what there is and runs nothing.
 """
 from __future__ import annotations

@@ -27,19 +27,9 @@ model['segmentor']['decode_head'].update(
     num_classes=11, norm_cfg=dict(type='BN', requires_grad=True))
 model['segmentor']['decode_head']['loss_decode']['avg_non_ignore'] = True  # mean over valid pixels
 model['projector'].update(channels=128)  # as wide as this small decoder
+# In so short a run the young teacher's mistakes would rule: begin supervised, then ramp up.
+model['semi_train_cfg'].update(warmup_iters=200, ramp_iters=100)
 
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4),
-    paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=10), projector=dict(lr_mult=10))))
 param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, end=max_iters, by_epoch=False)]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
-val_cfg = dict(type='TeacherStudentValLoop')
-test_cfg = dict(type='TestLoop')
-default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=max_iters),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'))
+default_hooks = dict(checkpoint=dict(interval=max_iters))

@@ -7,8 +7,7 @@ _base_ = [
 max_iters = 55800  # 200 epochs over 2231 unlabelled images, 8 a step
 
 model = dict(_delete_=True, segmentor=_base_.model, **_base_.esl)
-model['segmentor']['decode_head']['sampler'] = _base_.ohem
-model['segmentor']['decode_head']['loss_decode']['avg_non_ignore'] = True  # mean over valid pixels
+model['segmentor']['decode_head']['loss_decode'] = _base_.ohem
 
 train_dataloader = dict(
     _delete_=True,

@@ -30,6 +30,11 @@ def build(dataset, which: str) -> Dataset:
         return DATASETS.build(dataset)
 
 
+def reads_labels(transform) -> bool:
+    """Whether a transform is one of those that open a label file."""
+    return bool({base.__name__ for base in type(transform).__mro__} & LABEL_READERS)
+
+
 def size(dataset: Dataset, which: str) -> int:
     """Number of images, > 0, after the list has been loaded."""
     with _EmptyIsNamed(which):
@@ -176,7 +181,7 @@ def _transforms(pipeline) -> Iterator:
 def label_reader(dataset) -> str | None:
     """The name of the transform in the dataset's own pipeline that opens label files."""
     for transform in _transforms(getattr(dataset, 'pipeline', ())):
-        if {base.__name__ for base in type(transform).__mro__} & LABEL_READERS:
+        if reads_labels(transform):
             return type(transform).__name__
     return None
 

@@ -16,10 +16,11 @@ from mmengine.dist import (
     is_main_process,
 )
 from mmengine.hooks import Hook
-from mmseg.registry import HOOKS, TRANSFORMS
+from mmseg.registry import HOOKS
 from rich.progress import track
 from torch.utils.data import DataLoader, Subset
 
+from ..datasets.inner import reads_labels
 from ..functional import sample_features
 from .teacher_hook import unwrap
 
@@ -37,6 +38,8 @@ class PartInitHook(Hook):
         max_samples: most pixels of a class that are clustered, a uniform sample (our choice: all
             pixels of a data set would be tens of gigabytes).
         seed: of the sample and of the K-means.
+        transforms: configs of fixed transforms between loading and packing, such as a Resize where
+            training sees images at another scale (None: images as they are loaded).
 
     Raises:
         ValueError: a class has labelled pixels, but fewer than parts. (A class without any only
@@ -44,8 +47,10 @@ class PartInitHook(Hook):
     """
     priority = 'NORMAL'
 
-    def __init__(self, begin: int = 0, max_samples: int = 4096, seed: int = 0):
+    def __init__(self, begin: int = 0, max_samples: int = 4096, seed: int = 0,
+                 transforms: list | None = None):
         self.begin, self.max_samples, self.seed = begin, max_samples, seed
+        self.transforms = list(transforms or [])
 
     def before_train(self, runner) -> None:
         memory = getattr(unwrap(runner.model), 'part_memory', None)
@@ -91,7 +96,7 @@ class PartInitHook(Hook):
     def _extract(self, runner, num_classes: int):
         """Per class: features ``(n, D)``, keys ``(n,)``, pixel count; of this rank."""
         model = unwrap(runner.model)
-        dataset = _undistorted(runner.train_dataloader.dataset.labeled)
+        dataset = _undistorted(runner.train_dataloader.dataset.labeled, self.transforms)
         rank, world = get_rank(), get_world_size()
         loader = DataLoader(Subset(dataset, range(rank, len(dataset), world)),
                             collate_fn=pseudo_collate,
@@ -149,18 +154,17 @@ class PartInitHook(Hook):
         return prototypes, absent
 
 
-def _undistorted(dataset):
-    """The data set with its own loading steps and nothing random after them."""
+def _undistorted(dataset, extra):
+    """The data set with its own loading steps, the extra ones, and nothing random."""
     if isinstance(dataset, ConcatDataset):
-        return torch.utils.data.ConcatDataset([_undistorted(d) for d in dataset.datasets])
+        return torch.utils.data.ConcatDataset([_undistorted(d, extra) for d in dataset.datasets])
     if isinstance(dataset, RepeatDataset):
-        return _undistorted(dataset.dataset)
+        return _undistorted(dataset.dataset, extra)
     transforms = dataset.pipeline.transforms
-    loads = [i for i, t in enumerate(transforms) if 'LoadAnnotations' in type(t).__name__]
+    loads = [i for i, t in enumerate(transforms) if reads_labels(t)]
     if not loads:
         raise ValueError('PartInitHook needs the labels, but the labelled pipeline has no '
                          'LoadAnnotations transform')
-    last = loads[-1]
     plain = copy.copy(dataset)
-    plain.pipeline = Compose([*transforms[:last + 1], TRANSFORMS.build(dict(type='PackSegInputs'))])
+    plain.pipeline = Compose([*transforms[:loads[-1] + 1], *extra, dict(type='PackSegInputs')])
     return plain

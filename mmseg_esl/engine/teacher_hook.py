@@ -1,6 +1,8 @@
 """Drive the EMA teacher from the optimiser's real steps."""
 from __future__ import annotations
 
+import torch
+from mmengine.dist import get_rank
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
@@ -43,6 +45,9 @@ class TeacherEMAHook(Hook):
                              "train_cfg=dict(type='IterBasedTrainLoop', max_iters=..., "
                              'val_interval=...) and by_epoch=False in schedules and hooks')
         model = unwrap(runner.model)
+        model.driven = True
+        # mmengine seeds all ranks alike: they would cut the same boxes and drop the same channels
+        torch.manual_seed(torch.initial_seed() + get_rank())
         steps = int(model.ema_steps)  # the one wait for the device, before the first step
 
         def follow(*_):

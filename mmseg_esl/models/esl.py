@@ -22,6 +22,7 @@ from ..functional import (
 from .teacher_student import SemiTrainCfg, TeacherStudentSegmentor, View, connected_zero
 
 LABELS = ('dsl', 'hard', 'topk')
+PADDING = 255  # what mmseg pads label maps with, LoadEmptyAnnotations' too
 
 
 @dataclass
@@ -109,6 +110,7 @@ class ESL(TeacherStudentSegmentor):
             mmseg's supervised losses, ``loss_sce`` and ``loss_ctr`` (as weighted).
         """
         num, ramp = self.split(data_samples), self.ramp()
+        self.check_driven()
         labeled, weak, samples = inputs[:num], inputs[num:], data_samples[:num]
         if self.semi_cfg.label == 'sup' or ramp == 0 or not len(weak):
             # A single labelled image would leave batch norm after global pooling with one value:
@@ -125,7 +127,7 @@ class ESL(TeacherStudentSegmentor):
         teacher = self.teacher_view(inputs if contrast else weak, encoder=contrast)
         with torch.no_grad():
             probs = teacher.logits[-len(weak):].float().softmax(dim=1)
-            valid = labels[num:] != self.ignore_index
+            valid = labels[num:] != PADDING  # the head may ignore something else
             target, size = self._soft_label(probs)
             confidence, pseudo = probs.max(dim=1)
             self._log_soft_label(size, confidence, valid)

@@ -1,6 +1,8 @@
 """Prototypes and part queues: the state of the part grouping (paper Sec. 3.3)."""
 from __future__ import annotations
 
+import warnings
+
 import torch
 from mmengine.dist import all_gather, all_reduce
 from mmseg.registry import MODELS
@@ -97,6 +99,18 @@ class PartMemory(nn.Module):
             self.queue.index_put_((index, slots), rows)
             self.pushed.copy_(pushed)
         self.drop()
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        """Take a checkpoint's memory whole or not at all: half of one would be silently wrong."""
+        own = {f'{prefix}{name}': buffer for name, buffer in self.named_buffers()}
+        given = [key for key in own if key in state_dict]
+        if given and any(k not in state_dict or state_dict[k].shape != v.shape
+                         for k, v in own.items()):
+            warnings.warn('the checkpoint\'s part memory is of another size (classes, parts, queue '
+                          'length or width): it is left out, and the parts are clustered anew')
+            for key in given:
+                del state_dict[key]
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def drop(self) -> None:
         """Forget what is staged."""

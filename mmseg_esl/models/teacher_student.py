@@ -11,6 +11,7 @@ import torch
 from mmengine.dist import all_reduce_params
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.segmentors import EncoderDecoder
 from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -98,7 +99,8 @@ class TeacherStudentSegmentor(BaseModel):
         super().__init__(init_cfg=init_cfg)
         self.semi_cfg = self._parse_cfg(semi_train_cfg or {})
         self.semi_test_cfg = {'predict_on': 'teacher', **(semi_test_cfg or {})}
-        self.iter = 0  # set by TeacherEMAHook
+        self.iter = 0  # set by TeacherEMAHook, as is the next
+        self.driven = False
         self.diagnostics = Diagnostics()
         self.student = self._build_student({'data_preprocessor': data_preprocessor, **segmentor})
         self.data_preprocessor = self.student.data_preprocessor
@@ -270,7 +272,8 @@ class TeacherStudentSegmentor(BaseModel):
         head = type(self.student.decode_head)  # EncHead, say, returns more than its logits
         stock = all(getattr(head, name, None) is getattr(BaseDecodeHead, name)
                     for name in ('loss', 'loss_by_feat'))
-        return self.semi_cfg.joint_forward and stock
+        whole = type(self.student).loss is EncoderDecoder.loss
+        return self.semi_cfg.joint_forward and stock and whole
 
     def _whole_view(self, segmentor, projector, inputs: Tensor, encoder: bool) -> View:
         size = tuple(inputs.shape[-2:])
@@ -317,6 +320,12 @@ class TeacherStudentSegmentor(BaseModel):
             raise ValueError('a batch must hold labelled images first, at least one: use '
                              "batch_sampler=dict(type='SemiBatchSampler', ...)")
         return num
+
+    def check_driven(self) -> None:
+        """Raise RuntimeError if no TeacherEMAHook moves the teacher and counts iterations."""
+        if not self.driven:
+            raise RuntimeError("nobody moves the teacher: add dict(type='TeacherEMAHook') to "
+                               'custom_hooks (a list given in a leaf replaces the inherited one)')
 
     def ramp(self) -> float:
         """Factor of the unsupervised weights now: 0 in the warm-up, then rising to 1."""

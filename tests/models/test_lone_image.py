@@ -1,7 +1,6 @@
-"""One labelled image a batch: batch norm after ASPP's global pooling must not see a single value."""
-import torch
-
+"""One labelled image a batch: batch norm after global pooling must not see a single value."""
 import tiny
+import torch
 
 
 def test_warmup_with_one_labelled_image():

@@ -4,6 +4,7 @@ from collections import deque
 import pytest
 import tiny  # noqa: F401
 import torch
+from mmengine.runner.checkpoint import load_state_dict
 
 from mmseg_esl.models import PartMemory
 
@@ -122,3 +123,18 @@ def test_state_dict_round_trip_and_start():
 def test_bad_sizes(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
         memory(**changes)
+
+
+@pytest.mark.parametrize('change', [dict(num_parts=3), dict(queue_length=5), dict(embed_channels=4),
+                                    dict(num_classes=4)])
+def test_a_memory_of_another_size_is_left_out_whole(change):
+    sizes = dict(num_classes=3, feat_channels=6, embed_channels=5, num_parts=2, queue_length=4)
+    old, new = PartMemory(**sizes), PartMemory(**dict(sizes, **change))
+    old.start(torch.ones_like(old.prototypes))
+    old.pushed.fill_(3)
+    with pytest.warns(UserWarning, match='another size'):
+        load_state_dict(new, old.state_dict(), strict=False)
+    assert not new.initialised and (new.pushed == 0).all() and (new.prototypes == 0).all()
+    same = PartMemory(**sizes)
+    load_state_dict(same, old.state_dict(), strict=True)
+    assert same.initialised and (same.prototypes == 1).all()

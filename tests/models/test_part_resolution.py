@@ -1,4 +1,4 @@
-"""How far the cheap reading of the part mask (projector's h x w) is from the literal one (H x W)."""
+"""How far the cheap reading of the part mask (h x w) is from the literal one (H x W)."""
 import torch
 import torch.nn.functional as F
 

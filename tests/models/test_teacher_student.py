@@ -422,3 +422,18 @@ def test_no_hook_is_left_behind():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         copy.deepcopy(model.teacher)
+
+
+def test_nobody_moves_the_teacher():
+    model = tiny.esl('dsl')
+    model.driven = False
+    with pytest.raises(RuntimeError, match='TeacherEMAHook'):
+        model.loss(*tiny.batch())
+
+
+def test_padding_is_told_by_the_empty_map_whatever_is_ignored():
+    """A head that ignores class 0 must not take the unlabelled images' pixels for padding."""
+    seg = tiny.segmentor()
+    seg['decode_head']['ignore_index'] = 0
+    losses = tiny.esl('dsl', segmentor=seg).loss(*tiny.batch(ignored=0))
+    assert losses['loss_sce'] > 0

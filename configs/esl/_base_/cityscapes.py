@@ -28,8 +28,7 @@ semi_dataloader = dict(
             pipeline=[
                 dict(type='LoadImageFromFile'), dict(type='LoadEmptyAnnotations'), *weak_view
             ])))
-# OHEM keeps 100k pixels of a rank's batch; mmseg multiplies min_kept by the images in it (2).
-ohem = dict(type='OHEMPixelSampler', thresh=0.7, min_kept=50000)
+ohem = dict(type='OHEMCrossEntropyLoss', thresh=0.7, min_kept=100000)  # per rank's batch
 # Decoder and projector learn ten times faster than the backbone.
 semi_optim_wrapper = dict(
     type='OptimWrapper',

@@ -1,27 +1,5 @@
 # ESL beside any mmseg config: inherit this file too, then wrap the model in the leaf with
 #   model = dict(_delete_=True, segmentor=_base_.model, **_base_.esl)
-# Keys and what is the paper's: see ESLTrainCfg in mmseg_esl/models/esl.py.
+_base_ = './esl_parts.py'
 custom_imports = dict(imports=['mmseg_esl.register'], allow_failed_imports=False)
-
-esl = dict(
-    type='ESL',
-    embedding='decode_head.conv_seg',  # the projector reads what the classifier reads
-    projector=dict(type='ESLProjector', channels=512, num_convs=3),
-    part_memory=dict(type='PartMemory', num_parts=5, queue_length=256, momentum=0.99),
-    semi_train_cfg=dict(
-        variant='dsl+ctr',  # or: sup, hard, hard+ctr, topk, topk+ctr, dsl
-        mass=0.95,
-        sce_weight=0.2,
-        ctr_weight=0.1,
-        confidence=0.95,
-        anchor_fraction=0.1,
-        num_negatives=255,
-        temperature=0.5,
-        cutmix_prob=0.5),
-    semi_test_cfg=dict(predict_on='teacher'))
-
-custom_hooks = [
-    dict(type='TeacherEMAHook', momentum=0.99),
-    dict(type='PartInitHook'),
-    dict(type='DiagnosticsHook'),
-]
+custom_hooks = _base_.esl_hooks
