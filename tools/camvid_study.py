@@ -2,8 +2,9 @@
 
     python tools/camvid_study.py --data-root data/camvid
 
-One run after another; one that was begun is not repeated (remove its folder to do so). Several of these commands may share the work
-(each takes a run that nobody has begun). ``--tables`` prints what there is and runs nothing.
+One run after another; one that was begun is not repeated (remove its folder to do so). Several of
+these commands may share the work: each takes a run that nobody has begun. ``--tables`` prints what
+there is and runs nothing.
 """
 from __future__ import annotations
 

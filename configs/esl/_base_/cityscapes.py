@@ -32,5 +32,6 @@ ohem = dict(type='OHEMCrossEntropyLoss', thresh=0.7, min_kept=100000)  # per ran
 # Decoder and projector learn ten times faster than the backbone.
 semi_optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='StudentOptimWrapperConstructor',
     optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4),
     paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=10), projector=dict(lr_mult=10))))
