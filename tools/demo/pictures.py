@@ -53,7 +53,7 @@ def look(model, image: np.ndarray) -> dict:
     probs = view.logits.float().softmax(dim=1)
     classes = probs.argmax(dim=1)
     seen = dict(classes=classes, count=dynamic_soft_label(
-        probs, mass=getattr(model.cfg, 'mass', 0.95))[1])
+        probs, mass=getattr(model.semi_cfg, 'mass', 0.95))[1])
     if memory is not None:
         seen['parts'] = assign_parts(view.encoder.float(), classes, memory.prototypes,
                                      align_corners=model.align_corners)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]  # a clone works uninstalled
 
 METHODS = ('supervised', 'esl')
-SIZES = dict(labeled=12, unlabeled=300, test=120)
+SIZES = dict(labeled=16, unlabeled=300, test=120)
 QUICK = dict(labeled=8, unlabeled=24, test=12)
 
 

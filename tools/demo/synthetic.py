@@ -20,8 +20,8 @@ import numpy as np
 
 CLASSES = ('background', 'person', 'car', 'tree', 'dog')
 PALETTE = ((70, 70, 70), (213, 94, 0), (0, 114, 178), (0, 158, 115), (240, 228, 66))
-HEIGHT, WIDTH = 96, 128
-VERSION = 1  # part of the stamp: raise it whenever the drawing changes
+HEIGHT, WIDTH = 72, 96
+VERSION = 2  # part of the stamp: raise it whenever the drawing changes
 SPLITS = {'train_labeled': 0, 'train_unlabeled': 1, 'test': 2}
 
 _YY, _XX = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float64) + 0.5
@@ -105,7 +105,7 @@ def any_colour(rng, low=25, high=235):
 
 def muted(rng):
     """A colour of plaster, asphalt, earth or haze: some grey level with little saturation."""
-    return near(rng, [rng.uniform(80, 190)] * 3, 16)
+    return near(rng, [rng.uniform(80, 190)] * 3, 12)
 
 
 def near(rng, colour, spread):
@@ -138,12 +138,12 @@ class Canvas:
 # ------------------------------------------------ objects, built from parts
 
 SKIN = ((224, 180, 150), (150, 100, 70), (90, 60, 45))
-SHIRTS = ((205, 60, 60), (60, 90, 195), (230, 205, 70), (70, 165, 120))
+SHIRTS = ((205, 60, 60), (150, 70, 170), (230, 205, 70), (70, 165, 120))
 TROUSERS = ((50, 65, 110), (45, 45, 50), (120, 95, 70))
-CAR_COLOURS = ((190, 40, 40), (45, 75, 170), (205, 205, 210), (235, 180, 60))
+CAR_COLOURS = ((190, 40, 40), (45, 75, 170), (215, 215, 220))
 BARK = ((95, 70, 50), (130, 120, 110), (60, 50, 45))
-LEAVES = ((50, 110, 45), (95, 130, 40), (60, 140, 80), (175, 120, 35))
-FUR = ((150, 100, 55), (90, 60, 40), (215, 180, 130), (185, 120, 60))
+LEAVES = ((50, 110, 45), (95, 130, 40), (60, 140, 80), (165, 130, 35))
+FUR = ((150, 100, 55), (215, 180, 130), (190, 120, 55))
 
 
 def draw_person(canvas, rng, x, foot, size):
@@ -257,8 +257,9 @@ def draw_dog(canvas, rng, x, foot, size):
                          rng.uniform(-0.6, 0.6)), fur * 0.6, cls)
 
 
-DRAW = {'person': (draw_person, 54, 92), 'car': (draw_car, 58, 100),
-        'tree': (draw_tree, 60, 104), 'dog': (draw_dog, 48, 80)}
+# name -> (function, size when far, size when near), in pixels
+DRAW = {'person': (draw_person, 40, 69), 'car': (draw_car, 44, 76),
+        'tree': (draw_tree, 45, 78), 'dog': (draw_dog, 36, 60)}
 
 
 # ------------------------------------------------ a scene
@@ -278,12 +279,12 @@ def _background(canvas, rng):
     horizon = rng.uniform(0.25, 0.65) * HEIGHT
     far = _YY < horizon + noise_field(rng, 3) * rng.uniform(0, 8)
     for where in (far, ~far):
-        fill = muted(rng) + texture(rng, rng.uniform(2, 15))[..., None]
+        fill = muted(rng) + texture(rng, rng.uniform(2, 12))[..., None]
         fill = fill + noise_field(rng, 2)[..., None] * rng.uniform(0, 25)
         canvas.image[where] = fill[where]
     for _ in range(int(rng.integers(1, 5))):
         x, y = rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT)
-        a, b, turn = rng.uniform(3, 18), rng.uniform(3, 18), rng.uniform(-0.5, 0.5)
+        a, b, turn = rng.uniform(3, 13), rng.uniform(3, 13), rng.uniform(-0.5, 0.5)
         shape = _distractor(rng.integers(4), x, y, a, b, turn)
         colour = any_colour(rng) if rng.random() < 0.15 else muted(rng)
         canvas.paint(shape, colour, None, texture(rng, rng.uniform(0, 30)))
@@ -297,11 +298,11 @@ def _camera(image, rng):
     image = image * (1 + 0.2 * rng.uniform(0, 1) * noise_field(rng, 2)[..., None])
     if rng.random() < 0.3:  # a cast shadow
         x, _ = _local(rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT), rng.uniform(0, np.pi))
-        inside = np.abs(x) < rng.uniform(5, 25)
+        inside = np.abs(x) < rng.uniform(4, 18)
         image = image * np.where(inside, rng.uniform(0.65, 0.9), 1.0)[..., None]
     image = np.clip(image * rng.uniform(0.94, 1.06, 3), 0, 255)
-    image = 255 * (image / 255) ** rng.uniform(0.8, 1.25)
-    image = (image - 128) * rng.uniform(0.8, 1.1) + 128 + rng.uniform(-10, 10)
+    image = 255 * (image / 255) ** rng.uniform(0.85, 1.2)
+    image = (image - 128) * rng.uniform(0.85, 1.1) + 128 + rng.uniform(-10, 10)
     weight = rng.uniform(0.0, 0.28)  # 3-tap blur in both directions
     for axis in (0, 1):
         pad = np.pad(image, [(1, 1) if i == axis else (0, 0) for i in range(3)], mode='edge')
@@ -317,12 +318,12 @@ def draw_scene(seed, split, index):
     canvas = Canvas()
     horizon = _background(canvas, rng)
     names = list(DRAW)
-    feet = np.sort(rng.uniform(horizon + 6, HEIGHT + 8, int(rng.integers(2, 5))))
+    feet = np.sort(rng.uniform(horizon + 5, HEIGHT + 6, int(rng.integers(2, 5))))
     kinds = rng.integers(len(names), size=len(feet))
     kinds[rng.integers(len(feet))] = index % len(names)  # so that a few images show every class
     for foot, kind in zip(feet, kinds):  # far ones first, so that near ones occlude them
         draw, small, large = DRAW[names[kind]]
-        nearness = (foot - horizon) / (HEIGHT + 8 - horizon)
+        nearness = (foot - horizon) / (HEIGHT + 6 - horizon)
         size = small + (large - small) * np.clip(0.75 * nearness + rng.uniform(-0.1, 0.3), 0, 1)
         draw(canvas, rng, rng.uniform(0, WIDTH), foot, size)
     return _camera(canvas.image, rng), canvas.label

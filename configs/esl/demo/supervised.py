@@ -5,9 +5,9 @@ _base_ = [
     'mmseg::_base_/default_runtime.py',
     '../_base_/esl.py',
 ]
-max_iters = 900
+max_iters = 1000
 data_root = 'work_dirs/demo/seed0/data'
-crop_size = (96, 96)
+crop_size = (72, 72)
 metainfo = dict(
     classes=('background', 'person', 'car', 'tree', 'dog'),
     palette=[[70, 70, 70], [213, 94, 0], [0, 114, 178], [0, 158, 115], [240, 228, 66]])
@@ -16,17 +16,16 @@ model = dict(_delete_=True, segmentor=_base_.model, **_base_.esl)
 norm_cfg = dict(type='BN', requires_grad=True)
 model['segmentor'].update(pretrained=None, auxiliary_head=None)
 model['segmentor']['data_preprocessor'].update(size=crop_size)
-model['segmentor']['backbone'].update(  # a ResNet-18 three eighths as wide, output stride 16
-    depth=18, stem_channels=24, base_channels=24, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2),
-    norm_cfg=norm_cfg)
+model['segmentor']['backbone'].update(  # a ResNet-18, a quarter as wide
+    depth=18, stem_channels=16, base_channels=16, norm_cfg=norm_cfg)
 model['segmentor']['decode_head'].update(
-    in_channels=192, channels=48, dilations=(1, 2, 4, 6), c1_in_channels=24, c1_channels=24,
+    in_channels=128, channels=32, dilations=(1, 2, 4, 6), c1_in_channels=16, c1_channels=24,
     num_classes=5, norm_cfg=norm_cfg)
-model['projector'].update(channels=48)  # as wide as this decoder
+model['projector'].update(channels=64)  # 512 would be out of proportion here
 model['semi_train_cfg'].update(variant='sup')
 
 weak_view = [
-    dict(type='RandomResize', scale=(128, 96), ratio_range=(0.8, 1.4), keep_ratio=True),
+    dict(type='RandomResize', scale=(96, 72), ratio_range=(0.8, 1.4), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
@@ -72,7 +71,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='PerClassIoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=4e-3, weight_decay=0.01))
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=5e-3, weight_decay=0.01))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.03, begin=0, end=30, by_epoch=False),
     dict(type='PolyLR', power=0.9, eta_min=0.0, begin=30, end=max_iters, by_epoch=False),
