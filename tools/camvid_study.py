@@ -29,6 +29,7 @@ def parse_args():
     parser.add_argument('--data-root', default='data/camvid', help='CamVid, with splits/ in it')
     parser.add_argument('--config', default=str(CONFIG))
     parser.add_argument('--work-dir', default='work_dirs/camvid', type=Path)
+    parser.add_argument('--cfg-options', nargs='*', default=[], help='for every run, as in train.py')
     parser.add_argument('--tables', action='store_true', help='print the tables only')
     return parser.parse_args()
 
@@ -50,7 +51,7 @@ def train(args, run) -> None:
         f'train_dataloader.dataset.unlabeled.ann_file={lists}/unlabeled.txt',
         *[f'{key}.data_root={root}' for key in (
             'train_dataloader.dataset.labeled', 'train_dataloader.dataset.unlabeled',
-            'val_dataloader.dataset', 'test_dataloader.dataset')]]
+            'val_dataloader.dataset', 'test_dataloader.dataset')], *args.cfg_options]
     print(' '.join(command), flush=True)
     with open(out / 'console.log', 'w') as log:
         subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)

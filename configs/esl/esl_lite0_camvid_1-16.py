@@ -14,14 +14,10 @@ model['segmentor'].update(
     auxiliary_head=None,
     data_preprocessor=dict(
         type='SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True,
-        pad_val=0, seg_pad_val=255, size=_base_.crop_size),
-    backbone=dict(
-        type='TIMMBackbone',
-        model_name='tf_efficientnet_lite0',
-        features_only=True,
-        pretrained=True,
-        output_stride=16,
-        out_indices=(1, 2, 3, 4)))
+        pad_val=0, seg_pad_val=255, size=_base_.crop_size))
+model['segmentor']['backbone'] = dict(
+    type='TIMMBackbone', model_name='tf_efficientnet_lite0', features_only=True, pretrained=True,
+    output_stride=16, out_indices=(1, 2, 3, 4))
 model['segmentor']['decode_head'].update(
     in_channels=320, channels=128, dilations=(1, 6, 12, 18), c1_in_channels=24, c1_channels=24,
     num_classes=11, norm_cfg=dict(type='BN', requires_grad=True))
