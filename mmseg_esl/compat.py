@@ -19,6 +19,7 @@ import pickle
 import re
 import subprocess
 import sys
+import warnings
 from types import ModuleType
 
 ADVICE = """\
@@ -47,6 +48,8 @@ def install() -> None:
     global _installed
     if _installed:
         return
+    # mmengine's import of it, which no user can do anything about
+    warnings.filterwarnings('ignore', message='pkg_resources is deprecated', category=UserWarning)
     define_torchvision_schemas()
     serve_mmcv_ext()
     check_stack()

@@ -29,7 +29,7 @@ def parse_args():
     parser.add_argument('--data-root', default='data/camvid', help='CamVid, with splits/ in it')
     parser.add_argument('--config', default=str(CONFIG))
     parser.add_argument('--work-dir', default='work_dirs/camvid', type=Path)
-    parser.add_argument('--cfg-options', nargs='*', default=[], help='for every run, as in train.py')
+    parser.add_argument('--cfg-options', nargs='*', default=[], help='for every run')
     parser.add_argument('--tables', action='store_true', help='print the tables only')
     return parser.parse_args()
 
