@@ -138,9 +138,10 @@ class ESL(TeacherStudentSegmentor):
         losses['loss_sce'] = ramp * self.semi_cfg.sce_weight * soft_cross_entropy(
             student.logits, mix(target, mask), mix(valid, mask))
         if contrast:
-            classes = torch.where(valid, pseudo, self.ignore_index)
+            known = torch.where(labels[:num] == self.ignore_index, -1, labels[:num])
+            pseudo = torch.where(valid, pseudo, -1)
             losses['loss_ctr'] = ramp * self.semi_cfg.ctr_weight * self._contrast(
-                teacher, student, torch.cat([labels[:num], classes]), confidence, mask)
+                teacher, student, torch.cat([known, pseudo]), confidence, mask)
         elif self.projector is not None:
             losses['loss_ctr'] = connected_zero(self.projector)
         return losses
@@ -167,7 +168,7 @@ class ESL(TeacherStudentSegmentor):
         """L_CTR (paper Sec. 3.3): assign, push, sample, then stage the prototypes' update.
 
         Args:
-            classes: ``(B, H, W)`` ground truth, or the teacher's argmax, or ignore_index.
+            classes: ``(B, H, W)`` ground truth, or the teacher's argmax, or -1.
             confidence: ``(B_u, H, W)`` teacher's largest probability.
             mask: ``(B_u, H, W)`` CutMix boxes.
         """

@@ -437,3 +437,14 @@ def test_padding_is_told_by_the_empty_map_whatever_is_ignored():
     seg['decode_head']['ignore_index'] = 0
     losses = tiny.esl('dsl', segmentor=seg).loss(*tiny.batch(ignored=0))
     assert losses['loss_sce'] > 0
+
+
+def test_an_ignored_class_has_no_parts():
+    seg = tiny.segmentor()
+    seg['decode_head']['ignore_index'] = 0
+    model = tiny.esl('dsl+ctr', segmentor=seg, confidence=1.0)  # labelled anchors only
+    for _ in range(2):  # the first step fills the queues
+        model.loss(*tiny.batch(ignored=0))
+        model.part_memory.commit()
+    anchors = model.diagnostics.pop()['anchors']
+    assert anchors[0] == 0 and min(anchors[1:]) > 0
