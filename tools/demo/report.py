@@ -35,13 +35,17 @@ def summarise(results: list) -> tuple[list, list]:
 def print_table(results: list, console) -> None:
     from rich.table import Table
     header, rows = summarise(results)
-    table = Table(title='IoU on the test images, per cent')
-    for i, name in enumerate(header):
-        table.add_column(name, justify='left' if i == 0 else 'right',
-                         style='bold' if i == 1 else None, no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    first = header.index(next(iter(next(iter(results[0]['rows'].values()))['IoU'])))
+    # two tables, so that a terminal of 80 columns cuts nothing
+    for title, columns in (('mIoU on the test images, per cent', [*range(first)]),
+                           ('IoU of each class', [0, *range(first, len(header))])):
+        table = Table(title=title)
+        for i in columns:
+            table.add_column(header[i], justify='right' if i else 'left',
+                             style='bold' if i == 1 else None, no_wrap=True)
+        for row in rows:
+            table.add_row(*(row[i] for i in columns))
+        console.print(table)
 
 
 def write_report(results: list, args, sizes: dict, root: Path) -> list[Path]:
