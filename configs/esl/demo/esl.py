@@ -5,7 +5,7 @@ _base_ = './supervised.py'
 warmup_iters = 400
 
 model = dict(semi_train_cfg=dict(
-    variant='dsl+ctr', warmup_iters=warmup_iters, ramp_iters=100))
+    variant='dsl+ctr', warmup_iters=warmup_iters, ramp_iters=400))
 train_dataloader = dict(
     batch_size=16, batch_sampler=dict(num_labeled=8, num_unlabeled=8))
 custom_hooks = [

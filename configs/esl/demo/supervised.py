@@ -5,7 +5,7 @@ _base_ = [
     'mmseg::_base_/default_runtime.py',
     '../_base_/esl.py',
 ]
-max_iters = 1000
+max_iters = 2000
 data_root = 'work_dirs/demo/seed0/data'
 crop_size = (72, 72)
 metainfo = dict(
