@@ -2,6 +2,9 @@
 # make demo          train supervised-only and ESL on synthetic images, one seed
 # make demo-seeds    the same with three seeds
 # make test-stacks   smoke test on mmcv-lite, full mmcv (compiled here) and the OneDL forks
+# make drill-resume  stop and resume runs at many points, compare them bit for bit; some minutes
+# make drill-crash   kill a training run 120 times and see that nothing is lost
+# make drill-ranks   two and four processes for fifty steps: do they agree, and with one process
 # make lint, make clean
 #
 # Each makes the environment it needs, in .venv. On a machine without a GPU this saves several GB:
@@ -10,12 +13,13 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+DRILL_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test demo demo-seeds test-stacks lint clean
+.PHONY: test demo demo-seeds test-stacks drill-resume drill-crash drill-ranks lint clean
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -31,6 +35,15 @@ demo-seeds: $(STAMP)
 
 test-stacks:
 	PYTHON='$(PYTHON)' PIP_ARGS='$(PIP_ARGS)' tools/test_stacks.sh
+
+drill-resume: $(STAMP)
+	$(BIN)/python tools/drills/resume.py $(DRILL_ARGS)
+
+drill-crash: $(STAMP)
+	$(BIN)/python tools/drills/crash.py $(DRILL_ARGS)
+
+drill-ranks: $(STAMP)
+	$(BIN)/python tools/drills/ranks.py $(DRILL_ARGS)
 
 # made anew whenever a requirement changes; the stamp is written last, so that an interrupted
 # installation is taken up again

@@ -7,18 +7,18 @@ it looks at the installation before it acts: where the stock stack works, nothin
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
-import inspect
 import logging
 import os
 import os.path as osp
-import pickle
 import re
 import subprocess
 import sys
+import time
 import warnings
 from types import ModuleType
 
@@ -195,90 +195,21 @@ def serve_mmcv_ext() -> None:
 
 
 def load_checkpoints_safely() -> None:
-    """Load mmengine's checkpoints under torch>=2.6 with ``weights_only=True`` and an allow-list.
+    """Let mmengine load checkpoints by :mod:`mmseg_esl.safe_loading`, never in an unsafe way.
 
-    torch 2.6 made ``weights_only=True`` the default, and mmengine's checkpoints contain its
-    HistoryBuffer and numpy arrays, so that resuming and testing fail. Unnecessary when mmengine's
-    ``load_from_local`` decides about ``weights_only`` itself (the OneDL fork does, its own way) and
-    with torch before 2.6.
+    mmengine unpickles whatever a file says with torch before 2.6, and whatever comes from a URL
+    with any torch; from 2.6 on it cannot load its own checkpoints, which contain its HistoryBuffer
+    and numpy arrays. The OneDL fork falls back to unsafe loading where the safe way refuses a file.
+    Unnecessary when mmengine's loaders refuse what is outside an allow-list of theirs.
     """
-    import torch
     from mmengine.runner import checkpoint
 
-    if _version(torch.__version__) < (2, 6):
-        return
-    source = inspect.getsource(checkpoint.load_from_local)
-    if 'weights_only' in source or not re.search(r'\btorch\.load\(', source):
-        return
-    checkpoint.CheckpointLoader.register_scheme('', loader=load_from_local, force=True)
+    from . import safe_loading
 
-
-def load_from_local(filename: str, map_location=None):
-    """Load a local checkpoint without executing anything that it names outside the allow-list.
-
-    Args:
-        filename: path of the file; ``~`` is expanded.
-        map_location: as of :func:`torch.load`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        pickle.UnpicklingError: the file names a global outside the allow-list; the message names
-            file, global and remedy. There is no fall-back to an unsafe way of loading.
-    """
-    import torch
-
-    filename = osp.expanduser(filename)
-    if not osp.isfile(filename):
-        raise FileNotFoundError(f'checkpoint {filename} does not exist')
-    try:
-        # only what is not there yet: leaving the context would take away what the user allowed
-        present = torch.serialization.get_safe_globals()
-        missing = [entry for entry in allowed_globals() if entry not in present]
-        with torch.serialization.safe_globals(missing):
-            return torch.load(filename, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise pickle.UnpicklingError(_refusal(filename, str(error))) from error
-
-
-def _refusal(filename: str, reason: str) -> str:
-    """The message for a checkpoint that torch's restricted unpickler refused."""
-    found = re.search(r'GLOBAL (\S+)', reason)  # so in torch's messages, and in our own
-    what = f"it names '{found.group(1)}'" if found else reason.strip().splitlines()[-1]
-    return (f'checkpoint {filename} is refused: {what}, which is not among the types that a '
-            'checkpoint of mmengine contains. If you trust where the file comes from, either save '
-            "its 'state_dict' alone in an environment that can read it, or allow the named type "
-            'with torch.serialization.add_safe_globals([...]) before loading.')
-
-
-def allowed_globals() -> list:
-    """What a checkpoint of mmengine's Runner may contain beside tensors.
-
-    HistoryBuffer with its four statistics, numpy arrays and scalars of plain numbers. No object
-    arrays, and nothing that takes code or a name to look up.
-    """
-    import numpy as np
-    from mmengine.logging import HistoryBuffer
-
-    core = np._core if hasattr(np, '_core') else np.core
-    numbers = [type(np.dtype(kind)) for kind in '?bhilqBHILQefdFDUS']
-    allowed = [HistoryBuffer, np.ndarray, np.dtype, *dict.fromkeys(numbers)]
-    for package in ('numpy.core', 'numpy._core'):  # numpy 1 and 2 write different names
-        allowed.append((core.multiarray._reconstruct, f'{package}.multiarray._reconstruct'))
-        allowed.append((core.multiarray.scalar, f'{package}.multiarray.scalar'))
-    # Pickle's protocol 2 writes a method as getattr(class, name). The real getattr would hand out
-    # anything reachable; this one serves in its place and knows the statistics only.
-    allowed.append((history_statistic, 'builtins.getattr'))
-    return allowed
-
-
-def history_statistic(owner, name):
-    """``getattr`` for checkpoints: HistoryBuffer's own statistics, anything else is refused."""
-    from mmengine.logging import HistoryBuffer
-
-    if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
-        of = getattr(owner, '__qualname__', type(owner).__name__)
-        raise pickle.UnpicklingError(f'GLOBAL getattr({of},{name})')
-    return getattr(HistoryBuffer, name)
+    checkpoint.CheckpointLoader.register_scheme('', loader=safe_loading.load_from_local, force=True)
+    checkpoint.load_url = safe_loading.load_url  # which the loaders of http and model zoos call
+    if hasattr(checkpoint, '_safe_torch_load'):  # so is the fork's one way to torch.load called
+        checkpoint._safe_torch_load = safe_loading.load
 
 
 # ----------------------------------------------------------------------------------- torchvision
@@ -445,6 +376,22 @@ def start_gloo(launcher: str, timeout=None) -> None:
     os.environ.setdefault('LOCAL_RANK', os.environ['RANK'])
     options = {} if timeout is None else dict(timeout=datetime.timedelta(seconds=timeout))
     distributed.init_process_group('gloo', **options)
+    atexit.register(_close_process_group)
+
+
+def _close_process_group() -> None:
+    """Let gloo's threads finish before the interpreter does; at the end of the process.
+
+    A thread that still holds the tensors of the last collective wants the interpreter's lock in
+    order to let them go, and where there is no interpreter any more the process aborts ('terminate
+    called without an active exception'), which torchrun takes for a failure. Closing the group is
+    not enough: a DistributedDataParallel that is still there keeps it alive.
+    """
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+    time.sleep(0.2)
 
 
 def _variable(name: str, launcher: str) -> str:

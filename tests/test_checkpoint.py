@@ -243,7 +243,7 @@ def test_export_names_what_has_no_weights(tool, trained, tmp_path):
         tool[1](trained[0], tmp_path)
 
 
-def test_failed_write_leaves_the_old_file(tool, tmp_path, monkeypatch):
+def test_failed_write_leaves_the_old_file(tool, trained, tmp_path, monkeypatch):
     out = tmp_path / 'out.pth'
     out.write_bytes(b'old')
 
@@ -253,5 +253,16 @@ def test_failed_write_leaves_the_old_file(tool, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tool[0].torch, 'save', fail)
     with pytest.raises(OSError, match='disk full'):
-        tool[0].save_atomically({}, str(out))
+        tool[1](trained[0], out)
     assert out.read_bytes() == b'old' and os.listdir(tmp_path) == ['out.pth']
+
+
+def test_export_refuses_a_malicious_checkpoint(tool, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f'touch {tmp_path / "marker"}', )
+
+    torch.save(dict(state_dict={}, meta=Evil()), tmp_path / 'evil.pth')
+    with pytest.raises(SystemExit, match='evil.pth is refused: it names .*system'):
+        tool[1](tmp_path / 'evil.pth', tmp_path / 'out.pth')
+    assert os.listdir(tmp_path) == ['evil.pth']

@@ -1,26 +1,28 @@
 """The shims: each does its work, and leaves alone what works without it."""
 
+import functools
+import http.server
 import importlib.util
 import os
 import pickle
 import socket
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 import torch
+from line import Line, Numbers, make_runner
 from mmengine.config import Config
 from mmengine.config import utils as config_utils
 from mmengine.logging import HistoryBuffer
-from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
-from torch import distributed, nn
+from torch import distributed
 
-from mmseg_esl import compat
+from mmseg_esl import compat, safe_loading
 
-SAFE_LOADING = compat._version(torch.__version__) >= (2, 6)
+SAFE_LOADING = safe_loading.has_allow_list()
 needs_safe_loading = pytest.mark.skipif(not SAFE_LOADING, reason='torch < 2.6 has no allow-list')
 
 
@@ -126,42 +128,6 @@ def test_finder_serves_nothing_else():
 # ---------------------------------------------------------------------------------- checkpoints
 
 
-class Numbers(torch.utils.data.Dataset):
-    METAINFO = {}
-    metainfo = dict(classes=('a', 'b'), palette=np.zeros((2, 3), dtype=np.uint8))
-
-    def __len__(self):
-        return 8
-
-    def __getitem__(self, index):
-        return torch.full((2, ), float(index))
-
-
-class Line(BaseModel):
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(2, 1)
-
-    def forward(self, *inputs, mode='tensor'):
-        return dict(loss=self.layer(torch.stack(inputs)).pow(2).mean())
-
-
-def make_runner(folder, max_iters, name, **kwargs):
-    return Runner(
-        model=Line(), work_dir=str(folder), experiment_name=name, log_level='ERROR',
-        train_dataloader=dict(batch_size=2, num_workers=0, dataset=Numbers(),
-                              sampler=dict(type='InfiniteSampler', shuffle=True)),
-        train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters),
-        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.1),
-                           clip_grad=dict(max_norm=1)),
-        param_scheduler=[dict(type='LinearLR', begin=0, end=2, by_epoch=False),
-                         dict(type='PolyLR', begin=2, end=8, by_epoch=False)],
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=2, by_epoch=False),
-                           logger=dict(type='LoggerHook', interval=1)),
-        default_scope='mmengine', **kwargs)
-
-
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
     """(work folder, runner) after two iterations, the checkpoint written by mmengine itself."""
@@ -196,7 +162,7 @@ def test_resume_restores_model_optimiser_schedule_and_log(trained):
     assert np.isfinite(third.message_hub.log_scalars['train/loss'].mean())
 
 
-def test_load_checkpoint_as_inference_does(trained):
+def test_load_checkpoint_as_inference_does(trained, loading):
     folder, first = trained
     model = Line()
     load_checkpoint(model, str(folder / 'iter_2.pth'), map_location='cpu')
@@ -213,26 +179,35 @@ class Call:
         return self.call
 
 
-@needs_safe_loading
+@pytest.fixture(params=['own', 'torch'])
+def loading(request, monkeypatch):
+    """Both ways of restricting what is loaded: torch's (from 2.6 on), and ours for older ones."""
+    if request.param == 'own':
+        monkeypatch.setattr(safe_loading, 'has_allow_list', lambda: False)
+    elif not SAFE_LOADING:
+        pytest.skip('torch < 2.6 has no allow-list')
+    return request.param
+
+
 @pytest.mark.parametrize('function, args, named', [
     (os.system, ('touch {marker}', ), "'posix.system'"),
-    (eval, ("open('{marker}', 'w')", ), "'eval'"),
-    (exec, ("open('{marker}', 'w')", ), "'exec'"),
+    (eval, ("open('{marker}', 'w')", ), "eval'"),
+    (exec, ("open('{marker}', 'w')", ), "exec'"),
     (getattr, (HistoryBuffer, '__init__'), "'getattr(HistoryBuffer,__init__)'"),
     (getattr, (np.ndarray, 'tofile'), "'getattr(ndarray,tofile)'"),
     (np.load, ('{marker}', ), "'numpy.load'"),
 ])
-def test_malicious_checkpoint_is_refused(tmp_path, function, args, named):
+def test_malicious_checkpoint_is_refused(tmp_path, loading, function, args, named):
     marker, path = tmp_path / 'marker', tmp_path / 'evil.pth'
     args = [arg.format(marker=marker) if isinstance(arg, str) else arg for arg in args]
     torch.save(dict(state_dict={}, meta=Call(function, *args)), path)
-    allowed = set(torch.serialization.get_safe_globals())
+    allowed = set(torch.serialization.get_safe_globals()) if SAFE_LOADING else None
     with pytest.raises(pickle.UnpicklingError) as caught:
         CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger=None)
     message = str(caught.value)
     assert str(path) in message and named in message and 'add_safe_globals' in message
     assert not marker.exists()
-    assert set(torch.serialization.get_safe_globals()) == allowed
+    assert not SAFE_LOADING or set(torch.serialization.get_safe_globals()) == allowed
 
 
 @needs_safe_loading
@@ -240,7 +215,7 @@ def test_object_array_is_refused(tmp_path):
     path = tmp_path / 'objects.pth'
     torch.save(dict(meta=np.array([dict(), 'x'], dtype=object)), path)
     with pytest.raises(pickle.UnpicklingError, match=str(path)):
-        compat.load_from_local(str(path))
+        safe_loading.load_from_local(str(path))
 
 
 @needs_safe_loading
@@ -249,28 +224,62 @@ def test_allow_list_of_the_user_is_kept(tmp_path):
     path = tmp_path / 'numbers.pth'
     torch.save(dict(data=Numbers()), path)
     with pytest.raises(pickle.UnpicklingError, match='Numbers'):
-        compat.load_from_local(str(path))
+        safe_loading.load_from_local(str(path))
     with torch.serialization.safe_globals([Numbers, HistoryBuffer]):
-        assert isinstance(compat.load_from_local(str(path))['data'], Numbers)
+        assert isinstance(safe_loading.load_from_local(str(path))['data'], Numbers)
         assert HistoryBuffer in torch.serialization.get_safe_globals()
 
 
 def test_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere.pth'):
-        compat.load_from_local(str(tmp_path / 'nowhere.pth'))
+        safe_loading.load_from_local(str(tmp_path / 'nowhere.pth'))
 
 
-def test_loader_that_decides_itself_is_left_alone(monkeypatch):
+def test_the_fork_falls_back_to_nothing(tmp_path, monkeypatch):
+    """The OneDL fork's mmengine loads by _safe_torch_load, which tries again without safety."""
     from mmengine.runner import checkpoint
 
-    def load_from_local(filename, map_location):
-        return torch.load(filename, map_location=map_location, weights_only=False)
+    def fork(file, map_location=None, weights_only=None):
+        return torch.load(file, map_location=map_location, weights_only=False)
 
-    before = dict(CheckpointLoader._schemes)
-    monkeypatch.setattr(checkpoint, 'load_from_local', load_from_local)
-    monkeypatch.setattr(CheckpointLoader, '_schemes', {**before, '': load_from_local})
+    marker, path = tmp_path / 'marker', tmp_path / 'evil.pth'
+    torch.save(dict(meta=Call(os.system, f'touch {marker}')), path)
+    monkeypatch.setattr(checkpoint, '_safe_torch_load', fork, raising=False)
+    monkeypatch.setattr(CheckpointLoader, '_schemes', {
+        **CheckpointLoader._schemes, '': lambda name, map_location: fork(name, map_location)})
+    checkpoint._safe_torch_load(path)
+    assert marker.exists()  # so it would be noticed
+    marker.unlink()
     compat.load_checkpoints_safely()
-    assert CheckpointLoader._schemes[''] is load_from_local
+    with pytest.raises(pickle.UnpicklingError, match='system'):
+        checkpoint._safe_torch_load(path)
+    with pytest.raises(pickle.UnpicklingError, match='system'):
+        CheckpointLoader.load_checkpoint(str(path), logger=None)
+    assert not marker.exists()
+
+
+def test_what_comes_from_a_url_is_loaded_safely(tmp_path, monkeypatch):
+    marker = tmp_path / 'marker'
+    (tmp_path / 'site').mkdir()
+    torch.save(dict(meta=Call(os.system, f'touch {marker}')), tmp_path / 'site/evil.pth')
+    torch.save(dict(state_dict=dict(x=torch.ones(2))), tmp_path / 'site/good.pth')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    handler = functools.partial(QuietHandler, directory=str(tmp_path / 'site'))
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        site = f'http://127.0.0.1:{server.server_address[1]}'
+        good = CheckpointLoader.load_checkpoint(f'{site}/good.pth', logger=None)
+        with pytest.raises(pickle.UnpicklingError, match='system'):
+            CheckpointLoader.load_checkpoint(f'{site}/evil.pth', logger=None)
+        server.shutdown()
+    assert torch.equal(good['state_dict']['x'], torch.ones(2))
+    assert not marker.exists()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+
+    def log_message(self, *args):
+        """Nothing."""
 
 
 # --------------------------------------------------------------------------- torchvision, OneDL

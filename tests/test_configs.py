@@ -118,7 +118,8 @@ def test_crops_fill_the_batch(cfg):
 
 def test_hooks_and_loops_build(cfg):
     kinds = [type(HOOKS.build(hook)).__name__ for hook in cfg.custom_hooks]
-    assert {'TeacherEMAHook', 'PartInitHook', 'DiagnosticsHook'} <= set(kinds)
+    assert {'TeacherEMAHook', 'PartInitHook', 'DiagnosticsHook', 'RunStateHook'} <= set(kinds)
+    assert cfg.train_cfg.type == 'SemiTrainLoop'
     Visualizer.get_instance('configs')  # some hooks want one to be there
     for hook in cfg.default_hooks.values():
         assert HOOKS.build(hook)

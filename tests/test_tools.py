@@ -120,6 +120,22 @@ def test_amp(tools):
         use_amp(Config(dict(optim_wrapper=dict(type='Other'))))
 
 
+def test_resume_and_load_from(tools, tmp_path):
+    use_resume = tools('train').use_resume
+
+    def start(named=False, **keys):
+        cfg = Config(dict(work_dir=str(tmp_path), **keys))
+        use_resume(cfg, named)
+        return cfg.resume, cfg.get('load_from')
+
+    assert start() == (True, None)
+    assert start(load_from='begin.pth') == (False, 'begin.pth')
+    assert start(load_from='mine.pth', named=True) == (True, 'mine.pth')
+    (tmp_path / 'iter_2.pth').touch()
+    assert start(load_from='begin.pth') == (True, None)
+    assert start(load_from='mine.pth', named=True) == (True, 'mine.pth')
+
+
 def test_options_of_test_py(tools):
     # not by its name: the standard library has a package of that name
     tools('cli_common')

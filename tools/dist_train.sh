@@ -17,5 +17,7 @@ else
     rendezvous=(--nnodes "${NNODES:-1}" --node_rank "${NODE_RANK:-0}"
                 --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${PORT:-29500}")
 fi
+# torchrun would let a restarted run find the addresses that the one before left in its store
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=${TORCH_DISABLE_SHARE_RDZV_TCP_STORE:-1}
 exec "${PYTHON:-python}" -m torch.distributed.run "${rendezvous[@]}" --nproc_per_node "$2" \
     "$root/tools/train.py" "$1" --launcher pytorch "${@:3}"

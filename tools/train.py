@@ -1,6 +1,8 @@
 """Train a segmentor: ``python tools/train.py CONFIG``. Options are those of mmsegmentation."""
 
 import argparse
+import glob
+import os.path as osp
 import sys
 
 from cli_common import add_common_options, load_config
@@ -14,7 +16,8 @@ def parse_args():
     parser = argparse.ArgumentParser(description='Train a segmentor.')
     parser.add_argument('config', help='config file')
     parser.add_argument('--resume', action='store_true',
-                        help='go on from the latest checkpoint in the work folder')
+                        help='go on from the latest checkpoint in the work folder that is whole; '
+                             'where there is none, start')
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     add_common_options(parser)
     return parser.parse_args()
@@ -32,6 +35,22 @@ def use_amp(cfg) -> None:
     optim.setdefault('loss_scale', 'dynamic')
 
 
+def use_resume(cfg, named: bool) -> None:
+    """Go on from the work folder, as ``--resume`` asks, whatever the run began with.
+
+    mmengine would resume from ``load_from`` instead. A config's is where the run began: it counts
+    only while the work folder holds no checkpoint. One of the command line (``named``) is meant.
+    """
+    cfg.resume = True
+    if named or not cfg.get('load_from'):
+        return
+    folder = glob.escape(cfg.work_dir)
+    if glob.glob(osp.join(folder, '*.pth')) or glob.glob(osp.join(folder, 'last_checkpoint')):
+        cfg.load_from = None
+    else:
+        cfg.resume = False
+
+
 def main() -> None:
     args = parse_args()
     if args.amp:
@@ -42,7 +61,9 @@ def main() -> None:
     cfg = load_config(args)
     if args.amp:
         use_amp(cfg)
-    cfg.resume = args.resume
+    cfg.resume = False
+    if args.resume:
+        use_resume(cfg, 'load_from' in (args.cfg_options or {}))
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.train()
 

@@ -26,12 +26,10 @@ model['segmentor']['decode_head']['loss_decode']['avg_non_ignore'] = True  # mea
 model['projector'].update(channels=128)  # as wide as this small decoder
 # In so short a run the young teacher's mistakes would rule: begin supervised, then ramp up.
 model['semi_train_cfg'].update(warmup_iters=300, ramp_iters=300)
-custom_hooks = [
-    dict(type='TeacherEMAHook', momentum=0.99),
-    dict(type='PartInitHook', transforms=[dict(type='Resize', scale=(320, 240), keep_ratio=True)]),
-    dict(type='DiagnosticsHook'),
-]
+custom_hooks = _base_.esl_hooks
+custom_hooks[1].update(  # PartInitHook: parts at the scale of training
+    transforms=[dict(type='Resize', scale=(320, 240), keep_ratio=True)])
 
 param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, end=max_iters, by_epoch=False)]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
+train_cfg = dict(type='SemiTrainLoop', max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(checkpoint=dict(interval=max_iters))

@@ -17,7 +17,8 @@ train_dataloader['dataset']['unlabeled']['ann_file'] = 'splits/1-4/unlabeled.txt
 
 optim_wrapper = dict(_delete_=True, **_base_.semi_optim_wrapper)
 param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, end=max_iters, by_epoch=False)]
-train_cfg = dict(max_iters=max_iters, val_interval=5580)
+train_cfg = dict(type='SemiTrainLoop', max_iters=max_iters, val_interval=5580)
 val_cfg = dict(type='TeacherStudentValLoop')
 default_hooks = dict(
-    checkpoint=dict(interval=5580, save_best='teacher/mIoU', max_keep_ckpts=2))
+    checkpoint=dict(type='SemiCheckpointHook', interval=5580, save_best='teacher/mIoU',
+                    max_keep_ckpts=2))

@@ -4,9 +4,12 @@ from .. import compat
 
 compat.serve_mmcv_ext()  # a spawned loader worker imports this package and nothing before it
 
+from .guard import BadDataError  # noqa: E402
 from .sampler import SemiBatchSampler  # noqa: E402
 from .semi import SemiDataset  # noqa: E402
 from .transforms import LoadEmptyAnnotations  # noqa: E402
 from .unlabeled import UnlabeledDataset  # noqa: E402
 
-__all__ = ['LoadEmptyAnnotations', 'SemiBatchSampler', 'SemiDataset', 'UnlabeledDataset']
+__all__ = [
+    'BadDataError', 'LoadEmptyAnnotations', 'SemiBatchSampler', 'SemiDataset', 'UnlabeledDataset'
+]

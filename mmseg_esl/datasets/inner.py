@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os.path as osp
 from typing import Iterator
 
@@ -9,7 +10,9 @@ from mmengine.dataset import Compose
 from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
+from .checks import CheckFiles, CheckMask
 from .files import is_local
+from .manifest import Manifest
 
 # by name, along the bases: mmcv, mmseg and a user's own may all be there or not
 LABEL_READERS = {
@@ -28,6 +31,17 @@ def build(dataset, which: str) -> Dataset:
         _check_config(cfg, which)
     with _EmptyIsNamed(which):
         return DATASETS.build(dataset)
+
+
+def without_file_checks(dataset):
+    """The config of an unlabelled set that does not look for its files at the start."""
+    if not isinstance(dataset, dict):
+        return dataset
+    dataset = copy.deepcopy(dataset)
+    for cfg in _configs(dataset):
+        if cfg.get('type') in ('UnlabeledDataset', 'mmseg.UnlabeledDataset'):
+            cfg['check_files'] = False
+    return dataset
 
 
 def reads_labels(transform) -> bool:
@@ -109,6 +123,18 @@ def _leaves(dataset) -> list:
     return list(found.values())
 
 
+def first_places(dataset, start: int = 0) -> Iterator[int]:
+    """The index of every image in ``dataset``, once however often it is repeated."""
+    if hasattr(dataset, 'datasets'):
+        for inner in dataset.datasets:
+            yield from first_places(inner, start)
+            start += len(inner)
+    elif hasattr(dataset, 'dataset'):  # RepeatDataset: the first round
+        yield from first_places(dataset.dataset, start)
+    else:
+        yield from range(start, start + len(dataset))
+
+
 def infos(dataset) -> Iterator[tuple[Dataset, dict]]:
     """(leaf, data info) one at a time: a list of a million dicts would stay in every worker."""
     for leaf in _leaves(dataset):
@@ -160,6 +186,39 @@ def forget_masks(unlabeled) -> None:
                             'pipeline. Use UnlabeledDataset or any dataset of mmseg')
         if not any(isinstance(t, _ForgetMask) for t in pipeline.transforms):
             pipeline.transforms.insert(0, _ForgetMask())
+
+
+def insert_checks(dataset, num_classes: int | None, manifest: Manifest | None) -> None:
+    """Let every pipeline check its files first, and its label map right after reading it."""
+    for leaf in _leaves(dataset):
+        pipeline = getattr(leaf, 'pipeline', None)
+        if not isinstance(pipeline, Compose):
+            continue  # a dataset of the user's own; what it gives is checked when it has arrived
+        steps = pipeline.transforms
+        if any(isinstance(step, CheckFiles) for step in steps):
+            continue
+        reads = [place for place, step in enumerate(steps) if reads_labels(step)]
+        if reads:
+            steps.insert(reads[-1] + 1, CheckMask(num_classes))
+        check = CheckFiles(len(leaf), _of_kind(pipeline, 'LoadImageFromFile'),
+                           _of_kind(pipeline, 'LoadAnnotations'), manifest)
+        steps.insert(1 if steps and isinstance(steps[0], _ForgetMask) else 0, check)
+
+
+def loading_steps(pipeline: Compose) -> list:
+    """The transforms up to the last one that reads or checks labels; [] if none reads them."""
+    steps = pipeline.transforms
+    last = [place for place, step in enumerate(steps)
+            if reads_labels(step) or isinstance(step, CheckMask)]
+    return steps[:last[-1] + 1] if last else []
+
+
+def _of_kind(pipeline, name: str):
+    """The first transform of a class, or of one derived from it; by name, see LABEL_READERS."""
+    for transform in _transforms(pipeline):
+        if name in {base.__name__ for base in type(transform).__mro__}:
+            return transform
+    return None
 
 
 def check_separate(labeled, unlabeled) -> None:

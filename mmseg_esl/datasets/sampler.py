@@ -9,6 +9,7 @@ from mmengine.dist import get_dist_info, sync_random_seed
 from mmseg.registry import DATA_SAMPLERS
 from torch.utils.data import Sampler
 
+from .seeding import Draw
 from .semi import SemiDataset
 
 LABELED, UNLABELED = 0, 1  # the two streams
@@ -52,10 +53,13 @@ class SemiBatchSampler(Sampler):
     Each of the two sets is a stream of seeded permutations, one after the other. At iteration t
     rank r of W reads positions (t * W + r) * L ... + L - 1 of the labelled stream (U likewise), so
     the ranks share each pass without repeating an image, and any iteration is computed directly,
-    without replaying those before it (our choice; the paper is silent).
+    without replaying those before it (our choice; the paper is silent). An index is a
+    :class:`Draw`, which tells SemiDataset seed, stream and position, the seed of the sample's
+    augmentation.
 
     To be used beside ``sampler=dict(type='InfiniteSampler', shuffle=True)``, with
-    ``IterBasedTrainLoop``: like InfiniteSampler's, its batches never end.
+    ``SemiTrainLoop``: like InfiniteSampler's, its batches never end. With mmengine's
+    ``IterBasedTrainLoop`` the batches are the same, but a resumed run loads all those before again.
 
     Args:
         sampler: gives dataset, seed, rank, world size and shuffle; is not drawn from.
@@ -86,14 +90,20 @@ class SemiBatchSampler(Sampler):
         self.dataset_sizes = (dataset.num_labeled, dataset.num_unlabeled)
         self.rank = getattr(sampler, 'rank', rank)
         self.world_size = getattr(sampler, 'world_size', world_size)
+        self.shuffle = getattr(sampler, 'shuffle', True)
         seed = getattr(sampler, 'seed', None) if seed is None else seed
-        self.seed = int(sync_random_seed() if seed is None else seed)
-        if self.seed < 0:
-            raise ValueError(f'SemiBatchSampler: seed={self.seed} is negative. Set a seed >= 0')
-        shuffle = getattr(sampler, 'shuffle', True)
-        self._labeled = _Stream(dataset.num_labeled, self.seed, LABELED, shuffle)
-        self._unlabeled = _Stream(dataset.num_unlabeled, self.seed, UNLABELED, shuffle)
+        self._set_seed(int(sync_random_seed() if seed is None else seed))
+        # an iteration, and what all ranks had taken from each stream before it
+        self._origin = (0, 0, 0)
         self.start = 0
+
+    def _set_seed(self, seed: int) -> None:
+        if seed < 0:
+            raise ValueError(f'SemiBatchSampler: seed={seed} is negative. Set a seed >= 0')
+        self.seed = seed
+        self._labeled, self._unlabeled = (
+            _Stream(size, seed, stream, self.shuffle)
+            for size, stream in zip(self.dataset_sizes, (LABELED, UNLABELED)))
 
     def set_start(self, iteration: int) -> None:
         """Let the next ``iter()`` begin with the batch of ``iteration`` (>= 0), at no cost.
@@ -105,14 +115,40 @@ class SemiBatchSampler(Sampler):
                              'number of iterations already trained, 0 or more')
         self.start = int(iteration)
 
-    def batch(self, iteration: int) -> list[int]:
-        """The ``batch_size`` indices of this rank at ``iteration``, labelled first."""
-        turn = iteration * self.world_size + self.rank
-        labeled = self._labeled.read(turn * self.num_labeled, self.num_labeled)
-        unlabeled = self._unlabeled.read(turn * self.num_unlabeled, self.num_unlabeled)
-        return labeled + [self.dataset_sizes[0] + index for index in unlabeled]
+    def consumed(self, iteration: int) -> tuple[int, int]:
+        """Labelled and unlabelled samples that all ranks have taken before ``iteration``."""
+        first, labeled, unlabeled = self._origin
+        # what lies before the origin is only ever read to be thrown away (IterBasedTrainLoop)
+        turns = max(0, iteration - first) * self.world_size
+        return labeled + turns * self.num_labeled, unlabeled + turns * self.num_unlabeled
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def state_dict(self, iteration: int) -> dict:
+        """What another sampler needs to go on at ``iteration``: seed and samples consumed."""
+        labeled, unlabeled = self.consumed(iteration)
+        return dict(seed=self.seed, iteration=iteration, labeled=labeled, unlabeled=unlabeled)
+
+    def load_state_dict(self, state: dict) -> None:
+        """Let each stream continue behind the samples consumed, with the seed of ``state``.
+
+        Holds also if the number of ranks or of images per batch is another one since. It moves no
+        iterator that exists already, and not the start: see :meth:`set_start`.
+        """
+        self._set_seed(int(state['seed']))
+        self._origin = tuple(int(state[key]) for key in ('iteration', 'labeled', 'unlabeled'))
+
+    def batch(self, iteration: int) -> list[Draw]:
+        """The ``batch_size`` indices of this rank at ``iteration``, labelled first."""
+        labeled, unlabeled = self.consumed(iteration)
+        return [*self._draws(self._labeled, labeled, self.num_labeled, 0),
+                *self._draws(self._unlabeled, unlabeled, self.num_unlabeled,
+                             self.dataset_sizes[0])]
+
+    def _draws(self, stream: _Stream, taken: int, count: int, offset: int) -> Iterator[Draw]:
+        start = taken + self.rank * count
+        for position, index in enumerate(stream.read(start, count), start):
+            yield Draw(offset + index, self.seed, stream.stream, position)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
         iteration = self.start
         while True:
             yield self.batch(iteration)

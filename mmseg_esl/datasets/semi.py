@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os.path as osp
 
-import torch
 from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
 from . import inner
+from .checks import IGNORE, check_values
 from .files import Findings, is_local
+from .guard import BadDataError, Guard, check_options
+from .manifest import Manifest
+from .seeding import seeded
 from .unlabeled import UnlabeledDataset
-
-IGNORE = 255  # what mmseg pads label maps with, and ignores
 
 
 @DATASETS.register_module()
@@ -23,7 +24,14 @@ class SemiDataset(Dataset):
     ``data_samples.labeled`` set to True or False in its metainfo. An item of the unlabelled set
     brings no label: every path to a mask is removed before its pipeline begins, and its label map
     is 0 (a pixel of the image) or 255 (padding). A pipeline that returns None makes the inner
-    dataset draw another of its images, as always in mmengine.
+    dataset draw another of its images, as always in mmengine. An index of SemiBatchSampler's brings
+    the seed of its augmentation along; a plain int takes the random numbers as they come.
+
+    Every file is looked at when it is first read (see ``CheckFiles``, ``CheckMask``): truncated or
+    damaged ones, masks of another size, with colours, with values outside the classes or without
+    any label. Grey, CMYK, alpha and palette images are converted by mmcv's loader; of 16 bits a
+    channel cv2 keeps the high byte, which is said once; an image smaller than the crop is padded
+    by the data preprocessor, its label map with 255.
 
     Args:
         labeled: config of (or a built) mmseg dataset, also inside ConcatDataset or RepeatDataset.
@@ -31,19 +39,26 @@ class SemiDataset(Dataset):
             supervised run with ``num_unlabeled=0`` in the batch sampler.
         allow_overlap: accept images that are in both sets.
         check_files: look at the start whether all images, and the masks of the labelled ones,
-            exist. Local files only.
+            exist. Local files only. Not done with ``on_error='skip'``.
         num_classes: for the check of label values; None takes the labelled set's classes, and no
             check is made if it has none.
         lazy_init: as mmengine's; the checks wait for ``full_init``.
+        on_error: what a sample that cannot be used leads to. 'raise': a BadDataError that names
+            file and cause. 'skip': the next usable image of the same list in its place, and one
+            warning for each file.
+        max_skips: with 'skip', how many different images may fail, counted over all loader workers
+            of a process (each rank counts its own), before a BadDataError lists them.
+        manifest: file of SHA-256 checksums (``mmseg_esl.datasets.manifest``) against which each
+            file is checked when it is first read; None for no such check.
 
     Attributes:
-        num_labeled, num_unlabeled: sizes. metainfo: the labelled set's.
+        num_labeled, num_unlabeled: sizes. metainfo: the labelled set's. guard: see ``Guard``.
 
     Raises:
         FileNotFoundError: a list, a folder, an image or a mask of the labelled set is missing.
         TypeError: a dataset or an item that is not mmseg's.
-        ValueError: an empty set, an image in both sets, an unlabelled pipeline that reads labels,
-            and, when an item is fetched, label values outside the classes.
+        ValueError: an empty set, an image in both sets, an unlabelled pipeline that reads labels.
+        BadDataError: (a ValueError) when an item is fetched that cannot be used.
     """
 
     def __init__(self,
@@ -52,9 +67,17 @@ class SemiDataset(Dataset):
                  allow_overlap: bool = False,
                  check_files: bool = True,
                  num_classes: int | None = None,
-                 lazy_init: bool = False) -> None:
+                 lazy_init: bool = False,
+                 on_error: str = 'raise',
+                 max_skips: int = 10,
+                 manifest: str | None = None) -> None:
+        check_options(on_error, max_skips)
+        self.on_error, self.max_skips = on_error, max_skips
+        self.manifest = None if manifest is None else Manifest(manifest)
         self.allow_overlap = allow_overlap
-        self.check_files = check_files
+        self.check_files = check_files and on_error == 'raise'
+        if not self.check_files:
+            unlabeled = inner.without_file_checks(unlabeled)
         self.labeled = inner.build(labeled, 'labeled')
         self.unlabeled = None if unlabeled is None else inner.build(unlabeled, 'unlabeled')
         self.metainfo = self.labeled.metainfo
@@ -78,7 +101,11 @@ class SemiDataset(Dataset):
         images = self._check_labeled()
         if self.unlabeled is not None:
             self._check_unlabeled(images)
+        inner.insert_checks(self.labeled, self.num_classes, self.manifest)
+        if self.unlabeled is not None:
+            inner.insert_checks(self.unlabeled, None, self.manifest)
         self._fully_initialized = True
+        self.guard = Guard(self, self.on_error, self.max_skips)
 
     def __len__(self) -> int:
         self.full_init()
@@ -93,8 +120,14 @@ class SemiDataset(Dataset):
         return info
 
     def __getitem__(self, idx: int) -> dict:
+        self._locate(idx)  # an index that is too large is no bad file
+        with seeded(idx):
+            return self.guard(self._item, idx % len(self))
+
+    def _item(self, idx: int) -> dict:
         dataset, position, is_labeled = self._locate(idx)
-        data = dataset[position]
+        with self.guard.naming(idx):
+            data = dataset[position]
         _check_packed(data, dataset, is_labeled)
         if is_labeled:
             self._check_label(data)
@@ -171,24 +204,15 @@ class SemiDataset(Dataset):
     # ------------------------------------------------------------------- checks of an item
 
     def _check_label(self, data: dict) -> None:
+        """What the transforms made of the label; the file itself has been checked before them."""
         label, sample = data['data_samples'].gt_sem_seg.data, data['data_samples']
-        where = f"the mask '{sample.metainfo.get('seg_map_path', '(path not packed)')}'"
+        path = sample.metainfo.get('seg_map_path', '(path not packed)')
         if label.shape != (1, *data['inputs'].shape[-2:]):
-            raise ValueError(
-                f"SemiDataset: {where} gives a label map of shape {tuple(label.shape)} for an "
-                f"image of {tuple(data['inputs'].shape)}. A mask has one channel of class indices "
-                'and the size of its image: convert colour masks to palette-indexed or grey ones')
-        if self.num_classes is None:
-            return
-        outside = ((label < 0) | (label >= self.num_classes)) & (label != IGNORE)
-        if outside.any():
-            values = torch.unique(label[outside]).tolist()
-            shown = ', '.join(map(str, values[:8])) + (', ...' if len(values) > 8 else '')
-            raise ValueError(
-                f'SemiDataset: {where} holds the label values {shown}, but the classes are 0 to '
-                f'{self.num_classes - 1} (and {IGNORE} for ignored pixels). Check metainfo '
-                'classes, reduce_zero_label (masks that count from 1), and that the mask holds '
-                'class indices and not grey levels or colours')
+            raise BadDataError(
+                f"SemiDataset: the mask '{path}' gives a label map of shape {tuple(label.shape)} "
+                f"for an image of {tuple(data['inputs'].shape)}. Check that every geometric "
+                'transform of labeled changes both')
+        check_values(label, self.num_classes, path)
 
 
 def _check_packed(data: dict, dataset: Dataset, is_labeled: bool) -> None:

@@ -92,6 +92,8 @@ class UnlabeledDataset(BaseSegDataset):
         resolver = _Resolver(self.ann_file, folder, self.img_suffix, self.backend_args)
         for number, entry in self._entries():
             path = resolver(number, entry)
+            if path is None and not self.check_files:  # found missing when it is read
+                path = osp.join(folder, entry)
             if path is None or (look and not osp.isfile(path)):
                 missing.add(f'line {number}: {path or osp.join(folder, entry) + ".*"}')
             elif path in paths:

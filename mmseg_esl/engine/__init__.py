@@ -1,12 +1,17 @@
 """Hooks, loops and metrics."""
+from .checkpoint_hook import SemiCheckpointHook
 from .diagnostics_hook import DiagnosticsHook
+from .finite_guard import FiniteGuardHook
 from .metrics import PerClassIoUMetric
 from .optimizer import StudentOptimWrapperConstructor
 from .part_init_hook import PartInitHook
+from .run_state import RunStateHook
 from .teacher_hook import TeacherEMAHook
+from .train_loop import SemiTrainLoop
 from .val_loop import TeacherStudentValLoop
 
 __all__ = [
-    'DiagnosticsHook', 'PartInitHook', 'PerClassIoUMetric',
-    'StudentOptimWrapperConstructor', 'TeacherEMAHook', 'TeacherStudentValLoop'
+    'DiagnosticsHook', 'FiniteGuardHook', 'PartInitHook', 'PerClassIoUMetric', 'RunStateHook',
+    'SemiCheckpointHook', 'SemiTrainLoop', 'StudentOptimWrapperConstructor', 'TeacherEMAHook',
+    'TeacherStudentValLoop'
 ]

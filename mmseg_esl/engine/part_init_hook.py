@@ -20,7 +20,8 @@ from mmseg.registry import HOOKS
 from rich.progress import track
 from torch.utils.data import DataLoader, Subset
 
-from ..datasets.inner import reads_labels
+from ..datasets.guard import Guarded
+from ..datasets.inner import first_places, loading_steps
 from ..functional import sample_features
 from .teacher_hook import unwrap
 
@@ -96,10 +97,14 @@ class PartInitHook(Hook):
     def _extract(self, runner, num_classes: int):
         """Per class: features ``(n, D)``, keys ``(n,)``, pixel count; of this rank."""
         model = unwrap(runner.model)
-        dataset = _undistorted(runner.train_dataloader.dataset.labeled, self.transforms)
+        semi = runner.train_dataloader.dataset
+        dataset = Guarded(semi.guard, _undistorted(semi.labeled, self.transforms))
         rank, world = get_rank(), get_world_size()
-        loader = DataLoader(Subset(dataset, range(rank, len(dataset), world)),
+        places = list(first_places(semi.labeled))
+        loader = DataLoader(Subset(dataset, places[rank::world]),
                             collate_fn=pseudo_collate,
+                            # of its own: the loader would draw from training's random numbers
+                            generator=torch.Generator().manual_seed(self.seed),
                             num_workers=min(2, runner.train_dataloader.num_workers))
         generator = torch.Generator().manual_seed(self.seed * world + rank)
         kept = [None] * num_classes
@@ -155,16 +160,20 @@ class PartInitHook(Hook):
 
 
 def _undistorted(dataset, extra):
-    """The data set with its own loading steps, the extra ones, and nothing random."""
+    """The data set with its own loading steps, the extra ones, and nothing random.
+
+    It keeps every index, so that the guard names and counts the same images.
+    """
     if isinstance(dataset, ConcatDataset):
         return torch.utils.data.ConcatDataset([_undistorted(d, extra) for d in dataset.datasets])
     if isinstance(dataset, RepeatDataset):
-        return _undistorted(dataset.dataset, extra)
-    transforms = dataset.pipeline.transforms
-    loads = [i for i, t in enumerate(transforms) if reads_labels(t)]
+        plain = copy.copy(dataset)
+        plain.dataset = _undistorted(dataset.dataset, extra)
+        return plain
+    loads = loading_steps(dataset.pipeline)
     if not loads:
         raise ValueError('PartInitHook needs the labels, but the labelled pipeline has no '
                          'LoadAnnotations transform')
     plain = copy.copy(dataset)
-    plain.pipeline = Compose([*transforms[:loads[-1] + 1], *extra, dict(type='PackSegInputs')])
+    plain.pipeline = Compose([*loads, *extra, dict(type='PackSegInputs')])
     return plain

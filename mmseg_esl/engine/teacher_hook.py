@@ -42,16 +42,19 @@ class TeacherEMAHook(Hook):
                              'custom_hooks, the teacher is the average already')
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ValueError('an epoch of two endless streams of images never ends: set '
-                             "train_cfg=dict(type='IterBasedTrainLoop', max_iters=..., "
+                             "train_cfg=dict(type='SemiTrainLoop', max_iters=..., "
                              'val_interval=...) and by_epoch=False in schedules and hooks')
         model = unwrap(runner.model)
         model.driven = True
+        model.seed = runner.seed or 0
         # mmengine seeds all ranks alike: they would cut the same boxes and drop the same channels
         torch.manual_seed(torch.initial_seed() + get_rank())
         steps = int(model.ema_steps)  # the one wait for the device, before the first step
 
         def follow(*_):
             nonlocal steps
+            if model.step_refused:  # FiniteGuardHook took the gradients away: nothing has moved
+                return
             used = model.after_optimizer_step(steps, self.momentum)
             runner.message_hub.update_scalar('train/ema_momentum', used)
             steps += 1

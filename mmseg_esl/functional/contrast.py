@@ -7,6 +7,7 @@ step waits for the device. 'Part' is the flat number c * K + k; a memory bank is
 from __future__ import annotations
 
 import math
+from typing import Callable
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def sample_anchors(classes: Tensor, num_classes: int, *, fraction: float = 0.1,
-                   limit: int | None = None,
+                   limit: int | None = None, keys: Tensor | None = None,
                    generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Draw the anchors: per class min(n, max(1, round(fraction * n))) of its n candidates.
 
@@ -26,6 +27,7 @@ def sample_anchors(classes: Tensor, num_classes: int, *, fraction: float = 0.1,
         num_classes: C.
         fraction: in (0, 1].
         limit: most anchors a class may have (our option; None = the paper's method).
+        keys: ``(M,)`` float64 in [0, 1), each pixel's lot (the smallest win); drawn if None.
         generator: of the tensor's device.
 
     Returns:
@@ -42,7 +44,8 @@ def sample_anchors(classes: Tensor, num_classes: int, *, fraction: float = 0.1,
     counts = _count(group, num_classes + 1)
     quota = (fraction * counts.double()).round().long().clamp(min=1, max=limit).minimum(counts)
     quota[num_classes] = 0
-    keys = torch.rand(total, generator=generator, device=classes.device, dtype=torch.float64)
+    if keys is None:
+        keys = torch.rand(total, generator=generator, device=classes.device, dtype=torch.float64)
     order = (group + keys).argsort()
     sorted_group = group[order]
     rank = torch.arange(total, device=classes.device) - (counts.cumsum(0) - counts)[sorted_group]
@@ -53,19 +56,22 @@ def sample_anchors(classes: Tensor, num_classes: int, *, fraction: float = 0.1,
     return torch.where(taken, index, 0), taken
 
 
-def sample_positives(filled: Tensor, parts: Tensor, *,
+def sample_positives(filled: Tensor, parts: Tensor, *, draw: Tensor | None = None,
                      generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """One random filled slot of each anchor's own queue (paper Sec. 3.3).
 
     Args:
         filled: ``(N,)`` long.
         parts: ``(A,)`` long in [0, N).
+        draw: ``(A,)`` float64 in [0, 1), each anchor's lot; drawn if None.
 
     Returns:
         slot ``(A,)`` long and exists ``(A,)`` bool (False: the queue is empty, slot is 0).
     """
     own = filled[parts]
-    draw = torch.rand(parts.shape, generator=generator, device=parts.device, dtype=torch.float64)
+    if draw is None:
+        draw = torch.rand(parts.shape, generator=generator, device=parts.device,
+                          dtype=torch.float64)
     return (draw * own).long(), own > 0
 
 
@@ -100,6 +106,8 @@ def sample_negatives(filled: Tensor, parts: Tensor, num: int = 255, *,
 def part_contrast(embeddings: Tensor, classes: Tensor, parts: Tensor, chosen: Tensor,
                   queue: Tensor, filled: Tensor, num_classes: int, *, num_negatives: int = 255,
                   temperature: float = 0.5, negatives: str = 'shared',
+                  positive_draw: Tensor | None = None,
+                  divisor: Callable[[Tensor], Tensor] | None = None,
                   generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """L_CTR: InfoNCE of anchors against one positive and many negatives (paper Sec. 3.3).
 
@@ -116,6 +124,9 @@ def part_contrast(embeddings: Tensor, classes: Tensor, parts: Tensor, chosen: Te
         temperature: > 0; 0.5 in the paper.
         negatives: 'shared' = anchors of one part share one draw (same marginals, hence the same
             expectation of loss and gradient; our default), 'independent' = the paper's wording.
+        positive_draw: as ``draw`` of :func:`sample_positives`.
+        divisor: turns ``used`` into what each class's sum is divided by, positive numbers ``(C,)``;
+            for means over several processes.
 
     Returns:
         scalar loss, and used ``(C,)``, the number of anchors that counted in each class.
@@ -129,7 +140,7 @@ def part_contrast(embeddings: Tensor, classes: Tensor, parts: Tensor, chosen: Te
         raise ValueError(f"negatives must be 'shared' or 'independent', got {negatives!r}")
     parts = torch.where(chosen, parts, 0)
     anchors = F.normalize(torch.where(chosen[:, None], embeddings, 0.0), dim=1, eps=1e-6)
-    slot, has_positive = sample_positives(filled, parts, generator=generator)
+    slot, has_positive = sample_positives(filled, parts, draw=positive_draw, generator=generator)
     positive = (anchors * F.normalize(queue[parts, slot], dim=1)).sum(dim=1) / temperature
     score = _shared_scores if negatives == 'shared' else _independent_scores
     negative, has_negative = score(anchors, parts, chosen, queue, filled, num_negatives,
@@ -139,7 +150,8 @@ def part_contrast(embeddings: Tensor, classes: Tensor, parts: Tensor, chosen: Te
     loss = torch.where(valid, loss, 0.0)
     group = torch.where(valid, classes, num_classes)
     used = _count(group, num_classes + 1)[:num_classes]
-    weight = 1.0 / used.clamp(min=1).to(loss.dtype)
+    count = used.clamp(min=1) if divisor is None else divisor(used)
+    weight = 1.0 / count.to(loss.dtype)
     weight = torch.where(valid, weight[torch.where(valid, classes, 0)], 0.0)
     return (loss * weight).sum() / num_classes, used
 

@@ -40,12 +40,13 @@ def cutmix_mask(num: int, size: tuple[int, int], *, area: float = 0.5,
     return (in_rows[:, :, None] & in_cols[:, None, :]).to(device, non_blocking=True)
 
 
-def mix(x: Tensor, mask: Tensor) -> Tensor:
+def mix(x: Tensor, mask: Tensor, group: int | None = None) -> Tensor:
     """Replace each image's box by the same box of the next image in the batch.
 
     Args:
         x: ``(N, ..., h, w)`` of any dtype: images, soft labels, confidence, parts, validity.
         mask: ``(N, H, W)`` bool from :func:`cutmix_mask`; brought to (h, w) by nearest.
+        group: images among which 'the next' goes round, a divisor of N; None: the whole batch.
 
     Returns:
         tensor like ``x``. With N = 1 an image is its own partner and nothing changes.
@@ -54,7 +55,11 @@ def mix(x: Tensor, mask: Tensor) -> Tensor:
         raise ValueError(f'{x.shape[0]} images but {mask.shape[0]} boxes')
     box = nearest(mask, x.shape[-2:])
     box = box.view(box.shape[0], *[1] * (x.dim() - 3), *box.shape[-2:])
-    return torch.where(box, x.roll(-1, dims=0), x)
+    if group is None:
+        partner = x.roll(-1, dims=0)
+    else:
+        partner = x.unflatten(0, (-1, group)).roll(-1, dims=1).flatten(0, 1)
+    return torch.where(box, partner, x)
 
 
 def nearest(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,8 +1,12 @@
 """Soft labels from teacher probabilities, and the cross entropy against them (paper Sec. 3.2)."""
 from __future__ import annotations
 
+from typing import Callable
+
 import torch
 from torch import Tensor
+
+from .precision import at_least_float
 
 
 def dynamic_soft_label(probs: Tensor, *, mass: float = 0.95) -> tuple[Tensor, Tensor]:
@@ -62,7 +66,8 @@ def hard_label(probs: Tensor) -> tuple[Tensor, Tensor]:
     return target, torch.ones_like(probs[:, 0], dtype=torch.long)
 
 
-def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor, *,
+                       divisor: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """L_SCE = -(1/N) sum_j sum_c y*_{c,j} log p^s_{c,j} (paper Sec. 3.2).
 
     Computed in float32 at least. N counts the valid pixels (padding is no pixel: our choice);
@@ -72,6 +77,8 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         logits: ``(N, C, H, W)`` student logits, any real values.
         target: ``(N, C, H, W)`` in [0, 1], summing to 1 over C where valid.
         valid: ``(N, H, W)`` bool.
+        divisor: turns the count of valid pixels into what their sum is divided by, a positive
+            number; for means over several processes.
 
     Returns:
         scalar >= 0.
@@ -79,10 +86,11 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     if logits.shape != target.shape or valid.shape != target[:, 0].shape:
         raise ValueError(f'shapes do not fit: logits {tuple(logits.shape)}, target '
                          f'{tuple(target.shape)}, valid {tuple(valid.shape)}')
-    log_probs = (logits.float() if logits.dtype in (torch.half, torch.bfloat16) else
-                 logits).log_softmax(dim=1)
+    log_probs = at_least_float(logits).log_softmax(dim=1)
     per_pixel = -(target * log_probs).sum(dim=1)
-    return torch.where(valid, per_pixel, 0.0).sum() / valid.sum().clamp(min=1)
+    count = valid.sum()
+    count = count.clamp(min=1) if divisor is None else divisor(count)
+    return torch.where(valid, per_pixel, 0.0).sum() / count
 
 
 def _keep_at_least(probs: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ..functional import (
     assign_parts,
+    at_least_float,
     dynamic_soft_label,
     hard_label,
-    mix,
     nearest,
     part_contrast,
     part_sums,
@@ -19,6 +19,7 @@ from ..functional import (
     soft_cross_entropy,
     topk_soft_label,
 )
+from .image_draws import ImageDraws
 from .teacher_student import SemiTrainCfg, TeacherStudentSegmentor, View, connected_zero
 
 LABELS = ('dsl', 'hard', 'topk')
@@ -77,6 +78,9 @@ class ESLTrainCfg(SemiTrainCfg):
         if self.negatives not in ('shared', 'independent'):
             raise ValueError("semi_train_cfg.negatives must be 'shared' or 'independent', got "
                              f'{self.negatives!r}')
+        if self.sampling == 'image' and self.contrast and self.negatives == 'independent':
+            raise ValueError("semi_train_cfg.sampling='image' has one draw of negatives per part: "
+                             "set negatives='shared', or sampling='batch'")
 
 
 @MODELS.register_module()
@@ -112,6 +116,7 @@ class ESL(TeacherStudentSegmentor):
         num, ramp = self.split(data_samples), self.ramp()
         self.check_driven()
         labeled, weak, samples = inputs[:num], inputs[num:], data_samples[:num]
+        self.watch.images('input image', inputs, data_samples)
         if self.semi_cfg.label == 'sup' or ramp == 0 or not len(weak):
             # A single labelled image would leave batch norm after global pooling with one value:
             # in the warm-up the weak views keep it company (a 'sup' run has no such help).
@@ -125,23 +130,27 @@ class ESL(TeacherStudentSegmentor):
         contrast = self.semi_cfg.contrast and self._contrast_ready()
         # Labelled images pass the teacher for their parts only.
         teacher = self.teacher_view(inputs if contrast else weak, encoder=contrast)
+        draws = self.image_draws(num, len(weak), inputs.device)
         with torch.no_grad():
-            probs = teacher.logits[-len(weak):].float().softmax(dim=1)
+            logits = teacher.logits[-len(weak):]
+            self.watch.images('teacher logits of image', logits, data_samples[num:])
+            probs = at_least_float(logits).softmax(dim=1)
             valid = labels[num:] != PADDING  # the head may ignore something else
             target, size = self._soft_label(probs)
             confidence, pseudo = probs.max(dim=1)
             self._log_soft_label(size, confidence, valid)
-            mask = self.draw_mix(weak)
+            mask = self.draw_mix(weak) if draws is None else draws.cutmix(
+                tuple(weak.shape[-2:]), self.semi_cfg.cutmix_prob, self.semi_cfg.cutmix_area)
             strong = self.strengthen(weak, mask)
 
         losses, student = self.student_views(labeled, strong, samples)
         losses['loss_sce'] = ramp * self.semi_cfg.sce_weight * soft_cross_entropy(
-            student.logits, mix(target, mask), mix(valid, mask))
+            student.logits, self.mix(target, mask), self.mix(valid, mask), divisor=self.divisor)
         if contrast:
             known = torch.where(labels[:num] == self.ignore_index, -1, labels[:num])
             pseudo = torch.where(valid, pseudo, -1)
             losses['loss_ctr'] = ramp * self.semi_cfg.ctr_weight * self._contrast(
-                teacher, student, torch.cat([known, pseudo]), confidence, mask)
+                teacher, student, torch.cat([known, pseudo]), confidence, mask, data_samples, draws)
         elif self.projector is not None:
             losses['loss_ctr'] = connected_zero(self.projector)
         return losses
@@ -164,48 +173,62 @@ class ESL(TeacherStudentSegmentor):
         return self.part_memory.active
 
     def _contrast(self, teacher: View, student: View, classes: Tensor, confidence: Tensor,
-                  mask: Tensor) -> Tensor:
+                  mask: Tensor, samples, draws: ImageDraws | None) -> Tensor:
         """L_CTR (paper Sec. 3.3): assign, push, sample, then stage the prototypes' update.
 
         Args:
             classes: ``(B, H, W)`` ground truth, or the teacher's argmax, or -1.
             confidence: ``(B_u, H, W)`` teacher's largest probability.
             mask: ``(B_u, H, W)`` CutMix boxes.
+            samples: the B data samples. draws: numbers keyed by image, or None.
         """
         num = len(classes) - len(confidence)
         with torch.autocast(classes.device.type, enabled=False):
-            embedding = student.embedding.float()
+            embedding = at_least_float(student.embedding)
             size = embedding.shape[-2:]
             with torch.no_grad():
-                parts = self._group(teacher, classes, size)
+                parts = self._group(teacher, classes, size, num, samples)
                 sure = nearest(confidence, size) > self.semi_cfg.confidence
                 low = nearest(classes, size)
                 anchor_class = torch.where(parts >= 0, low, -1)
                 anchor_class[num:] = torch.where(sure, anchor_class[num:], -1)
-                anchor_class[num:] = mix(anchor_class[num:], mask)
-                parts[num:] = mix(parts[num:], mask)
-                index, chosen = sample_anchors(anchor_class.flatten(), self.num_classes,
-                                               fraction=self.semi_cfg.anchor_fraction,
-                                               limit=self.semi_cfg.max_anchors)
+                anchor_class[num:] = self.mix(anchor_class[num:], mask)
+                parts[num:] = self.mix(parts[num:], mask)
+                index, chosen, lots = self._anchors(anchor_class, draws)
             memory, flat = self.part_memory, embedding.permute(0, 2, 3, 1).flatten(0, 2)
             loss, used = part_contrast(
                 flat[index], anchor_class.flatten()[index].clamp(min=0), parts.flatten()[index],
                 chosen, memory.queue, memory.filled, self.num_classes,
                 num_negatives=self.semi_cfg.num_negatives, temperature=self.semi_cfg.temperature,
-                negatives=self.semi_cfg.negatives)
+                negatives=self.semi_cfg.negatives, divisor=self.divisor, positive_draw=lots,
+                generator=None if draws is None else draws.negatives())
         self.diagnostics.add('anchors', used)
         return loss
 
-    def _group(self, teacher: View, classes: Tensor, size) -> Tensor:
+    def _anchors(self, classes: Tensor, draws: ImageDraws | None):
+        """Anchors among ``(B, h, w)`` classes: see sample_anchors; and lots of their positives."""
+        groups, num, keys, lots = classes, self.num_classes, None, None
+        if draws is not None:  # a quota for each class of each image
+            keys, lots = draws.pixels(classes[0].numel())
+            image = torch.arange(len(classes), device=classes.device)[:, None, None]
+            groups, num = torch.where(classes >= 0, classes + image * num, -1), num * len(classes)
+        index, chosen = sample_anchors(groups.flatten(), num, keys=keys,
+                                       fraction=self.semi_cfg.anchor_fraction,
+                                       limit=self.semi_cfg.max_anchors)
+        return index, chosen, None if lots is None else lots[index]
+
+    def _group(self, teacher: View, classes: Tensor, size, num: int, samples) -> Tensor:
         """Parts ``(B, h, w)`` of the weak views; their features go to the memory."""
         memory, corners = self.part_memory, self.align_corners
         if self.semi_cfg.part_resolution == 'embedding':
             classes = nearest(classes, size)
-        encoder, embedding = teacher.encoder.float(), teacher.embedding.float()
+        encoder, embedding = at_least_float(teacher.encoder), at_least_float(teacher.embedding)
         parts = assign_parts(encoder, classes, memory.prototypes, align_corners=corners)
         feats = part_sums(encoder, parts, memory.num_queues, align_corners=corners)
         embeds = part_sums(embedding, parts, memory.num_queues, align_corners=corners)
-        memory.stage(*embeds, *feats)
+        self.watch.images('part features of image', feats[0], samples)
+        self.watch.images('part embeddings of image', embeds[0], samples)
+        memory.stage(*embeds, *feats, num_labeled=num)
         present = feats[1].sum(dim=0).view(self.num_classes, -1) > 0
         self.diagnostics.add('parts_used', present.sum(dim=1))
         return nearest(parts, size)

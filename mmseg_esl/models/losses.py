@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from ..functional import at_least_float
+
 
 @MODELS.register_module()
 class OHEMCrossEntropyLoss(nn.Module):
@@ -29,15 +31,18 @@ class OHEMCrossEntropyLoss(nn.Module):
                              f'1, got {thresh} and {min_kept}')
         self.thresh, self.min_kept = thresh, min_kept
         self.loss_weight, self.loss_name = loss_weight, loss_name
+        self.divisor = None  # pixels of all ranks in place of the own, while shared_divisors runs
 
     def forward(self, logits: Tensor, label: Tensor, weight=None, ignore_index: int = 255,
                 **kwargs) -> Tensor:
         """logits ``(N, C, H, W)``, label ``(N, H, W)`` long -> scalar; 0 if nothing is valid."""
-        loss = F.cross_entropy(logits.float(), label, ignore_index=ignore_index, reduction='none')
+        loss = F.cross_entropy(at_least_float(logits), label, ignore_index=ignore_index,
+                               reduction='none')
         valid = label != ignore_index
         with torch.no_grad():
             prob = torch.where(valid, (-loss).exp(), 2.0).flatten()  # of the true class
             hardest = prob.kthvalue(min(self.min_kept, prob.numel())).values
             kept = valid & (prob.view_as(label) <= hardest.clamp(min=self.thresh))
-        mean = torch.where(kept, loss, 0.0).sum() / kept.sum().clamp(min=1)
-        return self.loss_weight * mean
+        count = kept.sum()
+        count = count.clamp(min=1) if self.divisor is None else self.divisor(count)
+        return self.loss_weight * (torch.where(kept, loss, 0.0).sum() / count)

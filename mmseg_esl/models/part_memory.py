@@ -15,8 +15,8 @@ from ..functional import update_prototypes
 class PartMemory(nn.Module):
     """K prototypes per class and a FIFO queue of part features per (class, part), as buffers.
 
-    Every rank ends with the same bits: part features are gathered in rank order, prototype sums
-    are reduced before the update.
+    Every rank ends with the same bits: part features are gathered in the order of the images,
+    prototype sums are reduced before the update.
 
     What a step changes is first staged, then committed when the optimiser has really stepped, or
     rolled back when it has not.
@@ -71,17 +71,20 @@ class PartMemory(nn.Module):
 
     @torch.no_grad()
     def stage(self, embed_sums: Tensor, embed_counts: Tensor, feat_sums: Tensor,
-              feat_counts: Tensor) -> None:
+              feat_counts: Tensor, num_labeled: int = 0) -> None:
         """Push the part features of this step and remember the prototypes' update.
 
         Args:
             embed_sums: ``(B, N, L)`` teacher embeddings summed over each part of each image.
             embed_counts: ``(B, N)`` pixels of each part; 0 = absent, pushes nothing.
             feat_sums: ``(B, N, D)`` encoder features, likewise; feat_counts ``(B, N)``.
+            num_labeled: the first so many images are labelled. Those of all ranks are pushed
+                first, then the others: the order of one process with the whole batch.
         """
         means = embed_sums / embed_counts.clamp(min=1)[..., None]
-        means, counts = torch.cat(all_gather(means)), torch.cat(all_gather(embed_counts))
-        self._push(means, counts > 0)
+        means, counts = (_in_order(all_gather(x), num_labeled) for x in (means, embed_counts))
+        # a spoilt feature never enters a queue, not even until the step is taken back
+        self._push(means, (counts > 0) & means.isfinite().all(dim=-1))
         sums = torch.cat([feat_sums.sum(dim=0), feat_counts.sum(dim=0)[:, None]], dim=1)
         all_reduce(sums)
         self._pending.append((sums[:, :-1], sums[:, -1]))
@@ -126,3 +129,8 @@ class PartMemory(nn.Module):
         rows = torch.where(keep[..., None], means, 0.0).to(self.queue.dtype)
         self.queue.index_put_((index, slots), rows)
         self.pushed.copy_(total)
+
+
+def _in_order(ranks: list[Tensor], num_labeled: int) -> Tensor:
+    """``(B, ...)`` of each rank -> all ranks' first ``num_labeled`` rows, then all the others."""
+    return torch.cat([x[:num_labeled] for x in ranks] + [x[num_labeled:] for x in ranks])

@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
-from mmengine.dist import all_reduce_params
+from mmengine.dist import all_reduce_params, get_rank, get_world_size
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
@@ -20,6 +20,9 @@ from ..checkpoint import check_fit, to_wrapper
 from ..functional import cutmix_mask, ema_momentum, ema_update, mix
 from .diagnostics import Diagnostics
 from .feature_tap import FeatureTap, find_module
+from .finite_watch import FiniteWatch
+from .global_average import mean_over_ranks, shared_divisors
+from .image_draws import ImageDraws
 
 SEVERAL_OUTPUTS = ('DDRHead', 'PIDHead')
 
@@ -37,6 +40,15 @@ class SemiTrainCfg:
             Eq. 11 has no such term; the heads are then frozen, so that exports stay complete.
         cutmix_prob: chance per batch; 0.5 (our choice).
         cutmix_area: share of the image in the box; 0.5 (our choice).
+        global_average: means over pixels, and over a class's anchors, are those of all ranks'
+            images together, so that a batch trains alike on one process and on many (our choice,
+            and the literal reading: the paper's mini-batch is that of all GPUs). False: each rank's
+            own mean, and one collective less per loss. See models/global_average.py for which
+            supervised losses follow.
+        sampling: 'batch' (our choice) draws from torch's generators. 'image' keys CutMix, anchors
+            and their positives by seed, iteration and image, so that draws do not depend on how
+            the batch is spread over processes either: quotas of anchors are then per image and
+            class, and images are mixed in pairs (where a rank has an even number of them).
     """
     warmup_iters: int = 0
     ramp_iters: int = 0
@@ -44,8 +56,13 @@ class SemiTrainCfg:
     auxiliary_loss: bool = False
     cutmix_prob: float = 0.5
     cutmix_area: float = 0.5
+    global_average: bool = True
+    sampling: str = 'batch'
 
     def __post_init__(self):
+        if self.sampling not in ('batch', 'image'):
+            raise ValueError("semi_train_cfg.sampling must be 'batch' or 'image', got "
+                             f'{self.sampling!r}')
         for key in ('warmup_iters', 'ramp_iters'):
             if getattr(self, key) < 0:
                 raise ValueError(f'semi_train_cfg.{key} must not be negative')
@@ -101,6 +118,9 @@ class TeacherStudentSegmentor(BaseModel):
         self.semi_test_cfg = {'predict_on': 'teacher', **(semi_test_cfg or {})}
         self.iter = 0  # set by TeacherEMAHook, as is the next
         self.driven = False
+        self.seed = 0  # of draws keyed by image; set by TeacherEMAHook
+        self.watch = FiniteWatch()  # used by FiniteGuardHook, as is the next
+        self.step_refused = False
         self.diagnostics = Diagnostics()
         self.student = self._build_student({'data_preprocessor': data_preprocessor, **segmentor})
         self.data_preprocessor = self.student.data_preprocessor
@@ -222,6 +242,12 @@ class TeacherStudentSegmentor(BaseModel):
     def loss(self, inputs: Tensor, data_samples) -> dict[str, Tensor]:
         raise NotImplementedError
 
+    def parse_losses(self, losses: dict) -> tuple[Tensor, dict]:
+        """As mmengine's; the terms are watched, see FiniteGuardHook."""
+        loss, terms = super().parse_losses(losses)
+        self.watch.terms('loss term', {k: v for k, v in terms.items() if 'loss' in k})
+        return loss, terms
+
     @torch.no_grad()
     def teacher_view(self, inputs: Tensor, encoder: bool) -> View:
         """Teacher's view of weakly augmented images, without gradient."""
@@ -238,8 +264,11 @@ class TeacherStudentSegmentor(BaseModel):
             supervised losses; and a view whose logits are of the mixed images only ``(B_u, C, H,
             W)`` and whose embedding is of both, labelled first.
         """
-        if not self._joint:
-            return self._separate_views(labeled, mixed, samples)
+        views = self._joint_views if self._joint else self._separate_views
+        with shared_divisors(self.student, self.divisor is not None):
+            return views(labeled, mixed, samples)
+
+    def _joint_views(self, labeled, mixed, samples):
         student, num = self.student, len(labeled)
         tap = self._tap(student)
         with tap.listen():
@@ -334,6 +363,17 @@ class TeacherStudentSegmentor(BaseModel):
             return 0.0
         return min(1.0, (done + 1) / self.semi_cfg.ramp_iters) if self.semi_cfg.ramp_iters else 1.0
 
+    @property
+    def divisor(self):
+        """How counts become divisors: None, or the ranks' mean (see ``global_average``)."""
+        return mean_over_ranks if self.semi_cfg.global_average and get_world_size() > 1 else None
+
+    def image_draws(self, num_labeled: int, num_unlabeled: int, device) -> ImageDraws | None:
+        """This iteration's draws keyed by image, or None where torch's generators serve."""
+        if self.semi_cfg.sampling == 'batch':
+            return None
+        return ImageDraws(self.seed, self.iter, get_rank(), num_labeled, num_unlabeled, device)
+
     def draw_mix(self, inputs: Tensor) -> Tensor:
         """``(B, H, W)`` bool CutMix boxes of this batch; empty with probability 1 - cutmix_prob."""
         size = tuple(inputs.shape[-2:])
@@ -346,7 +386,12 @@ class TeacherStudentSegmentor(BaseModel):
             pre = self.data_preprocessor
             mean, std = (pre.mean, pre.std) if pre._enable_normalize else (0.0, 1.0)
             weak = (self.strong_view((weak * std + mean) / 255) * 255 - mean) / std
-        return mix(weak, mask)
+        return self.mix(weak, mask)
+
+    def mix(self, x: Tensor, mask: Tensor) -> Tensor:
+        """CutMix of whatever belongs to the unlabelled images, see functional.mix."""
+        pairs = self.semi_cfg.sampling == 'image' and len(x) % 2 == 0
+        return mix(x, mask, group=2 if pairs else None)
 
     # ---- checkpoints and mmseg's interfaces ---------------------------------------------------
 

@@ -128,3 +128,18 @@ def test_begin_switches_the_contrast_on(tmp_path, data):
 def test_a_missing_hook_is_named(tmp_path, data):
     with pytest.raises(RuntimeError, match='PartInitHook'):
         tiny.run(tmp_path, data, [tiny.EMA])
+
+
+def test_bad_images_are_skipped_here_too(tmp_path, data):
+    """The first reading of the labelled set is this one; a repeated set keeps its numbers."""
+    (data / 'img/a1.png').write_bytes((data / 'img/a1.png').read_bytes()[:200])
+    loader = tiny.loader_cfg(data)
+    semi = loader['dataset']
+    semi['labeled'] = dict(type='RepeatDataset', times=2, dataset=semi['labeled'])
+    with pytest.raises(ValueError, match=r"a1\.png' cannot be used: it is truncated"):
+        tiny.run(tmp_path / 'one', data, [tiny.EMA, tiny.PARTS], max_iters=1,
+                 train_dataloader=loader)
+    semi.update(on_error='skip', max_skips=1)
+    runner = tiny.run(tmp_path / 'two', data, [tiny.EMA, tiny.PARTS], max_iters=1,
+                      train_dataloader=loader)
+    assert runner.train_dataloader.dataset.guard.skipped() == [str(data / 'img/a1.png')]

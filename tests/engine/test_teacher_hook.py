@@ -94,7 +94,7 @@ def test_mmengines_own_average_is_refused(tmp_path, data):
 
 
 def test_epochs_are_refused(tmp_path, data):
-    with pytest.raises(ValueError, match='IterBasedTrainLoop'):
+    with pytest.raises(ValueError, match='SemiTrainLoop'):
         tiny.run(tmp_path, data, [tiny.EMA], model=tiny.esl_cfg('dsl'),
                  train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=1))
 

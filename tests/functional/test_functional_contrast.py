@@ -584,3 +584,20 @@ def test_any_bank_gives_finite_losses_and_gradients(total, num_classes, num_part
     assert torch.isfinite(loss) and loss >= 0 and torch.isfinite(emb.grad).all()
     others = filled.sum() - filled[parts]
     assert used.sum() == (chosen & (filled[parts] > 0) & (others > 0)).sum()
+
+
+def test_given_lots_decide():
+    """The smallest lots of each class win; a positive's slot is its lot's share of the queue."""
+    gen = torch.Generator().manual_seed(3)
+    classes = torch.randint(-1, 3, (50,), generator=gen)
+    keys = torch.rand(50, dtype=torch.float64, generator=gen)
+    index, chosen = sample_anchors(classes, 3, fraction=0.3, keys=keys)
+    want = set()
+    for c in range(3):
+        own = sorted((float(keys[i]), i) for i in range(50) if classes[i] == c)
+        want |= {i for _, i in own[:max(1, round(0.3 * len(own)))]}
+    assert set(index[chosen].tolist()) == want
+    filled, parts = torch.tensor([4, 0, 7]), torch.tensor([0, 1, 2, 2])
+    draw = torch.tensor([0.51, 0.9, 0.0, 0.99], dtype=torch.float64)
+    slot, exists = sample_positives(filled, parts, draw=draw)
+    assert slot.tolist() == [2, 0, 0, 6] and exists.tolist() == [True, False, True, True]

@@ -218,3 +218,13 @@ def test_nearest_keeps_dtype_and_values(dtype):
 def test_nearest_keeps_labels_up_to_24_bits():
     x = torch.tensor([[[2**24 - 1, -1], [255, 2**24]]])
     assert torch.equal(nearest(x, (4, 4))[:, ::2, ::2], x)
+
+
+def test_partners_within_groups():
+    x = torch.arange(6).view(6, 1, 1).expand(6, 2, 2)
+    mask = torch.tensor([[True, False], [False, False]]).expand(6, 2, 2)
+    for group, partners in ((2, [1, 0, 3, 2, 5, 4]), (3, [1, 2, 0, 4, 5, 3]),
+                            (None, [1, 2, 3, 4, 5, 0])):
+        out = mix(x, mask, group=group)
+        assert out[:, 0, 0].tolist() == partners
+        assert out[:, 1, 1].tolist() == list(range(6))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
 from project import ROOT, write_project
 
 
@@ -25,6 +26,21 @@ def tool(name: str, *args) -> str:
 def expect(condition: bool, what: str, output: str) -> None:
     if not condition:
         sys.exit(f'{output[-8000:]}\n{what}')
+
+
+def refuse_malicious(work) -> None:
+    """A checkpoint that names a function to call is refused, and the function is not called."""
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f'touch {work / "marker"}', )
+
+    torch.save(dict(state_dict={}, meta=Evil()), work / 'evil.pth')
+    script = str(ROOT / 'tools/export_segmentor.py')
+    done = subprocess.run([sys.executable, script, str(work / 'evil.pth'), str(work / 'out.pth')],
+                          stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True,
+                          env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    refused = done.returncode != 0 and 'is refused: it names' in done.stdout
+    expect(refused and not (work / 'marker').exists(), 'a malicious checkpoint got in', done.stdout)
 
 
 def main() -> None:
@@ -49,6 +65,9 @@ def main() -> None:
     said = tool('test.py', config, work / 'iter_6.pth', '--work-dir', folder / 'test')
     expect('mIoU: ' in said, 'no mIoU was reported', said)
     print('test ok', flush=True)
+
+    refuse_malicious(work)
+    print('refusal ok', flush=True)
 
 
 if __name__ == '__main__':

@@ -25,4 +25,6 @@ esl_hooks = [
     dict(type='TeacherEMAHook', momentum=0.99),
     dict(type='PartInitHook'),
     dict(type='DiagnosticsHook'),
+    dict(type='RunStateHook'),
+    dict(type='FiniteGuardHook'),
 ]

@@ -1,0 +1,164 @@
+"""Two checks inside the loading pipelines: of the files, and of the label map they give."""
+
+from __future__ import annotations
+
+import logging
+
+import mmcv
+import mmengine.fileio as fileio
+import numpy as np
+import torch
+from mmengine.logging import print_log
+
+from .file_check import content_problem, path_problem
+from .files import is_local
+from .guard import BadDataError
+from .manifest import Manifest
+
+IGNORE = 255  # what mmseg pads label maps with, and ignores
+
+
+class CheckFiles:
+    """First transform of a pipeline: look at each file when it is read for the first time.
+
+    Bytes against the manifest, structure of JPEG and PNG, and whether they decode at all:
+    ``LoadImageFromFile(ignore_empty=True)`` would take another image silently. Which samples have
+    been looked at stands in memory that all workers share.
+
+    Args:
+        size: samples of the dataset.
+        loader, reader: the pipeline's LoadImageFromFile and LoadAnnotations, or None for one that
+            is of another kind: its files are then not decoded here.
+        manifest: or None.
+    """
+
+    def __init__(self, size: int, loader=None, reader=None,
+                 manifest: Manifest | None = None) -> None:
+        self.seen = torch.zeros(size, dtype=torch.uint8).share_memory_()
+        self.loader, self.reader, self.manifest = loader, reader, manifest
+        self.said_depth = False
+
+    def __call__(self, results: dict) -> dict:
+        slot = results.get('sample_idx')
+        if slot is None or not self.seen[slot]:
+            self._look(results)
+            if slot is not None:
+                self.seen[slot] = 1
+        return results
+
+    def __repr__(self) -> str:
+        return f'CheckFiles(manifest={self.manifest and self.manifest.path!r})'
+
+    def _look(self, results: dict) -> None:
+        image, mask = results.get('img_path'), results.get('seg_map_path')
+        if image is not None:
+            self._image(image, self._bytes(image, 'image', self.loader))
+        if mask is not None:
+            self._mask(mask, self._bytes(mask, 'mask', self.reader))
+
+    def _bytes(self, path: str, what: str, loader) -> bytes:
+        backend = getattr(loader, 'backend_args', None)
+        problem = path_problem(path) if is_local(path, backend) else None
+        if problem is None:
+            try:
+                data = fileio.get(path, backend_args=backend)
+            except Exception as error:
+                raise bad(what, path, f'{type(error).__name__}: {error}') from error
+            problem = content_problem(data) or (
+                self.manifest and self.manifest.problem(path, data))
+        if problem:
+            raise bad(what, path, problem)
+        return data
+
+    def _image(self, path: str, data: bytes) -> None:
+        if self.loader is None:
+            return
+        flag, backend = self.loader.color_type, self.loader.imdecode_backend
+        # as it is in the file, to see its depth
+        raw = 'unchanged' if backend in ('cv2', 'pillow') else flag
+        pixels = decode(path, 'image', data, raw, backend)
+        if pixels.dtype.itemsize > 1 and raw != flag and not self.said_depth:
+            self.said_depth = True
+            print_log(f"SemiDataset: '{path}' has {8 * pixels.dtype.itemsize} bits a channel and "
+                      "is reduced to 8 by LoadImageFromFile (backend cv2: to its high byte, value "
+                      '// 256). Convert such images if they do not use the whole range',
+                      'current', logging.WARNING)
+
+    def _mask(self, path: str, data: bytes) -> None:
+        if self.reader is None:
+            return
+        backend = self.reader.imdecode_backend
+        pixels = decode(path, 'mask', data, 'unchanged', backend).squeeze()
+        if pixels.ndim != 2:
+            palette = (" (imdecode_backend='cv2' turns palettes into colours, the default "
+                       "'pillow' does not)" if backend == 'cv2' else '')
+            raise bad('mask', path, f'it has {pixels.shape[-1]} channels{palette}. A mask has one, '
+                      'of class indices: convert colour masks to palette-indexed or grey ones')
+        if (pixels != pixels.astype(np.uint8)).any():
+            raise bad('mask', path, f'its values go from {pixels.min()} to {pixels.max()}, and '
+                      'mmseg keeps only their last 8 bits. Convert it to 8 bits of class indices')
+
+
+class CheckMask:
+    """After the transform that reads labels: is the map the image's, and full of classes?
+
+    The whole map is looked at, so a fault shows at once and not only where a crop hits it.
+
+    Args:
+        num_classes: or None, to leave the values alone.
+    """
+
+    def __init__(self, num_classes: int | None) -> None:
+        self.num_classes = num_classes
+
+    def __call__(self, results: dict) -> dict:
+        label, path = results.get('gt_seg_map'), results.get('seg_map_path')
+        if label is not None:
+            sizes = [tuple(results[key][:2]) for key in ('ori_shape', 'img_shape')
+                     if key in results]  # another transform may stand between image and mask
+            if sizes and label.shape not in sizes:
+                raise bad('mask', path, f'it gives a label map of shape {label.shape} for an image '
+                          f'of {sizes[0]}. A mask has one channel of class indices and the size '
+                          'of its image (OpenCV turns images as their EXIF data say)')
+            check_values(label, self.num_classes, path)
+            if (label == IGNORE).all():
+                raise bad('mask', path, f'it has no labelled pixel, all are {IGNORE}. Take the '
+                          'image from the labelled list, or check reduce_zero_label')
+        return results
+
+    def __repr__(self) -> str:
+        return f'CheckMask(num_classes={self.num_classes})'
+
+
+def decode(path: str, what: str, data: bytes, flag: str, backend: str) -> np.ndarray:
+    """The pixels as mmcv reads them; raises BadDataError where it gives none."""
+    try:
+        pixels = mmcv.imfrombytes(data, flag=flag, backend=backend)
+    except Exception as error:
+        raise bad(what, path, f'it is no readable image ({type(error).__name__}: {error})'
+                  ) from error
+    if pixels is None:
+        raise bad(what, path, 'it is no readable image')
+    return pixels
+
+
+def check_values(label, num_classes: int | None, path: str | None) -> None:
+    """Raise BadDataError if a label map (array or tensor) holds values outside the classes."""
+    if num_classes is None:
+        return
+    outside = ((label < 0) | (label >= num_classes)) & (label != IGNORE)
+    if not outside.any():
+        return
+    values = np.unique(np.asarray(label[outside])).tolist()
+    shown = ', '.join(map(str, values[:8])) + (', ...' if len(values) > 8 else '')
+    raise bad('mask', path, f'it holds the label values {shown}, but the classes are 0 to '
+              f'{num_classes - 1} (and {IGNORE} for ignored pixels). Check metainfo classes, '
+              'reduce_zero_label (masks that count from 1), and that the mask holds class indices '
+              'and not grey levels or colours')
+
+
+def bad(what: str, path: str | None, problem: str) -> BadDataError:
+    """The error for one file."""
+    return BadDataError(f"SemiDataset: the {what} '{path}' cannot be used: {problem}. Repair it or "
+                        "take it from the list; on_error='skip' of the SemiDataset leaves such "
+                        'images out')

@@ -1,0 +1,78 @@
+"""All checks of one config, in order."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from ..datasets.manifest import Manifest
+from .data import LabelCounts, check_files, check_ignore_index, check_labels, check_manifest
+from .findings import Finding
+from .leakage import check_leakage
+from .lists import Lists, label_maps, scan_image
+from .memory import check_disk, check_memory, measure
+from .training import check_batches, check_hooks, check_norm, check_rate
+from .weights import check_weights
+
+
+def diagnose(cfg, world: int = 1, track=lambda items, what, total: items) -> list[Finding]:
+    """Look at everything that can be looked at before training.
+
+    Args:
+        cfg: mmengine Config whose custom_imports have run.
+        world: GPUs, or processes, that will train.
+        track: ``track(items, what, total)`` wraps an iterator, for a progress bar.
+
+    Returns:
+        Findings, at least one for each check that could be made.
+    """
+    out = guarded('hooks', lambda: check_hooks(cfg))
+    out += guarded('ignore index', lambda: check_ignore_index(cfg.model))
+    out += guarded('batch norm', lambda: check_norm(cfg, world, torch.cuda.is_available()))
+    out += guarded('learning rate', lambda: check_rate(cfg, world))
+    out += guarded('weights', lambda: check_weights(cfg))
+    out += guarded('model', lambda: _resources(cfg))
+    out += guarded('data', lambda: _data(cfg, world, track))
+    return out
+
+
+def guarded(check: str, function) -> list[Finding]:
+    """The findings of a check, or the one that it could not be made."""
+    try:
+        return function()
+    except Exception as error:
+        text = f'{type(error).__name__}: {error}'
+        return [Finding('error', check, text, 'training would meet the same error: as it says')]
+
+
+def _resources(cfg) -> list[Finding]:
+    sizes = measure(cfg)
+    total = torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else None
+    return check_memory(sizes, total) + check_disk(cfg, sizes)
+
+
+def _data(cfg, world: int, track) -> list[Finding]:
+    lists = Lists.of(cfg)
+    semi = lists.semi
+    out = check_batches(cfg, semi.num_labeled, semi.num_unlabeled, world)
+    paths = sorted({path for group in lists.images.values() for path in group})
+    with ThreadPoolExecutor() as pool:  # decoding and hashing leave Python's lock
+        scans = dict(zip(paths, track(pool.map(scan_image, paths), 'images', len(paths))))
+    out += check_files(lists.images, scans)
+    out += check_leakage(lists.images, scans)
+    name = cfg.train_dataloader['dataset'].get('manifest')
+    files = lists.files()
+    out += check_manifest(Manifest(name) if name else None, files,
+                          lambda items: track(items, 'checksums', len(files)))
+    maps = track(label_maps(lists), 'label maps', semi.num_labeled)
+    memory = cfg.model.get('part_memory') or {}
+    classes = semi.metainfo.get('classes') or range(semi.num_classes or 255)
+    return out + check_labels(LabelCounts(maps), [str(name) for name in classes],
+                              bool(semi.metainfo.get('reduce_zero_label')
+                                   or _reduces(semi)), memory.get('num_parts', 5))
+
+
+def _reduces(semi) -> bool:
+    from ..datasets import inner
+    return any(info.get('reduce_zero_label') for _, info in inner.infos(semi.labeled))

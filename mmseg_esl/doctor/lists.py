@@ -1,0 +1,134 @@
+"""The images of a config: which are labelled, unlabelled and for validation."""
+
+from __future__ import annotations
+
+import os
+import os.path as osp
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS
+
+from ..datasets import inner
+from ..datasets.checks import bad
+from ..datasets.file_check import PNG, content_problem, path_problem
+from ..datasets.guard import BadDataError
+from ..datasets.manifest import digest
+
+SETS = ('labelled', 'unlabelled', 'validation')
+
+
+@dataclass
+class Lists:
+    """Paths of the images by set, and of the masks.
+
+    ``semi``: the SemiDataset, its own checks of files and overlap left to the doctor. ``val``:
+    the validation dataset or None.
+    """
+    semi: object
+    val: object = None
+    images: dict = field(default_factory=dict)  # set -> list of paths
+    masks: dict = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, cfg) -> Lists:
+        """Build both datasets of a config. Raises what they raise: named errors."""
+        init_default_scope('mmseg')
+        train = dict(cfg.train_dataloader['dataset'])
+        if str(train.get('type')).rsplit('.')[-1] != 'SemiDataset':
+            raise ValueError(f"train_dataloader.dataset is a {train.get('type')}, not a "
+                             'SemiDataset')
+        train.update(check_files=False, allow_overlap=True, manifest=None)
+        semi = DATASETS.build(train)
+        val = cfg.get('val_dataloader')
+        lists = cls(semi, val and DATASETS.build(val['dataset']))
+        for which, dataset in zip(SETS, (semi.labeled, semi.unlabeled, lists.val)):
+            infos = [info for _, info in inner.infos(dataset)] if dataset is not None else []
+            lists.images[which] = _paths(infos, 'img_path')
+            # a mask that an unlabelled image may have is none of our business
+            lists.masks[which] = _paths(infos, 'seg_map_path') if which != 'unlabelled' else []
+        return lists
+
+    def files(self) -> list[str]:
+        """Every image and mask, once."""
+        return sorted({path for group in (self.images, self.masks)
+                       for paths in group.values() for path in paths})
+
+
+def _paths(infos, key: str) -> list[str]:
+    return list(dict.fromkeys(str(info[key]) for info in infos if key in info))
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What one reading of an image says: ``problem`` or '', checksum, hash, 16 bits or not."""
+    problem: str
+    digest: str = ''
+    hash: bytes = b''
+    deep: bool = False
+
+
+def scan_image(path: str) -> Scan:
+    """Read one local image."""
+    problem = path_problem(path)
+    if problem:
+        return Scan(problem)
+    with open(path, 'rb') as file:
+        data = file.read()
+    problem = content_problem(data)
+    if problem:
+        return Scan(problem)
+    try:  # a quarter of the size is plenty for a hash, and JPEG decodes it faster
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_4)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        return Scan('it is no readable image')
+    deep = data[:8] == PNG and data[24] == 16
+    return Scan('', digest(data), perceptual_hash(pixels), deep)
+
+
+def perceptual_hash(grey: np.ndarray) -> bytes:
+    """64 bits of which alike images share most: signs of the low DCT frequencies of (H, W).
+
+    The usual pHash, written out: its library would bring a compiled dependency for four lines.
+    """
+    small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    low = cv2.dct(small)[:8, :8].ravel()
+    return np.packbits(low > np.median(low[1:])).tobytes()
+
+
+def label_maps(lists: Lists):
+    """(path of the mask, label map as training sees it or None, what is wrong or '')."""
+    for leaf, info in inner.infos(lists.semi.labeled):
+        steps = inner.loading_steps(leaf.pipeline)
+        path = info.get('seg_map_path', info.get('img_path'))
+        if not steps:
+            continue
+        try:
+            yield path, Compose(steps)(dict(info))['gt_seg_map'], ''
+        except BadDataError as error:
+            yield path, _values_alone(steps, info), str(error)
+        except Exception as error:
+            yield path, None, str(bad('mask', path, f'{type(error).__name__}: {error}'))
+
+
+def _values_alone(steps, info: dict):
+    """The label map without the checks: wrong values are to be counted too."""
+    try:
+        for step in steps:
+            if inner.reads_labels(step):
+                return step(dict(info, seg_fields=[]))['gt_seg_map']
+    except Exception:  # said already
+        return None
+
+
+def existing_parent(folder: str) -> str:
+    """The folder, or the nearest one above it that exists."""
+    folder = osp.abspath(folder)
+    while not osp.isdir(folder):
+        folder = osp.dirname(folder)
+    return folder or os.sep

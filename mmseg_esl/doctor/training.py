@@ -1,0 +1,139 @@
+"""Checks of the config: batches, learning rate, normalisation, hooks."""
+
+from __future__ import annotations
+
+from .data import _walk
+from .findings import Finding
+
+PAPER_BATCH = 16  # 8 labelled + 8 unlabelled over all GPUs
+PAPER_RATES = (1e-3, 1e-2)  # SGD, backbone: Pascal VOC, Cityscapes
+
+
+def counts(cfg) -> tuple[int, int]:
+    """(L, U): labelled and unlabelled images of one GPU's batch."""
+    sampler = cfg.train_dataloader.get('batch_sampler') or {}
+    return sampler.get('num_labeled', 0), sampler.get('num_unlabeled', 0)
+
+
+def check_batches(cfg, num_labeled: int, num_unlabeled: int, world: int) -> list[Finding]:
+    """The arithmetic of batches and epochs.
+
+    Args:
+        cfg: the config. num_labeled, num_unlabeled: sizes of the sets. world: processes.
+    """
+    loader = cfg.train_dataloader
+    kind = str((loader.get('batch_sampler') or {}).get('type')).rsplit('.')[-1]
+    if kind != 'SemiBatchSampler':
+        return [Finding('error', 'batches', f'batch_sampler is {kind}',
+                        "set batch_sampler=dict(type='SemiBatchSampler', num_labeled=..., "
+                        'num_unlabeled=...)')]
+    labeled, unlabeled = counts(cfg)
+    if labeled + unlabeled != loader.get('batch_size'):
+        return [Finding('error', 'batches', f'num_labeled={labeled} and num_unlabeled={unlabeled} '
+                        f"are not batch_size={loader.get('batch_size')}",
+                        f'set train_dataloader.batch_size={labeled + unlabeled}')]
+    return _epochs(cfg, (labeled * world, unlabeled * world), (num_labeled, num_unlabeled), world)
+
+
+def _epochs(cfg, step: tuple, sizes: tuple, world: int) -> list[Finding]:
+    iters = cfg.train_cfg.get('max_iters')
+    if not iters:
+        return [Finding('error', 'schedule', f"train_cfg is {cfg.train_cfg.get('type')} without "
+                        'max_iters: two endless streams have no epochs',
+                        "set train_cfg=dict(type='IterBasedTrainLoop', max_iters=..., "
+                        'val_interval=...)')]
+    passes = [iters * n / size if size else 0.0 for n, size in zip(step, sizes)]
+    out = [Finding('note', 'batches', f'{step[0]} labelled + {step[1]} unlabelled images a step on '
+                   f'{world} GPU(s) or processes; {iters} steps see the {sizes[0]} labelled images '
+                   f'{passes[0]:.1f} times and the {sizes[1]} unlabelled ones {passes[1]:.1f} '
+                   'times (paper: 80 to 200)')]
+    for name, n, size, done in zip(('labelled', 'unlabelled'), step, sizes, passes):
+        if n and done < 1:
+            out.append(Finding('warning', 'schedule', f'only {done:.0%} of the {name} images are '
+                               'seen', f'raise max_iters to {-(-size // n)} or more'))
+        if n > size:
+            out.append(Finding('warning', 'batches', f'{n} {name} images a step, but there are '
+                               f'only {size}: a step repeats images', 'lower the counts'))
+    return out + _schedule(cfg, iters)
+
+
+def _schedule(cfg, iters: int) -> list[Finding]:
+    schedules = cfg.get('param_scheduler') or []
+    ends = [s.get('end') for s in (schedules if isinstance(schedules, list) else [schedules])
+            if s.get('end') and not s.get('by_epoch', True)]
+    if ends and max(ends) != iters:
+        return [Finding('warning', 'schedule', f'the learning rate ends at {max(ends)}, the '
+                        f'training at {iters}', f'set the last param_scheduler.end={iters}')]
+    return []
+
+
+def check_rate(cfg, world: int) -> list[Finding]:
+    """Learning rate against the images of a step, by linear scaling from the paper's 8 + 8."""
+    optimizer = cfg.optim_wrapper.get('optimizer') or {}
+    rate, kind = optimizer.get('lr'), optimizer.get('type')
+    batch = sum(counts(cfg)) * world * cfg.optim_wrapper.get('accumulative_counts', 1)
+    if not rate or not batch:
+        return [Finding('note', 'learning rate', 'not found in optim_wrapper.optimizer.lr')]
+    low, high = (PAPER_RATES if kind == 'SGD' else (5e-5, 5e-3))
+    share = batch / PAPER_BATCH
+    what = f'{kind} lr={rate:g} for {batch} images a step'
+    if low * share / 3 <= rate <= high * share * 3:
+        return [Finding('ok', 'learning rate', what)]
+    source = ("the paper's, SGD for 16 images, scaled" if kind == 'SGD' else
+              'usual for this kind of optimiser, ours')
+    return [Finding('warning', 'learning rate', f'{what} is far from {low * share:.2g} to '
+                    f'{high * share:.2g} ({source})',
+                    f'try lr={min(max(rate, low * share), high * share):.2g}, or '
+                    'accumulative_counts for a larger step')]
+
+
+def check_norm(cfg, world: int, cuda: bool) -> list[Finding]:
+    """Batch norm where a forward holds few images.
+
+    Args:
+        cfg: the config. world: processes. cuda: whether the training has GPUs.
+    """
+    norms = {value.get('type') for place, value in _walk(cfg.model, 'model')
+             if place.endswith('.norm_cfg') and isinstance(value, dict)}
+    labeled, unlabeled = counts(cfg)
+    joint = (cfg.model.get('semi_train_cfg') or {}).get('joint_forward', True)
+    images = labeled + unlabeled if joint else min(filter(None, (labeled, unlabeled)), default=0)
+    own = bool({'BN', 'BN2d'} & norms) or ('SyncBN' in norms and not cuda)
+    if own and images <= 2:
+        fix = ('set norm_cfg=dict(type="SyncBN", requires_grad=True)' if cuda and world > 1 else
+               'raise the images per GPU, or use norm_cfg=dict(type="GN", num_groups=32)')
+        return [Finding('warning', 'batch norm', f'statistics of {images} image(s) in a forward',
+                        fix)]
+    if 'SyncBN' in norms and not cuda:
+        return [Finding('note', 'batch norm', 'SyncBN needs GPUs: it becomes plain BN here, each '
+                        'process with its own statistics', 'nothing, on a CPU')]
+    if 'SyncBN' in norms and images * world <= 2:
+        return [Finding('warning', 'batch norm', f'statistics of {images * world} image(s)',
+                        'raise the images per GPU')]
+    return [Finding('ok', 'batch norm', f'{", ".join(sorted(map(str, norms))) or "none"}, {images} '
+                    'images a forward and GPU')]
+
+
+def check_hooks(cfg) -> list[Finding]:
+    """The hooks that ESL needs, and the one that it cannot live with."""
+    kinds = {str(hook.get('type')).rsplit('.')[-1] for hook in cfg.get('custom_hooks') or []}
+    out = []
+    if 'EMAHook' in kinds:
+        out.append(Finding('error', 'hooks', 'EMAHook swaps the weights that the teacher follows',
+                           'remove it from custom_hooks: the teacher is the average already'))
+    if 'TeacherEMAHook' not in kinds:
+        out.append(Finding('error', 'hooks', 'no TeacherEMAHook: nobody moves the teacher',
+                           "add dict(type='TeacherEMAHook') to custom_hooks (a list given in a "
+                           'leaf replaces the inherited one)'))
+    variant = (cfg.model.get('semi_train_cfg') or {}).get('variant', 'dsl+ctr')
+    if variant.endswith('+ctr') and 'PartInitHook' not in kinds:
+        out.append(Finding('error', 'hooks', f"variant '{variant}' without PartInitHook: there "
+                           'are no parts to contrast', "add dict(type='PartInitHook')"))
+    best = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best')
+    names = [best] if isinstance(best, str) else list(best or [])
+    loop = str((cfg.get('val_cfg') or {}).get('type')).rsplit('.')[-1]
+    if loop == 'TeacherStudentValLoop' and any(
+            name != 'auto' and not name.startswith(('teacher/', 'student/')) for name in names):
+        out.append(Finding('error', 'hooks', f"save_best='{best}' is not what "
+                           'TeacherStudentValLoop reports', "set save_best='teacher/mIoU'"))
+    return out or [Finding('ok', 'hooks', 'all there')]

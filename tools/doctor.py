@@ -1,0 +1,77 @@
+"""Look at a config's data and arithmetic before a long run: ``python tools/doctor.py CONFIG``.
+
+Exit status: 0 no error was found, 1 there is one (with --strict: or a warning), 2 the doctor itself
+could not work (no such config, wrong options, a manifest that cannot be written).
+"""
+
+import argparse
+import sys
+
+import cli_common  # noqa: F401 - finds the package and mends the stack
+from mmengine.config import Config, DictAction
+from rich.console import Console
+from rich.progress import Progress
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description='Check data and config of a run before it starts.',
+        epilog='Exit status: 0 no error, 1 an error (with --strict: or a warning), '
+               '2 could not run.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--gpus', type=int, default=1, metavar='N',
+                        help='GPUs, or processes, that will train (default: 1)')
+    parser.add_argument('--json', action='store_true', help='print one JSON object instead')
+    parser.add_argument('--strict', action='store_true', help='exit with 1 on warnings too')
+    parser.add_argument('--write-manifest', metavar='FILE',
+                        help='write the checksums of all images and masks, and stop')
+    parser.add_argument('--work-dir', help='folder of the run, for the disk space')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override keys of the config')
+    return parser.parse_args()
+
+
+def load(args):
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or 'work_dirs'
+    import mmseg_esl.register  # noqa: F401 - registers every component
+    return cfg
+
+
+def write(cfg, path: str, track) -> int:
+    """Write the manifest; returns how many files it holds."""
+    from mmseg_esl.datasets.manifest import write_manifest
+    from mmseg_esl.doctor.lists import Lists
+    files = Lists.of(cfg).files()
+    return write_manifest(path, files, lambda found: track(found, 'checksums', len(files)))
+
+
+def main() -> None:
+    args = parse_args()
+    screen = Console(stderr=True)  # the bar; what is found goes to stdout
+    try:
+        cfg = load(args)
+        from mmseg_esl.doctor import diagnose, exit_status
+        from mmseg_esl.doctor.findings import as_json, show
+        with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
+            def track(items, what, total):
+                return bar.track(items, total=total, description=what)
+
+            if args.write_manifest:
+                number = write(cfg, args.write_manifest, track)
+                print(f'wrote the checksums of {number} files to {args.write_manifest}')
+                return
+            findings = diagnose(cfg, args.gpus, track)
+    except Exception as error:
+        print(f'doctor.py: {type(error).__name__}: {error}', file=sys.stderr)
+        sys.exit(2)
+    if args.json:
+        print(as_json(findings, args.config, args.strict))
+    else:
+        show(findings, Console())
+    sys.exit(exit_status(findings, args.strict))
+
+
+if __name__ == '__main__':
+    main()
