@@ -1,6 +1,7 @@
 """Time, operations, waits and memory of a piece of work: forward and backward."""
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 import subprocess
@@ -119,7 +120,7 @@ def measure(works: dict[str, Work], rounds: int, ours: str = 'ours') -> dict:
 
 
 def machine(device: str) -> dict:
-    """What a reader has to know about the run: machine, versions, commit."""
+    """What a reader has to know about the run: machine, how busy it was, versions, commit."""
     name = platform.processor() or platform.machine()
     cores = '?'
     info = Path('/proc/cpuinfo')
@@ -129,7 +130,8 @@ def machine(device: str) -> dict:
         name, cores = (models or [name])[0], len(models)
     gpu = torch.cuda.get_device_name() if device == 'cuda' else None
     return dict(cpu=name, cores=cores, threads=torch.get_num_threads(), gpu=gpu,
-                torch=torch.__version__, python=platform.python_version(), commit=commit())
+                torch=torch.__version__, python=platform.python_version(), commit=commit(),
+                load=os.getloadavg()[0] if hasattr(os, 'getloadavg') else None)
 
 
 def commit() -> str:

@@ -159,7 +159,7 @@ PIECES = {'soft label and its loss': (soft_label, ('classes', 'crop')),
 
 
 def run(device: str, rounds: int, quick: bool, segmentor: nn.Module, say=print) -> list[dict]:
-    """Rows ``dict(piece, setting, contenders)`` of the table."""
+    """Rows ``dict(piece, setting, base, contenders)``; ``base`` where nothing is varied."""
     axes = dict(classes=CLASSES, parts=PARTS, crop=CROPS)
     base = BASE
     if quick:
@@ -168,10 +168,11 @@ def run(device: str, rounds: int, quick: bool, segmentor: nn.Module, say=print) 
     for piece, (build, varied) in PIECES.items():
         for setting in sweep(base, **{key: axes[key] for key in varied}):
             say(f'{piece}: {setting.classes} classes, {setting.parts} parts, crop {setting.crop}')
-            rows.append(dict(piece=piece, setting=vars(setting),
+            rows.append(dict(piece=piece, setting=vars(setting), base=setting == base,
                              contenders=measure(build(setting, device), rounds)))
     say('EMA')
-    rows.append(dict(piece='EMA', setting={}, contenders=measure(ema(segmentor, device), rounds)))
+    rows.append(dict(piece='EMA', setting={}, base=True,
+                     contenders=measure(ema(segmentor, device), rounds)))
     return rows
 
 

@@ -24,21 +24,9 @@ def draw(results: dict, device: str, folder: Path) -> list[Path]:
             growth(rows, batch, folder / f'growth-{device}.png')]
 
 
-def base_rows(rows: list[dict]) -> dict[str, dict]:
-    """Each piece's row around which the axes vary: the setting that most others are next to."""
-    def near(row, others):
-        return sum(sum(row['setting'][k] != o['setting'][k] for k in row['setting']) <= 1
-                   for o in others)
-    out = {}
-    for name in dict.fromkeys(row['piece'] for row in rows):
-        mine = [row for row in rows if row['piece'] == name]
-        out[name] = max(mine, key=lambda row: near(row, mine))  # noqa: B023 (used at once)
-    return out
-
-
 def ratios(rows: list[dict], path: Path) -> Path:
     """Time over ours at the base setting; below 1 we lose."""
-    bars = [(f'{piece}: {name}', found['ratio']) for piece, row in base_rows(rows).items()
+    bars = [(f"{row['piece']}: {name}", found['ratio']) for row in rows if row['base']
             for name, found in row['contenders'].items() if name != 'ours']
     fig, ax = plt.subplots(figsize=(9, 0.4 * len(bars) + 1.2))
     values = [value for _, value in bars]
@@ -57,9 +45,9 @@ def ratios(rows: list[dict], path: Path) -> Path:
 def growth(rows: list[dict], batch: list[dict], path: Path) -> Path:
     """Our time against C, K, crop (over that of the base setting) and images (over one image)."""
     fig, axes = plt.subplots(1, 4, figsize=(15, 3.8), sharey=True)
-    base = base_rows(rows)
-    for i, (piece, middle) in enumerate(base.items()):
-        style = dict(color=COLOURS[i % 6], marker=MARKERS[i % 6], label=piece)
+    for i, middle in enumerate(row for row in rows if row['base']):
+        piece = middle['piece']
+        style = dict(color=COLOURS[i], marker=MARKERS[i], label=piece)
         for ax, (key, title) in zip(axes, AXES.items()):
             line = sorted((row['setting'][key], row['contenders']['ours']['seconds'])
                           for row in rows if row['piece'] == piece and middle['setting'] and all(

@@ -29,12 +29,13 @@ def machines(found: dict) -> str:
         for section, result in found[name].items():
             m, options = result['machine'], result['options']
             what = f"{m['gpu']}, beside {m['cpu']}" if m['gpu'] else m['cpu']
-            rows.append([f'{section}, {title}', what, m['cores'], m['threads'], m['torch'],
-                         m['commit'], options['rounds'], 'yes' if options['quick'] else 'no'])
+            rows.append([f'{section}, {title}', what, m['cores'], m['threads'], m['load'],
+                         m['torch'], m['commit'], options['rounds'],
+                         'yes' if options['quick'] else 'no'])
         if not found[name]:
-            rows.append([f'all, {title}', NONE, *['–'] * 6])
-    return table(['measured', 'machine', 'cores', 'threads', 'torch', 'commit', 'rounds', 'quick'],
-                 rows)
+            rows.append([f'all, {title}', NONE, *['–'] * 7])
+    return table(['measured', 'machine', 'cores', 'threads', 'load', 'torch', 'commit', 'rounds',
+                  'quick'], rows)
 
 
 def pieces(found: dict) -> str:
@@ -107,9 +108,10 @@ def loading(found: dict) -> str:
     for device, rows in both(found, 'loading').items():
         steps = found[device].get('step', {}).get('rows')
         for r in rows or []:
-            over = number(r['images_per_second'] / steps[0]['images_per_second']) + '×'
+            over = NONE if not steps else (
+                number(r['images_per_second'] / steps[0]['images_per_second']) + '×')
             out.append([DEVICES[device], f"{r['height']} × {r['width']}", r['crop'], r['workers'],
-                        number(r['images_per_second']), over if steps else NONE])
+                        number(r['images_per_second']), over])
         if not rows:
             out.append([DEVICES[device], *['–'] * 3, NONE, NONE])
     return table(['step on', 'images', 'crop', 'workers', 'images per second',
