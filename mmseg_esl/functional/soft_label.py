@@ -134,10 +134,11 @@ def _keep_from(probs: Tensor, threshold: Callable[[Tensor], Tensor]) -> tuple[Te
     return target, size
 
 
-def _row_blocks(x: Tensor, blocks: int = 16) -> Iterator[tuple[int, slice]]:
-    """(image, rows) of some ``blocks`` pieces of ``(N, C, H, W)``, at least one for each image."""
-    num, _, height, _ = x.shape
-    step = max(1, -(-height * num // blocks)) if num < blocks else height
+def _row_blocks(x: Tensor, blocks: int = 16, least: int = 2 ** 16) -> Iterator[tuple[int, slice]]:
+    """(image, rows) of some ``blocks`` pieces of ``(N, C, H, W)``, none over more than one image
+    and, but for the end of an image, none of fewer than ``least`` numbers."""
+    num, channels, height, width = x.shape
+    step = min(height, max(1, -(-height * num // blocks), least // max(1, channels * width)))
     for image in range(num):
         for row in range(0, height, step):
             yield image, slice(row, row + step)
