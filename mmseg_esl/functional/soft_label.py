@@ -134,7 +134,7 @@ def _keep_from(probs: Tensor, threshold: Callable[[Tensor], Tensor]) -> tuple[Te
     return target, size
 
 
-def _row_blocks(x: Tensor, blocks: int = 16, least: int = 2 ** 16) -> Iterator[tuple[int, slice]]:
+def _row_blocks(x: Tensor, blocks: int = 16, least: int = 2 ** 13) -> Iterator[tuple[int, slice]]:
     """(image, rows) of some ``blocks`` pieces of ``(N, C, H, W)``, none over more than one image
     and, but for the end of an image, none of fewer than ``least`` numbers."""
     num, channels, height, width = x.shape
