@@ -26,7 +26,8 @@ def with_loss(loss, auxiliary=False):
 @pytest.mark.parametrize('loss', [OHEM, MEAN, WEIGHTED, [MEAN, dict(OHEM, loss_name='loss_hard')]])
 @pytest.mark.parametrize('variant, options', [
     ('dsl+ctr', {}), ('dsl+ctr', dict(negatives='independent')),
-    ('dsl+ctr', dict(sampling='image')), ('hard+ctr', dict(auxiliary_loss=True)), ('topk', dict(cutmix_prob=1.0)), ('sup', {})])
+    ('dsl+ctr', dict(sampling='image')), ('hard+ctr', dict(auxiliary_loss=True)),
+    ('topk', dict(cutmix_prob=1.0)), ('sup', {})])
 def test_from_the_teacher_to_the_ema(variant, options, loss):
     model = tiny.esl(variant, with_loss(loss, auxiliary=True), sharp=1.0, **options)
     with SyncCounter() as counter:
