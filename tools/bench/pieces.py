@@ -28,7 +28,7 @@ class Setting:
     negatives: int = 255
 
 
-BASE = Setting()
+BASE, QUICK_CROP = Setting(), 193
 CLASSES, PARTS, CROPS, IMAGES = (2, 19, 21, 81), (1, 5, 10), (192, 321, 513, 769), (1, 2, 4, 8)
 
 
@@ -163,7 +163,7 @@ def run(device: str, rounds: int, quick: bool, segmentor: nn.Module, say=print) 
     axes = dict(classes=CLASSES, parts=PARTS, crop=CROPS)
     base = BASE
     if quick:
-        axes, base = dict(classes=(2, 81), parts=(1, 10), crop=(192,)), replace(BASE, crop=321)
+        axes, base = dict(classes=(2,), parts=(10,), crop=(97,)), replace(BASE, crop=QUICK_CROP)
     rows = []
     for piece, (build, varied) in PIECES.items():
         for setting in sweep(base, **{key: axes[key] for key in varied}):
@@ -178,7 +178,7 @@ def run(device: str, rounds: int, quick: bool, segmentor: nn.Module, say=print) 
 
 def growth(device: str, rounds: int, quick: bool, say=print) -> list[dict]:
     """Rows ``dict(piece, images, seconds)``: our pieces against the number of images."""
-    base = replace(BASE, crop=321) if quick else BASE
+    base = replace(BASE, crop=QUICK_CROP) if quick else BASE
     rows = []
     for piece, (build, _) in PIECES.items():
         for images in IMAGES[:3] if quick else IMAGES:

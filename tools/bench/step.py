@@ -99,7 +99,8 @@ def floor_step(model, optimizer, batch, labels) -> None:
     with torch.no_grad():
         network(model.teacher, model.teacher_projector, inputs)
     logits, embedding = network(model.student, model.projector, inputs)
-    logits = F.interpolate(logits, size=inputs.shape[-2:], mode='bilinear')
+    logits = F.interpolate(logits, size=inputs.shape[-2:], mode='bilinear',
+                           align_corners=model.align_corners)
     loss = F.cross_entropy(logits, labels, ignore_index=255)
     # times zero: the projector is back-propagated through all the same
     optimizer.update_params(loss + 0.0 * embedding.mean())
