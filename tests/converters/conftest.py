@@ -41,14 +41,3 @@ def interrupt():
         out, err = process.communicate(timeout=60)
         return process.returncode, out + err
     return run
-
-
-def tree(folder: Path) -> dict:
-    """path -> (content, time of writing) of every file below a folder."""
-    return {path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
-            for path in folder.rglob('*') if path.is_file()}
-
-
-def contents(folder: Path) -> dict:
-    return {name: data for name, (data, _) in tree(folder).items()
-            if not name.endswith('.unfinished')}

@@ -7,9 +7,9 @@ import zipfile
 import numpy as np
 import pytest
 from cityscapes import TABLE
-from conftest import contents, tree
 from mmseg.datasets import CityscapesDataset
 from PIL import Image
+from trees import contents, tree
 
 # Cityscapes' own table: name -> id, of the classes that are trained
 IDS = {'road': 7, 'sidewalk': 8, 'building': 11, 'wall': 12, 'fence': 13, 'pole': 17,

@@ -8,8 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 from coco_masks import draw_instances, fill_polygon, run_length_mask
-from conftest import contents, tree
 from PIL import Image
+from trees import contents, tree
 
 # COCO's 80 category ids of 1 to 90
 CATEGORIES = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
