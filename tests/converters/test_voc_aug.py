@@ -137,3 +137,16 @@ def test_what_does_not_belong_together(archives, tmp_path, call):
             add(tar, f'benchmark_RELEASE/dataset/cls/{AUG[0]}.mat', data)
         said = call('voc_aug', voc, sbd, *out, status=1)
         assert words in said and f'{AUG[0]}.mat' in said
+
+
+def test_no_mask_of_sbd_stands_in_for_one_of_voc(archives, tmp_path, call):
+    """A VOC archive without one of its masks: SBD has one of that image, which is another."""
+    voc, sbd = archives
+    with tarfile.open(voc) as tar:
+        members = {m.name: tar.extractfile(m).read() for m in tar}
+    del members[f'VOCdevkit/VOC2012/SegmentationClass/{TRAIN[0]}.png']
+    with tarfile.open(voc, 'w') as tar:
+        for name, data in members.items():
+            add(tar, name, data)
+    said = call('voc_aug', voc, sbd, '--no-count-check', '--out', tmp_path / 'out', status=1)
+    assert '1 masks are missing' in said and f'{TRAIN[0]}.png' in said
