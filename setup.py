@@ -24,6 +24,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.8',
     packages=find_packages(include=['mmseg_esl', 'mmseg_esl.*']),
+    package_data={'mmseg_esl.splits': ['registry.csv']},
     install_requires=[
         'numpy',
         'scikit-learn',  # K-means of the parts, before training
@@ -33,6 +34,8 @@ setup(
         'dev': ['pytest', 'hypothesis', 'ruff'],
         # colour jitter, grey and blur on the device (KorniaStrongView)
         'strong': ['kornia'],
+        # tools/dataset_converters/voc_aug.py: SBD's masks are MATLAB files
+        'data': ['scipy'],
         # logging to TensorBoard, when a config asks for it
         'tensorboard': ['tensorboard'],
     },

@@ -5,13 +5,14 @@ from .finite_guard import FiniteGuardHook
 from .metrics import PerClassIoUMetric
 from .optimizer import StudentOptimWrapperConstructor
 from .part_init_hook import PartInitHook
+from .protocol_hook import ProtocolHook
 from .run_state import RunStateHook
 from .teacher_hook import TeacherEMAHook
 from .train_loop import SemiTrainLoop
 from .val_loop import TeacherStudentValLoop
 
 __all__ = [
-    'DiagnosticsHook', 'FiniteGuardHook', 'PartInitHook', 'PerClassIoUMetric', 'RunStateHook',
-    'SemiCheckpointHook', 'SemiTrainLoop', 'StudentOptimWrapperConstructor', 'TeacherEMAHook',
-    'TeacherStudentValLoop'
+    'DiagnosticsHook', 'FiniteGuardHook', 'PartInitHook', 'PerClassIoUMetric', 'ProtocolHook',
+    'RunStateHook', 'SemiCheckpointHook', 'SemiTrainLoop', 'StudentOptimWrapperConstructor',
+    'TeacherEMAHook', 'TeacherStudentValLoop'
 ]
