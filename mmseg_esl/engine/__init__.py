@@ -5,6 +5,7 @@ from .finite_guard import FiniteGuardHook
 from .metrics import PerClassIoUMetric
 from .optimizer import StudentOptimWrapperConstructor
 from .part_init_hook import PartInitHook
+from .profiler_hook import StepProfilerHook
 from .run_state import RunStateHook
 from .teacher_hook import TeacherEMAHook
 from .train_loop import SemiTrainLoop
@@ -12,6 +13,6 @@ from .val_loop import TeacherStudentValLoop
 
 __all__ = [
     'DiagnosticsHook', 'FiniteGuardHook', 'PartInitHook', 'PerClassIoUMetric', 'RunStateHook',
-    'SemiCheckpointHook', 'SemiTrainLoop', 'StudentOptimWrapperConstructor', 'TeacherEMAHook',
-    'TeacherStudentValLoop'
+    'SemiCheckpointHook', 'SemiTrainLoop', 'StepProfilerHook', 'StudentOptimWrapperConstructor',
+    'TeacherEMAHook', 'TeacherStudentValLoop'
 ]
