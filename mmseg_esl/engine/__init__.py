@@ -1,5 +1,7 @@
 """Hooks, loops and metrics."""
+from .channels_last_hook import ChannelsLastHook
 from .checkpoint_hook import SemiCheckpointHook
+from .compile_hook import CompileHook
 from .diagnostics_hook import DiagnosticsHook
 from .finite_guard import FiniteGuardHook
 from .metrics import PerClassIoUMetric
@@ -12,7 +14,7 @@ from .train_loop import SemiTrainLoop
 from .val_loop import TeacherStudentValLoop
 
 __all__ = [
-    'DiagnosticsHook', 'FiniteGuardHook', 'PartInitHook', 'PerClassIoUMetric', 'RunStateHook',
-    'SemiCheckpointHook', 'SemiTrainLoop', 'StepProfilerHook', 'StudentOptimWrapperConstructor',
-    'TeacherEMAHook', 'TeacherStudentValLoop'
+    'ChannelsLastHook', 'CompileHook', 'DiagnosticsHook', 'FiniteGuardHook', 'PartInitHook',
+    'PerClassIoUMetric', 'RunStateHook', 'SemiCheckpointHook', 'SemiTrainLoop', 'StepProfilerHook',
+    'StudentOptimWrapperConstructor', 'TeacherEMAHook', 'TeacherStudentValLoop'
 ]
