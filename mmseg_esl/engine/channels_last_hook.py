@@ -6,6 +6,7 @@ from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 from torch import nn
 
+from .networks import networks
 from .teacher_hook import unwrap
 
 
@@ -31,7 +32,6 @@ class ChannelsLastHook(Hook):
 
 
 def use_channels_last(model: nn.Module) -> None:
-    """Convert the networks of a TeacherStudentSegmentor in place; parameters stay the objects."""
-    for name in ('student', 'teacher', 'projector', 'teacher_projector'):
-        if getattr(model, name) is not None:
-            getattr(model, name).to(memory_format=torch.channels_last)
+    """Convert a model's networks in place; parameters stay the objects that they are."""
+    for _, network in networks(model):
+        network.to(memory_format=torch.channels_last)

@@ -9,6 +9,7 @@ from mmseg.registry import HOOKS
 from torch import nn
 
 from ..models.feature_tap import find_module
+from .networks import networks
 from .teacher_hook import unwrap
 
 RECOMPILE_LIMIT = 64
@@ -71,10 +72,11 @@ def _probe(x):
 
 
 def compile_networks(model: nn.Module, **kwargs) -> list[str]:
-    """Compile an ESL model in place, see CompileHook.
+    """Compile a model's networks in place, see CompileHook.
 
     Args:
-        model: a TeacherStudentSegmentor, not wrapped. kwargs: of torch.compile.
+        model: a TeacherStudentSegmentor or a plain segmentor, not wrapped.
+        kwargs: of torch.compile.
 
     Returns:
         names of the submodules whose ``forward`` is now compiled.
@@ -83,15 +85,15 @@ def compile_networks(model: nn.Module, **kwargs) -> list[str]:
     name = 'recompile_limit' if hasattr(config, 'recompile_limit') else 'cache_size_limit'
     setattr(config, name, max(getattr(config, name), RECOMPILE_LIMIT))
     done = []
-    for kind in ('student', 'teacher'):
-        network = getattr(model, kind)
+    for kind, network in networks(model):
+        if kind.endswith('projector'):
+            done.append((kind, network))
+            continue
         tapped = None
-        if model.projector is not None:
+        if getattr(model, 'projector', None) is not None:
             tapped = find_module(network, model._head_path(model.embedding_path))
-        for name, child in network.named_children():
-            done += [(f'{kind}.{n}', m) for n, m in regions(child, name, tapped)]
-    done += [(name, getattr(model, name)) for name in ('projector', 'teacher_projector')
-             if getattr(model, name) is not None]
+        for key, child in network.named_children():
+            done += regions(child, f'{kind}.{key}' if kind else key, tapped)
     for _, module in done:
         module.forward = torch.compile(module.forward, **kwargs)
     return [name for name, _ in done]
