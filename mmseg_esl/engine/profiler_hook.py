@@ -87,10 +87,12 @@ class StepProfilerHook(Hook):
         activities = [ProfilerActivity.CPU]
         if torch.cuda.is_available():
             activities.append(ProfilerActivity.CUDA)
-        model = unwrap(runner.model)
-        # these two are mmengine's, and have no name in a trace
-        self._named = [(model.data_preprocessor, 'forward'), (runner.optim_wrapper, 'backward')]
-        for (owner, method), name in zip(self._named, ('preprocess', 'backward')):
+        # mmengine's own, which have no name in a trace
+        self._named = [(unwrap(runner.model).data_preprocessor, 'forward', 'preprocess'),
+                       (runner.optim_wrapper, 'backward', 'backward')]
+        if runner.val_loop is not None:
+            self._named.append((runner.val_loop, 'run', 'validation'))
+        for owner, method, name in self._named:
             setattr(owner, method, phase(name)(getattr(owner, method)))
         self._profiler = profile(
             activities=activities, schedule=schedule(wait=0, warmup=1, active=self.iters, repeat=1),
@@ -102,7 +104,7 @@ class StepProfilerHook(Hook):
             return
         self._profiler.stop()
         self._profiler = None
-        for owner, method in self._named:
+        for owner, method, _ in self._named:
             delattr(owner, method)
 
     def _write(self, runner, profiler) -> None:

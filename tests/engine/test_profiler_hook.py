@@ -18,13 +18,13 @@ PHASES = ('wait for data', 'preprocess', 'teacher', 'soft label', 'strong view',
           'optimizer step', '  finite check', '  EMA', 'zero gradients', 'elsewhere', 'step')
 
 
-def profiled(tmp_path, data=None, hook=None, **kwargs):
+def profiled(tmp_path, data=None, hook=None, loop=LOOP, **kwargs):
     if data is None:
         data = tmp_path / 'data'
         tiny.write_data(data)
     hook = hook or dict(type='StepProfilerHook', iters=2, warmup=1)
     return tiny.run(tmp_path, data, [tiny.EMA, tiny.PARTS, GUARD, hook], max_iters=9,
-                    train_cfg=LOOP, **kwargs)
+                    train_cfg=loop, **kwargs)
 
 
 def written(tmp_path, suffix):
@@ -66,9 +66,11 @@ def test_a_resumed_run_ends_its_profile_too(tmp_path):
     tiny.write_data(data)
     tiny.run(tmp_path / 'first', data, [tiny.EMA, tiny.PARTS], max_iters=4, save_every=4)
     runner = profiled(tmp_path, data, hook=dict(type='StepProfilerHook', iters=1, warmup=2),
-                      load_from=str(tmp_path / 'first/work/iter_4.pth'), resume=True)
+                      val=True, loop=dict(LOOP, val_interval=6), resume=True,
+                      load_from=str(tmp_path / 'first/work/iter_4.pth'))
     assert runner.iter == 7
-    assert 'teacher' in written(tmp_path, 'txt').read_text()
+    table = written(tmp_path, 'txt').read_text().split('\n\n')[0]
+    assert 'teacher' in table and 'validation' in table  # after the 6th, before the 7th
 
 
 def test_refusals(tmp_path):
