@@ -112,7 +112,7 @@ def test_work_dir_comes_from_option_then_config_then_name(tools, config_file, mo
 
 
 BF16 = dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=dict(enabled=False))
-FP16 = dict(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
+FP16 = dict(type='AmpOptimWrapper', loss_scale='dynamic')
 MINE = dict(type='AmpOptimWrapper', loss_scale=512.0)
 
 
@@ -122,7 +122,8 @@ MINE = dict(type='AmpOptimWrapper', loss_scale=512.0)
     (FP16, 'bf16', BF16),
     (BF16, 'fp16', FP16),
     (MINE, 'auto', MINE),
-    (MINE, 'fp16', dict(MINE, dtype='float16')),
+    (MINE, 'fp16', MINE),
+    (dict(MINE, dtype='float16'), 'fp16', dict(MINE, dtype='float16')),
 ])
 def test_amp(tools, given, precision, wanted):
     cfg = Config(dict(optim_wrapper=dict(given)))

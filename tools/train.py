@@ -52,9 +52,10 @@ def use_amp(cfg, precision: str) -> None:
     if precision == 'bf16':
         optim.update(dtype='bfloat16', loss_scale=dict(enabled=False))
         return
-    optim.dtype = 'float16'
-    scale = optim.get('loss_scale')
-    if isinstance(scale, dict) and not scale.get('enabled', True):
+    # float16 is what the wrapper takes by itself, and what runs of earlier versions have not set
+    if optim.get('dtype') != 'float16':
+        optim.pop('dtype', None)
+    if isinstance(optim.get('loss_scale'), dict) and not optim.loss_scale.get('enabled', True):
         del optim['loss_scale']  # of bfloat16
     optim.setdefault('loss_scale', 'dynamic')
 
