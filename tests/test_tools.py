@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 TOOLS = Path(__file__).parents[1] / 'tools'
@@ -110,14 +111,55 @@ def test_work_dir_comes_from_option_then_config_then_name(tools, config_file, mo
     assert load_config(both).work_dir == 'y'
 
 
-def test_amp(tools):
-    use_amp = tools('train').use_amp
-    cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
-    use_amp(cfg)
-    use_amp(cfg)
-    assert cfg.optim_wrapper == dict(type='AmpOptimWrapper', loss_scale='dynamic')
+BF16 = dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=dict(enabled=False))
+FP16 = dict(type='AmpOptimWrapper', loss_scale='dynamic')
+MINE = dict(type='AmpOptimWrapper', loss_scale=512.0)
+
+
+@pytest.mark.parametrize('given, precision, wanted', [
+    (dict(type='OptimWrapper'), 'bf16', BF16),
+    (dict(type='OptimWrapper'), 'fp16', FP16),
+    (FP16, 'bf16', BF16),
+    (BF16, 'fp16', FP16),
+    (MINE, 'auto', MINE),
+    (MINE, 'fp16', MINE),
+    (dict(MINE, dtype='float16'), 'fp16', dict(MINE, dtype='float16')),
+])
+def test_amp(tools, given, precision, wanted):
+    cfg = Config(dict(optim_wrapper=dict(given)))
+    for _ in range(2):
+        tools('train').use_amp(cfg, precision)
+    assert cfg.optim_wrapper == wanted
     with pytest.raises(SystemExit, match="'Other'"):
-        use_amp(Config(dict(optim_wrapper=dict(type='Other'))))
+        tools('train').use_amp(Config(dict(optim_wrapper=dict(type='Other'))), precision)
+
+
+@pytest.mark.parametrize('capability, wanted', [((7, 5), FP16), ((8, 0), BF16), ((9, 0), BF16)])
+def test_amp_takes_what_the_gpu_has(tools, monkeypatch, capability, wanted):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: capability)
+    cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
+    tools('train').use_amp(cfg, 'auto')
+    assert cfg.optim_wrapper == wanted
+
+
+@pytest.mark.parametrize('given, amp', [
+    ([], None), (['--amp'], 'auto'), (['--amp', 'bf16'], 'bf16'), (['--amp', '--compile'], 'auto')])
+def test_options_of_train_py(tools, monkeypatch, given, amp):
+    monkeypatch.setattr(sys, 'argv', ['train.py', 'c.py', *given])
+    args = tools('train').parse_args()
+    assert (args.config, args.amp, args.compile) == ('c.py', amp, '--compile' in given)
+    assert not args.channels_last and args.profile is None
+
+
+def test_a_hook_of_the_command_line_replaces_the_config_s(tools):
+    ema = dict(type='TeacherEMAHook')
+    cfg = Config(dict(custom_hooks=[dict(type='CompileHook', mode='default'), ema]))
+    tools('train').add_hook(cfg, type='CompileHook')
+    assert cfg.custom_hooks == [ema, dict(type='CompileHook')]
+    cfg = Config({})
+    tools('train').add_hook(cfg, type='StepProfilerHook', iters=3)
+    assert cfg.custom_hooks == [dict(type='StepProfilerHook', iters=3)]
 
 
 def test_resume_and_load_from(tools, tmp_path):

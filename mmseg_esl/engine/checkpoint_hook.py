@@ -12,6 +12,7 @@ from mmengine.hooks import CheckpointHook
 from mmseg.registry import HOOKS
 
 from ..atomic import atomic_file, remove_leftovers
+from ..phases import phase
 from ..portable import nonfinite_tensors, pack_histories, portable, unpack_histories
 from .interrupt import Interrupt, shield_workers
 from .on_main import on_main
@@ -161,6 +162,7 @@ class SemiCheckpointHook(CheckpointHook):
                 'another learning rate, seed or precision; a tensor that holds infinities by '
                 'design belongs into SemiCheckpointHook.may_be_infinite')
 
+    @phase('checkpoint')
     def _save_checkpoint_with_step(self, runner, step, meta) -> None:
         """mmengine's, in another order: save, move the pointer, remove. On all ranks."""
         self._run_state = collect(runner)

@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmseg.registry import HOOKS
 
+from ..phases import phase
 from .teacher_hook import unwrap
 
 COUNTER = 'train/skipped_steps'
@@ -77,6 +78,7 @@ class FiniteGuardHook(Hook):
 
     # ---- the verdict --------------------------------------------------------------------------
 
+    @phase('finite check')
     @torch.no_grad()
     def _judge(self, *_) -> None:
         """Called by the optimiser before it steps."""

@@ -19,6 +19,7 @@ from ..functional import (
     soft_cross_entropy,
     topk_soft_label,
 )
+from ..phases import phase
 from .image_draws import ImageDraws
 from .teacher_student import SemiTrainCfg, TeacherStudentSegmentor, View, connected_zero
 
@@ -146,8 +147,9 @@ class ESL(TeacherStudentSegmentor):
             target = self.mix(target, mask)
 
         losses, student = self.student_views(labeled, strong, samples)
-        losses['loss_sce'] = ramp * self.semi_cfg.sce_weight * soft_cross_entropy(
-            student.logits, target, self.mix(valid, mask), divisor=self.divisor)
+        with phase('soft cross entropy'):
+            losses['loss_sce'] = ramp * self.semi_cfg.sce_weight * soft_cross_entropy(
+                student.logits, target, self.mix(valid, mask), divisor=self.divisor)
         if contrast:
             known = torch.where(labels[:num] == self.ignore_index, -1, labels[:num])
             pseudo = torch.where(valid, pseudo, -1)
@@ -161,6 +163,7 @@ class ESL(TeacherStudentSegmentor):
     def ignore_index(self) -> int:
         return self._main_head(self.student).ignore_index
 
+    @phase('soft label')
     def _soft_label(self, probs: Tensor) -> tuple[Tensor, Tensor]:
         if self.semi_cfg.label == 'hard':
             return hard_label(probs)
@@ -174,6 +177,7 @@ class ESL(TeacherStudentSegmentor):
                                "dict(type='PartInitHook') to custom_hooks, or train variant 'dsl'")
         return self.part_memory.active
 
+    @phase('contrast')
     def _contrast(self, teacher: View, student: View, classes: Tensor, confidence: Tensor,
                   mask: Tensor, samples, draws: ImageDraws | None) -> Tensor:
         """L_CTR (paper Sec. 3.3): assign, push, sample, then stage the prototypes' update.
@@ -221,6 +225,7 @@ class ESL(TeacherStudentSegmentor):
                                        limit=self.semi_cfg.max_anchors)
         return index, chosen, None if lots is None else lots[index]
 
+    @phase('parts')
     def _group(self, teacher: View, classes: Tensor, size, num: int, samples) -> Tensor:
         """Parts ``(B, h, w)`` of the weak views; their features go to the memory."""
         memory, corners = self.part_memory, self.align_corners

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..checkpoint import check_fit, to_wrapper
 from ..functional import cutmix_mask, ema_momentum, ema_update, mix
+from ..phases import phase
 from .diagnostics import Diagnostics
 from .feature_tap import FeatureTap, find_module
 from .finite_watch import FiniteWatch
@@ -203,6 +204,7 @@ class TeacherStudentSegmentor(BaseModel):
             pairs.append((self.teacher_projector, self.projector))
         return pairs
 
+    @phase('EMA')
     def after_optimizer_step(self, step: int, momentum: float) -> float:
         """Let the teacher follow; called once per real optimiser step by TeacherEMAHook.
 
@@ -248,6 +250,7 @@ class TeacherStudentSegmentor(BaseModel):
         self.watch.terms('loss term', {k: v for k, v in terms.items() if 'loss' in k})
         return loss, terms
 
+    @phase('teacher')
     @torch.no_grad()
     def teacher_view(self, inputs: Tensor, num_unlabeled: int, encoder: bool) -> View:
         """Teacher's view of weakly augmented images, without gradient.
@@ -259,6 +262,7 @@ class TeacherStudentSegmentor(BaseModel):
         return self._whole_view(self.teacher, self.teacher_projector, inputs, encoder,
                                 num_logits=num_unlabeled)
 
+    @phase('student')
     def student_views(self, labeled: Tensor, mixed: Tensor, samples) -> tuple[dict, View]:
         """Student on the labelled and the strong unlabelled images.
 
@@ -280,7 +284,8 @@ class TeacherStudentSegmentor(BaseModel):
         with tap.listen():
             feats = student.extract_feat(torch.cat([labeled, mixed]))
             logits = student.decode_head(feats)
-        losses = _prefixed('decode', head_losses(student.decode_head, logits[:num], samples))
+        with phase('supervised loss'):
+            losses = _prefixed('decode', head_losses(student.decode_head, logits[:num], samples))
         if self.semi_cfg.auxiliary_loss and student.with_auxiliary_head:
             losses.update(self._auxiliary_losses([f[:num] for f in feats], samples))
         upsampled = self._upsample(logits[num:], labeled) if len(mixed) else logits[num:]
@@ -400,6 +405,7 @@ class TeacherStudentSegmentor(BaseModel):
         return cutmix_mask(len(inputs), tuple(inputs.shape[-2:]), area=self.semi_cfg.cutmix_area,
                            prob=self.semi_cfg.cutmix_prob, device=inputs.device)
 
+    @phase('strong view')
     def strengthen(self, weak: Tensor, mask: Tensor) -> Tensor:
         """Strong view ``(B, 3, H, W)`` of normalised images: colours (if any), then CutMix."""
         if self.strong_view is not None:

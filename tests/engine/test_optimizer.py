@@ -1,6 +1,8 @@
 """StudentOptimWrapperConstructor: what is trained, at the rates asked for, and nothing else."""
 import tiny
+import torch
 from mmengine.optim import DefaultOptimWrapperConstructor, build_optim_wrapper
+from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
@@ -44,3 +46,72 @@ def test_another_constructor_sees_a_plain_segmentor():
         name='LooksAtTheBackbone', force=True, module=LooksAtTheBackbone)
     assert with_name is LooksAtTheBackbone
     assert build_optim_wrapper(tiny.esl(), cfg(constructor='LooksAtTheBackbone'))
+
+
+# ------------------------------------------------------------- what training may be sped up with
+
+GUARDED = [tiny.EMA, tiny.PARTS, dict(type='FiniteGuardHook')]
+
+
+def run(tmp_path, name, **kwargs):
+    if not (tmp_path / 'data').exists():
+        tiny.write_data(tmp_path / 'data')
+    return tiny.run(tmp_path / name, tmp_path / 'data', GUARDED, **kwargs)
+
+
+def test_a_fused_optimizer_calls_the_hooks(tmp_path):
+    """Teacher and guard live by hooks of the optimiser: the same run gives the same numbers."""
+    wrappers = [dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=1e-3, **kind))
+                for kind in (dict(fused=True), dict(foreach=True), dict(foreach=False))]
+    runs = [run(tmp_path, str(i), wrapper=w, max_iters=3) for i, w in enumerate(wrappers)]
+    assert runs[0].optim_wrapper.optimizer.defaults['fused'] is True
+    *fast, wanted = (made.model.state_dict() for made in runs)
+    assert wanted['ema_steps'] == 3
+    for found in fast:
+        for key in wanted:
+            torch.testing.assert_close(found[key], wanted[key], rtol=1e-4, atol=1e-5, msg=key)
+
+
+def test_a_fused_optimizer_obeys_the_guard(tmp_path):
+    made = run(tmp_path, 'a', wrapper=dict(optimizer=dict(type='SGD', lr=0.05, fused=True)))
+    model, optimizer = made.model, made.optim_wrapper.optimizer
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    hooks = [hook for hook in made.hooks if type(hook).__name__ in ('FiniteGuardHook',
+                                                                    'TeacherEMAHook')]
+    for hook in hooks:
+        hook.before_train(made)
+        hook.before_train_iter(made, 0)
+    for p in model.student.parameters():
+        p.grad = torch.full_like(p, torch.nan)
+    optimizer.step()
+    assert model.step_refused
+    after = model.state_dict()
+    assert not [key for key in before if not torch.equal(before[key], after[key])]
+
+
+def test_bfloat16_without_a_loss_scale(tmp_path, monkeypatch):
+    """What ``--amp bf16`` sets, with the CPU's autocast: trains, saves, resumes."""
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
+    wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=dict(enabled=False),
+                   clip_grad=dict(max_norm=35))
+    first = run(tmp_path, 'a', wrapper=wrapper, save_every=2)
+    assert not first.optim_wrapper.loss_scaler.is_enabled() and first.model.ema_steps == 2
+    path = tmp_path / 'a/work/iter_2.pth'
+    assert torch.load(path, weights_only=False)['optimizer']['loss_scaler'] == {}
+
+    seen = []
+    monkeypatch.setattr(torch.nn.Conv2d, 'forward', recorded(torch.nn.Conv2d.forward, seen))
+    second = run(tmp_path, 'b', wrapper=wrapper, max_iters=3, load_from=str(path), resume=True)
+    assert second.model.ema_steps == 3
+    assert set(seen) == {torch.bfloat16}  # it was autocast that ran
+    assert all(p.isfinite().all() for p in second.model.parameters())
+    assert second.model.part_memory.queue.dtype == torch.float32
+
+
+def recorded(forward, seen):
+    def listen(self, x):
+        out = forward(self, x)
+        if torch.is_grad_enabled():  # the student; a new model is probed, in float32, without
+            seen.append(out.dtype)
+        return out
+    return listen

@@ -1,0 +1,77 @@
+"""The GPU benchmark's parts, on a CPU and a small network; and what it says without a GPU."""
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+TOOL = Path(__file__).parents[2] / 'tools/bench/gpu.py'
+
+
+@pytest.fixture(scope='module')
+def gpu():
+    before = list(sys.path)
+    spec = importlib.util.spec_from_file_location('bench_gpu', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.path[:] = before
+
+
+@pytest.mark.parametrize('stride, size', [(8, 9), (16, 5)])
+def test_output_stride(gpu, stride, size):
+    model, _ = gpu.build(gpu.load(18, stride, 65), 'cpu')
+    with torch.no_grad():
+        feats = model.student.backbone(torch.randn(1, 3, 65, 65))
+    assert feats[-1].shape[-2:] == (size, size)  # 65 pixels, rounded up
+    dilations = {m.dilation[0] for m in model.student.decode_head.aspp_modules.modules()
+                 if isinstance(m, torch.nn.Conv2d)}
+    assert max(dilations) == 36 * 8 // stride  # the same reach in pixels
+
+
+def test_floating_point_operations_of_a_step(gpu):
+    """Per image 3F for the student and F for the teacher, F counted by hand, and a little more."""
+    counted = gpu.count_flops(gpu.load(18, 8, 65), 'cpu', gpu.make_batch(1, 1, 65))
+    model, _ = gpu.build(gpu.load(18, 8, 65), 'cpu')
+    flops = []
+
+    def count(conv, args, out):  # two for each weight that each output pixel sees
+        flops.append(2 * out[:, 0].numel() * conv.weight.numel())
+
+    for module in (*model.student.modules(), *model.projector.modules()):
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        model._whole_view(model.student, model.projector, torch.randn(2, 3, 65, 65), encoder=False)
+    assert 1 < counted / (4 * sum(flops)) < 1.05
+
+
+def test_measure_every_setting_that_a_cpu_has(gpu):
+    batch = gpu.make_batch(1, 1, 65)
+    cfg = gpu.load(18, 16, 65)
+    row = gpu.measure(cfg, 'cpu', batch, rounds=1, warmup=1, channels_last=True, fused=True,
+                      compiled=dict(backend='eager'))
+    assert cfg.optim_wrapper.optimizer.fused
+    assert row['seconds'] > 0
+    assert row['images_per_second'] == pytest.approx(2 / row['seconds'])
+    assert row['peak_bytes'] is None and row['waits'] is None
+    shown = gpu.line(dict(row, network='R18-d16', crop=65, images=2, setting='x', share=0.5,
+                          peak_bytes=2 ** 30, waits='none'))
+    assert shown.count('|') == gpu.HEADER.splitlines()[0].count('|')
+    assert '| 1.0 | 50% | none |' in shown
+    shown = gpu.line(dict(network='R18-d16', crop=65, images=2, setting='x', failed='too big'))
+    assert 'too big' in shown and shown.count('|') == gpu.HEADER.splitlines()[0].count('|')
+
+
+def test_matmul_rate(gpu):
+    slow, fast = (gpu.matmul_rate(torch.float32, 'cpu', size=256, rounds=3) for _ in range(2))
+    assert 1e8 < slow < 1e13 and 1e8 < fast < 1e13
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_without_a_gpu_it_says_so():
+    done = subprocess.run([sys.executable, str(TOOL)], capture_output=True, text=True)
+    assert done.returncode == 1 and 'measures a GPU and torch sees none' in done.stderr
+    assert 'Traceback' not in done.stderr
