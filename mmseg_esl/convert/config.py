@@ -196,7 +196,8 @@ def _data(cfg, unlabeled: str, number: int, found: Conversion):
     if not pipelines[0]:
         raise Refused(f'the training set {kind(sets[0])} has no pipeline in the config')
     if any(each != pipelines[0] for each in pipelines):
-        found.check.append('the training sets have different pipelines; weak_view follows the first')
+        found.check.append('the training sets have different pipelines: weak_view follows the '
+                           'first')
     validation = (cfg.get('val_dataloader') or {}).get('dataset') or {}
     prepared = [dict(step) for step in validation.get('pipeline') or []]
     loading, view, dropped = data.weak_view(pipelines[0], {kind(step) for step in prepared})

@@ -4,8 +4,8 @@ from __future__ import annotations
 from ..datasets.inner import LABEL_READERS
 from .text import Code
 
-# What moves pixels and neither changes colours nor looks at labels. Anything else is left out of the
-# weak view, unless the validation pipeline does it too: then it is preparation, not augmentation.
+# What moves pixels and neither changes colours nor looks at labels. Anything else is left out of
+# the weak view, unless the validation pipeline does it too: that is preparation, not augmentation.
 GEOMETRIC = {
     'Resize', 'RandomResize', 'RandomChoiceResize', 'ResizeToMultiple', 'ResizeShortestEdge',
     'RandomCrop', 'CenterCrop', 'Pad', 'RandomFlip', 'RandomRotate', 'RandomRotFlip'

@@ -69,8 +69,8 @@ def schedulers(cfg, factor: float) -> list | None:
                              'cannot be stretched to iterations: use PolyLR or CosineAnnealingLR')
         was_epochs = each.get('by_epoch', True)
         if was_epochs != (not _counts_iterations(cfg)):
-            raise ValueError(f'param_scheduler {kind(each)} and train_cfg count differently (epochs '
-                             'and iterations): make both by_epoch=False')
+            raise ValueError(f'param_scheduler {kind(each)} and train_cfg count differently '
+                             '(epochs and iterations): make both by_epoch=False')
         each['by_epoch'] = False
         for key in PER_EPOCH:
             if key in each:
@@ -112,15 +112,14 @@ def optimizer(cfg) -> dict:
 
 def hooks(cfg, train: dict, factor: float) -> dict:
     """``default_hooks``: a checkpoint hook that is made for this, and iterations for epochs."""
-    given = cfg.get('default_hooks') or {}
-    old = given.get('checkpoint') or {}
-    new = dict(type='SemiCheckpointHook')
-    epochs = not _counts_iterations(cfg)
-    if not old:
+    old = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    new, epochs = dict(type='SemiCheckpointHook'), not _counts_iterations(cfg)
+    if epochs or not old.get('by_epoch', True):
+        interval = _scaled(old.get('interval', 1), factor)
+    else:  # of the whole training, which counts as one epoch: that would be at its end only
         interval = train.get('val_interval') or cfg.train_cfg.get('val_interval', 1000)
+    if interval != old.get('interval') or old.get('by_epoch', True):
         new.update(by_epoch=False, interval=interval)
-    elif factor != 1 or old.get('by_epoch', True):
-        new.update(by_epoch=False, interval=_scaled(old.get('interval', 1), factor))
     if old.get('save_best'):
         new['save_best'] = prefixed(old['save_best'])
     out = dict(checkpoint=new)
@@ -149,7 +148,7 @@ def joined_imports(cfg) -> dict:
 
 
 def joined_hooks(cfg, ours: str) -> tuple[list, list]:
-    """``custom_hooks`` of the user's and ``ours``; and the types of the user's that were left out."""
+    """``custom_hooks``: the user's and ``ours``; and the types of those that were left out."""
     given = cfg.get('custom_hooks') or []
     dropped = [kind(hook) for hook in given if kind(hook) in REPLACED_HOOKS]
     theirs = '*_base_.custom_hooks'

@@ -12,7 +12,10 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
-SIZE = 128  # of the noise; a forward, not a training, so small
+from .data import kind
+
+MASK_HEADS = ('MaskFormerHead', 'Mask2FormerHead')
+SIZE = 64  # of the noise; a forward, not a training, so small
 
 
 def find_settings(model: dict, esl: dict) -> tuple[dict, str]:
@@ -27,6 +30,10 @@ def find_settings(model: dict, esl: dict) -> tuple[dict, str]:
     Raises:
         ValueError: the model cannot be wrapped at all; in the words of whoever refused.
     """
+    name = head_name(model)
+    if name in MASK_HEADS:
+        raise ValueError(f'{name} classifies masks, not pixels, so there is no distribution over '
+                         'classes to make a soft label of: use another decode_head')
     try:
         step(model, esl)
         return {}, ''
@@ -36,14 +43,20 @@ def find_settings(model: dict, esl: dict) -> tuple[dict, str]:
     try:
         wrapper = step(model, plain)
     except Exception as error:
-        raise ValueError(str(error) or type(error).__name__) from error
+        raise ValueError(f'a model with {name} cannot be wrapped: {error}') from error
     for path in classifiers(wrapper):
         try:
             step(model, _with(esl, embedding=path))
-        except Exception:  # noqa: S112 - the next may do
+        except Exception:
             continue
         return dict(embedding=path), f"the projector reads the input of '{path}'"
     return dict(variant='dsl'), f'no part-contrast: {str(first).rstrip(".")}'
+
+
+def head_name(model: dict) -> str:
+    """Type of the (last) decode head."""
+    head = model.get('decode_head') or {}
+    return kind(head[-1] if isinstance(head, (list, tuple)) else head)
 
 
 def step(model: dict, esl: dict):
