@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from contextlib import contextmanager
 
 import torch
@@ -62,7 +63,9 @@ def head_name(model: dict) -> str:
 def step(model: dict, esl: dict):
     """One forward of the loss, with two labelled and two unlabelled images; returns the wrapper."""
     init_default_scope('mmseg')
-    wrapper = MODELS.build(ConfigDict(copy.deepcopy({**esl, 'segmentor': offline(model)})))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # training will say it again
+        wrapper = MODELS.build(ConfigDict(copy.deepcopy({**esl, 'segmentor': offline(model)})))
     wrapper.driven = True  # as TeacherEMAHook would say
     if wrapper.part_memory is not None:
         wrapper.part_memory.start(torch.randn(wrapper.part_memory.prototypes.shape))
@@ -75,7 +78,7 @@ def step(model: dict, esl: dict):
 
 
 def classifiers(wrapper) -> list[str]:
-    """Paths of the convolutions in the decode head that give one channel a class; last one first."""
+    """Paths of the decode head's convolutions that give one channel a class; last one first."""
     head, classes = wrapper._main_head(wrapper.student), wrapper.num_classes
     found = [name for name, module in head.named_modules()
              if isinstance(module, nn.Conv2d) and module.out_channels == classes]
