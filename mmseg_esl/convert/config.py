@@ -13,7 +13,7 @@ import mmseg_esl
 from ..datasets.files import find_images
 from . import data, schedule, trial
 from .data import kind
-from .text import Code, assignment, literal, one_a_line
+from .text import Code, assignment, comment, literal, one_a_line
 
 
 class Refused(ValueError):
@@ -52,8 +52,9 @@ def convert(source: str, unlabeled: str, out: str, max_iters: int | None = None)
         raise Refused(f'{source} is an ESL config already')
     found = Conversion()
     try:
-        blocks = [*_model(cfg, esl, found), *_data(cfg, unlabeled, number, found),
-                  *_training(cfg, max_iters, found)]
+        # the model last: it is built, which takes longer than to find that something is missing
+        blocks = [*_data(cfg, unlabeled, number, found), *_training(cfg, max_iters, found)]
+        blocks = [*_model(cfg, esl, found), *blocks]
     except ValueError as error:
         raise Refused(str(error)) from error
     parts = 'esl_parts.py' if joins_lists(cfg) else 'esl.py'
@@ -140,9 +141,9 @@ def _model(cfg, esl: dict, found: Conversion):
         yield f"model['embedding'] = {settings['embedding']!r}"
         found.done.append(why)
     if 'variant' in settings:
-        yield '# soft labels without the part-contrast: no module to read an embedding from'
+        yield comment(f'soft labels without the part-contrast: {why}')
         yield f"model['semi_train_cfg']['variant'] = {settings['variant']!r}"
-        found.done.append(f"variant 'dsl': {why}")
+        found.done.append(f"variant 'dsl', without the part-contrast: {why}")
     if losses:
         yield from losses
         found.done.append('the cross entropy is a mean over valid pixels (avg_non_ignore)')
@@ -207,7 +208,7 @@ def _data(cfg, unlabeled: str, number: int, found: Conversion):
     if dropped:
         found.check.append('labelled images keep your whole pipeline; a transform of your own that '
                            'moves pixels belongs into weak_view too')
-    yield f'# your pipeline for images without labels; left out: {left}'
+    yield comment(f'your pipeline for images without labels; left out: {left}')
     yield one_a_line('weak_view', view)
     size = user.get('batch_size', 1)
     found.done.append(f'a step on each GPU: {size} labelled images, as before, and {size} of '

@@ -1,6 +1,8 @@
 """Python text of config values, as one would write them by hand."""
 from __future__ import annotations
 
+import textwrap
+
 WIDTH = 100
 
 
@@ -34,6 +36,12 @@ def one_a_line(name: str, values: list) -> str:
     """``name = [...]`` with one entry a line, however short."""
     lines = [f'    {literal(value, 4, 1)},' for value in values]
     return '\n'.join([f'{name} = [', *lines, ']'])
+
+
+def comment(text: str) -> str:
+    """Lines that begin with #."""
+    return textwrap.fill(text, WIDTH, initial_indent='# ', subsequent_indent='# ',
+                         break_long_words=False, break_on_hyphens=False)
 
 
 def _flat(value) -> str:

@@ -26,7 +26,7 @@ def find_settings(model: dict, esl: dict) -> tuple[dict, str]:
         model: config of the user's segmentor. esl: config of the wrapper without it.
 
     Returns:
-        (settings, why): ``{}``, ``dict(embedding=...)`` or ``dict(variant='dsl')``, and a sentence.
+        (settings, why): ``{}``, ``dict(embedding=...)`` or ``dict(variant='dsl')``, and the reason.
 
     Raises:
         ValueError: the model cannot be wrapped at all; in the words of whoever refused.
@@ -51,7 +51,7 @@ def find_settings(model: dict, esl: dict) -> tuple[dict, str]:
         except Exception:
             continue
         return dict(embedding=path), f"the projector reads the input of '{path}'"
-    return dict(variant='dsl'), f'no part-contrast: {str(first).rstrip(".")}'
+    return dict(variant='dsl'), str(first).split('. ')[0]
 
 
 def head_name(model: dict) -> str:

@@ -25,8 +25,6 @@ STOCK = {
         'backbone': dict(depth=18, **RESNET),
         'decode_head': dict(in_channels=64, channels=16, pam_channels=8)},
     'ocrnet/ocrnet_hr18s_4xb2-40k_cityscapes-512x1024': {},
-    'fcn/fcn-d6_r50-d16_4xb2-40k_cityscapes-512x1024': {
-        'backbone': dict(depth=18, **RESNET), 'decode_head': dict(in_channels=64, channels=16)},
     'hrnet/fcn_hr18s_4xb2-40k_cityscapes-512x1024': {},
     'bisenetv1/bisenetv1_r18-d32_4xb4-160k_cityscapes-1024x1024': {},
     'bisenetv2/bisenetv2_fcn_4xb4-amp-160k_cityscapes-1024x1024': {},
