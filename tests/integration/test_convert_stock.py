@@ -81,6 +81,7 @@ def shrink(cfg, data, changes, work):
     for part in ('dataloader', 'cfg', 'evaluator'):
         cfg[f'val_{part}'] = cfg[f'test_{part}'] = None
     cfg.default_hooks.logger.interval = 1
+    cfg.default_hooks.checkpoint.update(save_last=False)
     cfg.merge_from_dict({'work_dir': str(work), 'experiment_name': uuid.uuid4().hex,
                          'visualizer.name': uuid.uuid4().hex, 'log_level': 'WARNING'})
 
