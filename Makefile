@@ -5,6 +5,7 @@
 # make drill-resume  stop and resume runs at many points, compare them bit for bit; some minutes
 # make drill-crash   kill a training run 120 times and see that nothing is lost
 # make drill-ranks   two and four processes for fifty steps: do they agree, and with one process
+# make bench         measure the speed, write docs/performance.md's tables; BENCH_ARGS=--quick: less
 # make lint, make clean
 #
 # Each makes the environment it needs, in .venv. On a machine without a GPU this saves several GB:
@@ -14,12 +15,13 @@ PYTHON ?= python3
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 DRILL_ARGS ?=
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test demo demo-seeds test-stacks drill-resume drill-crash drill-ranks lint clean
+.PHONY: test demo demo-seeds test-stacks drill-resume drill-crash drill-ranks bench lint clean
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -44,6 +46,9 @@ drill-crash: $(STAMP)
 
 drill-ranks: $(STAMP)
 	$(BIN)/python tools/drills/ranks.py $(DRILL_ARGS)
+
+bench: $(STAMP)
+	$(BIN)/python tools/benchmark.py $(BENCH_ARGS)
 
 # made anew whenever a requirement changes; the stamp is written last, so that an interrupted
 # installation is taken up again

@@ -6,14 +6,41 @@ or too old is said at import, by mmseg_esl.compat. requirements/cpu.txt pins a s
 """
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r"__version__ = '([^']+)'",
                     (ROOT / 'mmseg_esl/__init__.py').read_text(encoding='utf-8')).group(1)
 README = ROOT / 'README.md'
+# What `mim` and `mmseg_esl::` names look for inside an installed package; tools/drills and the
+# like need the tests, and stay in the checkout.
+MIM = ('configs', 'tools', 'model-index.yml')
+NOT_INSTALLED = shutil.ignore_patterns('__pycache__', '*.pyc', 'drills', 'test_stacks.sh')
+
+
+class BuildWithMim(build_py):
+    """Put configs and tools into ``mmseg_esl/.mim`` of what is built; the sources stay clean.
+
+    An editable installation has none: there the checkout's own configs/ and tools/ are used.
+    """
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib) / 'mmseg_esl/.mim'
+        shutil.rmtree(target, ignore_errors=True)  # of an earlier build
+        target.mkdir(parents=True)
+        for name in MIM:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, target / name, ignore=NOT_INSTALLED)
+            else:
+                shutil.copy2(ROOT / name, target / name)
+
 
 setup(
     name='mmseg_esl',
@@ -23,7 +50,9 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.8',
+    cmdclass=dict(build_py=BuildWithMim),
     packages=find_packages(include=['mmseg_esl', 'mmseg_esl.*']),
+    package_data={'mmseg_esl.splits': ['registry.csv']},
     install_requires=[
         'numpy',
         'scikit-learn',  # K-means of the parts, before training
@@ -33,6 +62,8 @@ setup(
         'dev': ['pytest', 'hypothesis', 'ruff'],
         # colour jitter, grey and blur on the device (KorniaStrongView)
         'strong': ['kornia'],
+        # tools/dataset_converters/voc_aug.py: SBD's masks are MATLAB files
+        'data': ['scipy'],
         # logging to TensorBoard, when a config asks for it
         'tensorboard': ['tensorboard'],
     },

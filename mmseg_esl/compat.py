@@ -55,6 +55,7 @@ def install() -> None:
     check_stack()
     load_checkpoints_safely()
     map_onedl_packages()
+    name_own_configs()
     _installed = True
 
 
@@ -272,6 +273,16 @@ def map_onedl_packages() -> None:
         original = MODULE2PACKAGE.get(module)
         if original and not _distributed(original) and _distributed(fork):
             MODULE2PACKAGE[module] = fork
+
+
+def name_own_configs() -> None:
+    """Let configs inherit ``mmseg_esl::esl/...`` where this package is installed from a wheel.
+
+    mmengine knows the packages of OpenMMLab by a list. Unnecessary when it looks others up too.
+    """
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    MODULE2PACKAGE.setdefault('mmseg_esl', 'mmseg_esl')
 
 
 def _distributed(name: str) -> bool:

@@ -9,6 +9,7 @@ os.environ['PYTHONPATH'] = os.pathsep.join(
     filter(None, [ROOT, os.environ.get('PYTHONPATH', '')]))
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 sys.path.insert(0, ROOT)
+sys.path.append(os.path.join(ROOT, 'tools'))  # tools/bench: last, for it also holds a test.py
 
 from mmseg_esl import compat  # noqa: E402
 

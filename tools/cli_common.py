@@ -4,8 +4,11 @@ import os
 import os.path as osp
 import sys
 
-# the package beside this folder goes first, so that a clone works without being installed
-sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
+# the package beside this folder goes first, so that a clone works without being installed; in an
+# installed package (mmseg_esl/.mim/tools) there is none
+_ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+if osp.isdir(osp.join(_ROOT, 'mmseg_esl')):
+    sys.path.insert(0, _ROOT)
 
 from mmseg_esl import compat
 
@@ -27,10 +30,15 @@ def add_common_options(parser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
+def config_file(name: str) -> str:
+    """The file of a config: its path, or where a name such as ``mmseg_esl::esl/...`` leads."""
+    return Config._get_cfg_path(name, '')[0] if '::' in name else name
+
+
 def load_config(args) -> Config:
     """Read the config, apply the command line to it, and adapt it to a machine without a GPU."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    cfg = Config.fromfile(config_file(args.config))
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)

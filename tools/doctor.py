@@ -7,7 +7,7 @@ could not work (no such config, wrong options, a manifest that cannot be written
 import argparse
 import sys
 
-import cli_common  # noqa: F401 - finds the package and mends the stack
+from cli_common import config_file  # which also finds the package and mends the stack
 from mmengine.config import Config, DictAction
 from rich.console import Console
 from rich.progress import Progress
@@ -32,7 +32,7 @@ def parse_args():
 
 
 def load(args):
-    cfg = Config.fromfile(args.config)
+    cfg = Config.fromfile(config_file(args.config))
     cfg.merge_from_dict(args.cfg_options or {})
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or 'work_dirs'
     import mmseg_esl.register  # noqa: F401 - registers every component

@@ -8,6 +8,7 @@ from .metrics import PerClassIoUMetric
 from .optimizer import StudentOptimWrapperConstructor
 from .part_init_hook import PartInitHook
 from .profiler_hook import StepProfilerHook
+from .protocol_hook import ProtocolHook
 from .run_state import RunStateHook
 from .teacher_hook import TeacherEMAHook
 from .train_loop import SemiTrainLoop
@@ -15,6 +16,7 @@ from .val_loop import TeacherStudentValLoop
 
 __all__ = [
     'ChannelsLastHook', 'CompileHook', 'DiagnosticsHook', 'FiniteGuardHook', 'PartInitHook',
-    'PerClassIoUMetric', 'RunStateHook', 'SemiCheckpointHook', 'SemiTrainLoop', 'StepProfilerHook',
-    'StudentOptimWrapperConstructor', 'TeacherEMAHook', 'TeacherStudentValLoop'
+    'PerClassIoUMetric', 'ProtocolHook', 'RunStateHook', 'SemiCheckpointHook', 'SemiTrainLoop',
+    'StepProfilerHook', 'StudentOptimWrapperConstructor', 'TeacherEMAHook',
+    'TeacherStudentValLoop'
 ]

@@ -1,7 +1,7 @@
-"""Hand the model's diagnostics to mmengine's logger and visualiser at log time."""
+"""Hand losses and diagnostics to mmengine's logger and visualiser at log time."""
 from __future__ import annotations
 
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmseg.registry import HOOKS
 
 from .teacher_hook import unwrap
@@ -9,11 +9,13 @@ from .teacher_hook import unwrap
 
 @HOOKS.register_module()
 class DiagnosticsHook(Hook):
-    """Log shares of dominant classes, confidence, anchors and parts used.
+    """Log the loss terms, shares of dominant classes, confidence, anchors and parts used.
 
-    Values are gathered on the device by the model and read once per log interval, the only wait
-    for the device. Per-class vectors go to the visualiser's backends (TensorBoard, W&B, JSON);
-    the text log shows their means. Rank 0's share of the batch is what is shown.
+    Values stay on the device and are read once per log interval. mmengine's RuntimeInfoHook, which
+    would read each loss term in every step, is relieved of that; the log shows the same (losses
+    smoothed over its window of steps). Per-class vectors go to the visualiser's backends
+    (TensorBoard, W&B, JSON); the text log shows their means. Rank 0's share of the batch is what is
+    shown.
 
     Args:
         interval: iterations between reads; None takes LoggerHook's.
@@ -28,10 +30,24 @@ class DiagnosticsHook(Hook):
             intervals = [h.interval for h in runner.hooks if isinstance(h, LoggerHook)]
             self.interval = intervals[0] if intervals else 50
         self._classes = runner.train_dataloader.dataset.metainfo.get('classes')
+        self._relieved = [hook for hook in runner.hooks if isinstance(hook, RuntimeInfoHook)]
+        for hook in self._relieved:
+            hook.after_train_iter = _nothing
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        if not self.every_n_train_iters(runner, self.interval):
-            return
+        unwrap(runner.model).diagnostics.record(outputs or {})
+        if self.every_n_train_iters(runner, self.interval):
+            self._log(runner)
+
+    def after_train(self, runner) -> None:
+        self._log(runner)
+        for hook in self._relieved:
+            del hook.after_train_iter
+
+    def _log(self, runner) -> None:
+        for terms in unwrap(runner.model).diagnostics.pop_steps():
+            for name, value in terms.items():
+                runner.message_hub.update_scalar(f'train/{name}', value)
         per_class = {}
         for name, value in unwrap(runner.model).diagnostics.pop().items():
             if isinstance(value, list):
@@ -41,3 +57,7 @@ class DiagnosticsHook(Hook):
             runner.message_hub.update_scalar(f'train/{name}', value)
         if per_class:
             runner.visualizer.add_scalars(per_class, step=runner.iter + 1)
+
+
+def _nothing(*args, **kwargs) -> None:
+    """In place of a method that has nothing to do any more."""

@@ -7,12 +7,11 @@ step waits for the device. 'Part' is the flat number c * K + k; a memory bank is
 from __future__ import annotations
 
 import math
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 
 def sample_anchors(classes: Tensor, num_classes: int, *, fraction: float = 0.1,
@@ -138,71 +137,115 @@ def part_contrast(embeddings: Tensor, classes: Tensor, parts: Tensor, chosen: Te
         raise ValueError(f'temperature must be positive, got {temperature}')
     if negatives not in ('shared', 'independent'):
         raise ValueError(f"negatives must be 'shared' or 'independent', got {negatives!r}")
+    if not len(embeddings):
+        return embeddings.sum(), filled.new_zeros(num_classes)
     parts = torch.where(chosen, parts, 0)
-    anchors = F.normalize(torch.where(chosen[:, None], embeddings, 0.0), dim=1, eps=1e-6)
     slot, has_positive = sample_positives(filled, parts, draw=positive_draw, generator=generator)
-    positive = (anchors * F.normalize(queue[parts, slot], dim=1)).sum(dim=1) / temperature
-    score = _shared_scores if negatives == 'shared' else _independent_scores
-    negative, has_negative = score(anchors, parts, chosen, queue, filled, num_negatives,
-                                   temperature, generator)
-    valid = chosen & has_positive & has_negative
-    loss = F.softplus(negative - positive)  # = logsumexp(positive, negatives) - positive
-    loss = torch.where(valid, loss, 0.0)
+    blocks, negative = (_shared_blocks if negatives == 'shared' else _independent_blocks)(
+        parts, chosen, filled, num_negatives, generator)
+    valid = chosen & has_positive & negative.exists
     group = torch.where(valid, classes, num_classes)
     used = _count(group, num_classes + 1)[:num_classes]
     count = used.clamp(min=1) if divisor is None else divisor(used)
-    weight = 1.0 / count.to(loss.dtype)
+    weight = 1.0 / (num_classes * count.to(embeddings.dtype))
     weight = torch.where(valid, weight[torch.where(valid, classes, 0)], 0.0)
-    return (loss * weight).sum() / num_classes, used
+    weight, parts, slot = _with_spare(weight), _with_spare(parts), _with_spare(slot)
+
+    def loss_of(anchors, index, own):
+        """Weighted InfoNCE of ``(G, M, L)`` anchors, whose numbers are ``index`` ``(G, M)``; each
+        group has the negatives of one row ``own`` ``(G,)``."""
+        anchors = F.normalize(anchors, dim=2, eps=1e-6)
+        best = F.normalize(queue[parts[index], slot[index]], dim=2)
+        positive = (anchors * best).sum(dim=2) / temperature
+        keys = F.normalize(queue[negative.part[own], negative.slot[own]], dim=2)
+        scores = torch.bmm(anchors, keys.transpose(1, 2)) / temperature
+        loss = F.softplus(scores.logsumexp(dim=2) - positive)  # = logsumexp(all) - positive
+        return torch.where(weight[index] > 0, loss * weight[index], 0.0).sum()
+
+    return _SumOverBlocks.apply(embeddings, loss_of, *blocks), used
 
 
-def _independent_scores(anchors, parts, chosen, queue, filled, num, temperature, generator):
-    """logsumexp over each anchor's own negatives; a block of anchors at a time, recomputed in
-    backward, so that anchors x negatives x width is never held."""
-    part, slot, exists = sample_negatives(filled, parts, num, generator=generator)
-
-    def block(a, p, s):
-        keys = F.normalize(queue[p, s], dim=2)
-        return (torch.einsum('al,anl->an', a, keys) / temperature).logsumexp(dim=1)
-
-    size = 128
-    out = [checkpoint(block, anchors[i:i + size], part[i:i + size], slot[i:i + size],
-                      use_reentrant=False, preserve_rng_state=False)
-           for i in range(0, len(anchors), size)]
-    return torch.cat(out) if out else anchors.sum(dim=1), exists
+class _Negatives(NamedTuple):
+    """Entries drawn: part and slot ``(rows, num)``; exists ``(A,)``, whether an anchor has any."""
+    part: Tensor
+    slot: Tensor
+    exists: Tensor
 
 
-def _shared_scores(anchors, parts, chosen, queue, filled, num, temperature, generator):
-    """logsumexp over negatives drawn once per part.
+class _SumOverBlocks(torch.autograd.Function):
+    """Sum of a loss over groups of anchors; the gradient is taken in the same pass.
 
-    Anchors are grouped by part in blocks of one size, so that a batched product serves them all:
-    the number of blocks is bounded on the host although the groups are ragged.
+    A few groups at a time: neither anchors x negatives x width nor a second copy of the anchors is
+    ever held.
     """
-    total, num_queues = len(anchors), len(queue)
+    CELLS = 2 ** 13  # of anchors and negatives in a piece; 16 MB of float32 at width 512
+
+    @staticmethod
+    def forward(ctx, embeddings, loss_of, index, own, num_negatives):
+        """index ``(groups, size)`` long in [0, A], where A is nobody; own ``(groups,)`` long."""
+        groups, size = index.shape
+        step = max(1, _SumOverBlocks.CELLS // (size + num_negatives))
+        grad = torch.zeros_like(embeddings) if ctx.needs_input_grad[0] else None
+        total = embeddings.new_zeros(())
+        for first in range(0, groups, step):
+            block, rows = index[first:first + step], own[first:first + step]
+            real = (block < len(embeddings))[..., None]
+            there = torch.where(real[..., 0], block, 0)
+            anchors = torch.where(real, embeddings.detach()[there], 0.0)
+            with torch.enable_grad():
+                anchors.requires_grad_(grad is not None)
+                loss = loss_of(anchors, block, rows)
+            if grad is not None:
+                slope, = torch.autograd.grad(loss, anchors)
+                slope = torch.where(real, slope, 0.0).flatten(0, 1)
+                grad.index_add_(0, there.flatten(), slope)  # nobody adds zeros to number 0
+            total += loss.detach()
+        ctx.save_for_backward(grad)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_output):
+        grad, = ctx.saved_tensors
+        return grad * grad_output, None, None, None, None
+
+
+def _independent_blocks(parts, chosen, filled, num, generator):
+    """Each anchor is a group of its own."""
+    part, slot, exists = sample_negatives(filled, parts, num, generator=generator)
+    every = torch.arange(len(parts), device=parts.device)
+    index = torch.where(chosen, every, len(parts))
+    return (index[:, None], every, num), _Negatives(part, slot, exists)
+
+
+def _shared_blocks(parts, chosen, filled, num, generator):
+    """Anchors of one part in groups of one size, so that a batched product serves them all: the
+    number of groups is bounded on the host although the parts are of any size."""
+    total, num_queues = len(parts), len(filled)
     every = torch.arange(num_queues, device=parts.device)
     part, slot, exists = sample_negatives(filled, every, num, generator=generator)
 
-    size = max(16, -(-total // num_queues))
-    blocks = total // size + num_queues
+    size = min(64, max(16, -(-total // num_queues)))
+    groups = total // size + num_queues
     group = torch.where(chosen, parts, num_queues)
     counts = _count(group, num_queues + 1)[:num_queues]
-    padded = (counts + size - 1).div(size, rounding_mode='floor')  # in blocks
+    padded = (counts + size - 1).div(size, rounding_mode='floor')  # in groups
     last = padded.cumsum(0)
     order = group.argsort(stable=True)
     sorted_group = group[order]
     clipped = sorted_group.clamp(max=num_queues - 1)
     rank = torch.arange(total, device=parts.device) - (counts.cumsum(0) - counts)[clipped]
     place = (last - padded)[clipped] * size + rank
-    place = torch.where(sorted_group < num_queues, place, blocks * size)  # spare row
-    where = torch.empty_like(place).index_put_((order,), place)
+    place = torch.where(sorted_group < num_queues, place, groups * size)  # spare place
+    index = order.new_full((groups * size + 1,), total).index_put_((place,), order)[:-1]
+    owner = torch.searchsorted(last, torch.arange(groups, device=parts.device), right=True)
+    return ((index.view(groups, size), owner.clamp_(max=num_queues - 1), num),
+            _Negatives(part, slot, exists[parts]))
 
-    rows = anchors.new_zeros(blocks * size + 1, anchors.shape[1]).index_put((where,), anchors)
-    owner = torch.searchsorted(last, torch.arange(blocks, device=parts.device), right=True)
-    owner = owner.clamp_(max=num_queues - 1)
-    keys = F.normalize(queue[part[owner], slot[owner]], dim=2)
-    scores = torch.bmm(rows[:-1].view(blocks, size, -1), keys.transpose(1, 2)) / temperature
-    flat = torch.cat([scores.logsumexp(dim=2).flatten(), scores.new_zeros(1)])
-    return flat[where], exists[parts]
+
+def _with_spare(x: Tensor) -> Tensor:
+    """One entry more, zero, for nobody."""
+    return F.pad(x, (0, 1))
 
 
 def _count(index: Tensor, num: int) -> Tensor:

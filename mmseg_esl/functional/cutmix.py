@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def cutmix_mask(num: int, size: tuple[int, int], *, area: float = 0.5,
+def cutmix_mask(num: int, size: tuple[int, int], *, area: float = 0.5, prob: float = 1.0,
                 generator: torch.Generator | None = None, device=None) -> Tensor:
     """One random box per image, of a fixed share of the area and random aspect (our choice).
 
@@ -16,28 +16,35 @@ def cutmix_mask(num: int, size: tuple[int, int], *, area: float = 0.5,
         num: number of images N.
         size: (H, W) in pixels.
         area: share of the image inside the box, in [0, 1].
+        prob: chance, one draw for all images, that there are boxes at all, in [0, 1].
         generator: CPU generator; the default one if None.
         device: where the mask is wanted.
 
     Returns:
-        ``(N, H, W)`` bool, True inside the box.
+        ``(N, H, W)`` bool, True inside the box; False everywhere if the draw was against boxes.
 
     Raises:
-        ValueError: ``area`` outside [0, 1].
+        ValueError: ``area`` or ``prob`` outside [0, 1].
     """
-    if not 0 <= area <= 1:
-        raise ValueError(f'area must be in [0, 1], got {area}')
+    for name, value in (('area', area), ('prob', prob)):
+        if not 0 <= value <= 1:
+            raise ValueError(f'{name} must be in [0, 1], got {value}')
     height, width = size
+    some = torch.rand((), generator=generator) < prob
     draw = torch.rand(3, num, generator=generator)
     # Both sides must fit: the height's share lies in [area, 1], the width makes up the area.
-    box_h = ((area + (1 - area) * draw[0]) * height).round()
+    box_h = ((area + (1 - area) * draw[0]) * height).round() * some
     box_w = (area * height * width / box_h.clamp(min=1)).round().clamp(max=width)
     top = (draw[1] * (height - box_h + 1)).floor()
     left = (draw[2] * (width - box_w + 1)).floor()
-    rows, cols = torch.arange(height), torch.arange(width)
-    in_rows = (rows >= top[:, None]) & (rows < (top + box_h)[:, None])
-    in_cols = (cols >= left[:, None]) & (cols < (left + box_w)[:, None])
-    return (in_rows[:, :, None] & in_cols[:, None, :]).to(device, non_blocking=True)
+    # only the corners travel: to send whole masks would wait for the device
+    top, bottom, left, right = torch.stack([top, top + box_h, left, left + box_w]).to(
+        device, non_blocking=True)[..., None]
+    rows = torch.arange(height, device=device)
+    cols = torch.arange(width, device=device)
+    in_rows = (rows >= top) & (rows < bottom)
+    in_cols = (cols >= left) & (cols < right)
+    return in_rows[:, :, None] & in_cols[:, None, :]
 
 
 def mix(x: Tensor, mask: Tensor, group: int | None = None) -> Tensor:

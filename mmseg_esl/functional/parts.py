@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .precision import at_least_float
+
 
 def assign_parts(features: Tensor, labels: Tensor, prototypes: Tensor, *,
                  align_corners: bool = False) -> Tensor:
@@ -39,7 +41,7 @@ def assign_parts(features: Tensor, labels: Tensor, prototypes: Tensor, *,
     classes = torch.where(known, labels, 0)
     parts = torch.empty_like(classes)
     for b in range(len(features)):  # an image at a time bounds memory to (C * K, h, w)
-        scores = torch.einsum('dhw,nd->nhw', features[b], unit)
+        scores = torch.einsum('dhw,nd->nhw', features[b].to(unit.dtype), unit)
         scores = _resize(scores[None], labels.shape[-2:], align_corners)[0]
         scores = scores.unflatten(0, (num_classes, num_parts))
         index = classes[b].expand(1, num_parts, *labels.shape[-2:])
@@ -62,13 +64,16 @@ def part_sums(features: Tensor, parts: Tensor, num: int, *,
         align_corners: of the bilinear resize from (h', w') to (h, w).
 
     Returns:
-        sums ``(B, num, L)`` of the features' dtype; counts ``(B, num)``, same dtype, whole.
+        sums ``(B, num, L)`` of the features' dtype, but at least float32; counts ``(B, num)``,
+        same dtype, whole.
     """
     sums, counts = [], []
-    rows = _resize_matrix(features.shape[-2], parts.shape[-2], features, align_corners)
-    cols = _resize_matrix(features.shape[-1], parts.shape[-1], features, align_corners)
+    like = at_least_float(features[:1, :1])
+    rows = _resize_matrix(features.shape[-2], parts.shape[-2], like, align_corners)
+    cols = _resize_matrix(features.shape[-1], parts.shape[-1], like, align_corners)
     for image, part in zip(features, parts):
-        masks = features.new_zeros(num + 1, *part.shape)  # the last one takes pixels of no part
+        image = at_least_float(image)
+        masks = image.new_zeros(num + 1, *part.shape)  # the last one takes pixels of no part
         masks.scatter_(0, torch.where(part >= 0, part, num)[None], 1.0)
         masks = masks[:num]
         counts.append(masks.sum(dim=(1, 2)))

@@ -1,7 +1,7 @@
 """Soft labels from teacher probabilities, and the cross entropy against them (paper Sec. 3.2)."""
 from __future__ import annotations
 
-from typing import Callable
+from typing import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -28,12 +28,15 @@ def dynamic_soft_label(probs: Tensor, *, mass: float = 0.95) -> tuple[Tensor, Te
     """
     if not 0 < mass <= 1:
         raise ValueError(f'mass (eta) must be in (0, 1], got {mass}')
-    _check_probs(probs)
-    ordered = probs.sort(dim=1, descending=True).values
-    # Number of classes strictly before the one that completes the mass; rounding may leave the
-    # full sum a hair below 1, hence the clamp.
-    before = (ordered.cumsum(dim=1) < mass).sum(dim=1, keepdim=True).clamp_(max=probs.size(1) - 1)
-    return _keep_at_least(probs, ordered.gather(1, before))
+
+    def last_dominant(p):
+        ordered = p.sort(dim=0, descending=True).values
+        # Number of classes strictly before the one that completes the mass; rounding may leave
+        # the full sum a hair below 1, hence the clamp.
+        before = (ordered.cumsum(dim=0) < mass).sum(dim=0, keepdim=True).clamp_(max=len(p) - 1)
+        return ordered.gather(0, before)
+
+    return _keep_from(probs, last_dominant)
 
 
 def topk_soft_label(probs: Tensor, *, k: int = 5) -> tuple[Tensor, Tensor]:
@@ -51,9 +54,7 @@ def topk_soft_label(probs: Tensor, *, k: int = 5) -> tuple[Tensor, Tensor]:
     """
     if k < 1:
         raise ValueError(f'k must be at least 1, got {k}')
-    _check_probs(probs)
-    kth = probs.topk(min(k, probs.size(1)), dim=1).values[:, -1:]
-    return _keep_at_least(probs, kth)
+    return _keep_from(probs, lambda p: p.topk(min(k, len(p)), dim=0).values[-1:])
 
 
 def hard_label(probs: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,17 +87,61 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor, *,
     if logits.shape != target.shape or valid.shape != target[:, 0].shape:
         raise ValueError(f'shapes do not fit: logits {tuple(logits.shape)}, target '
                          f'{tuple(target.shape)}, valid {tuple(valid.shape)}')
-    log_probs = at_least_float(logits).log_softmax(dim=1)
-    per_pixel = -(target * log_probs).sum(dim=1)
     count = valid.sum()
     count = count.clamp(min=1) if divisor is None else divisor(count)
-    return torch.where(valid, per_pixel, 0.0).sum() / count
+    return _SoftCrossEntropySum.apply(logits, target, valid) / count
 
 
-def _keep_at_least(probs: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    keep = probs >= threshold
-    target = probs * keep
-    return target / target.sum(dim=1, keepdim=True), keep.sum(dim=1)
+class _SoftCrossEntropySum(torch.autograd.Function):
+    """Sum over the valid pixels; the gradient is taken in the same pass, a few rows at a time.
+
+    So nothing of the size of the logits is held but the gradient itself: not the log-probabilities,
+    nor their products with the target.
+    """
+
+    @staticmethod
+    def forward(ctx, logits, target, valid):
+        total = at_least_float(logits.new_zeros(()))
+        grad = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        for image, rows in _row_blocks(logits):
+            log_probs = at_least_float(logits[image, :, rows]).log_softmax(dim=0)
+            wanted, inside = target[image, :, rows], valid[image, rows]
+            total += torch.where(inside, -(wanted * log_probs).sum(dim=0), 0.0).sum()
+            if grad is not None:
+                slope = log_probs.exp_().mul_(wanted.sum(dim=0)).sub_(wanted)
+                grad[image, :, rows] = torch.where(inside, slope, 0.0)
+        ctx.save_for_backward(grad)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_output):
+        grad, = ctx.saved_tensors
+        return grad * grad_output.to(grad.dtype), None, None
+
+
+def _keep_from(probs: Tensor, threshold: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Target and size of the classes that reach ``threshold``, a map ``(1, h, W)`` of each block
+    of rows ``(C, h, W)``; one that works on a block at a time holds little beside them."""
+    _check_probs(probs)
+    target, size = torch.empty_like(probs), torch.empty_like(probs[:, 0], dtype=torch.long)
+    for image, rows in _row_blocks(probs):
+        block = probs[image, :, rows]
+        keep = block >= threshold(block)
+        kept = block * keep
+        target[image, :, rows] = kept.div_(kept.sum(dim=0, keepdim=True))
+        size[image, rows] = keep.sum(dim=0)
+    return target, size
+
+
+def _row_blocks(x: Tensor, blocks: int = 16, least: int = 2 ** 13) -> Iterator[tuple[int, slice]]:
+    """(image, rows) of some ``blocks`` pieces of ``(N, C, H, W)``, none over more than one image
+    and, but for the end of an image, none of fewer than ``least`` numbers."""
+    num, channels, height, width = x.shape
+    step = min(height, max(1, -(-height * num // blocks), least // max(1, channels * width)))
+    for image in range(num):
+        for row in range(0, height, step):
+            yield image, slice(row, row + step)
 
 
 def _check_probs(probs: Tensor) -> None:

@@ -1,14 +1,21 @@
-"""Running means of training diagnostics that wait for no device until they are read."""
+"""Figures of training that wait for no device until they are read."""
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 
 class Diagnostics:
-    """Sums small tensors on their device; one read gives all means since the last one."""
+    """Keeps small tensors on their device until they are read.
+
+    Of what is added a read gives the mean since the last one; terms are kept step by step, so that
+    a log smooths them over the steps that it chooses.
+    """
 
     def __init__(self):
+        self._steps: list[tuple[list[str], Tensor]] = []
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
 
@@ -22,15 +29,35 @@ class Diagnostics:
             value, count = self._sums[name] + value, self._counts[name] + count
         self._sums[name], self._counts[name] = value, count
 
+    @torch.no_grad()
+    def record(self, terms: dict[str, Tensor]) -> None:
+        """Keep one step's loss terms, scalars on one device."""
+        if terms:
+            values = torch.stack([value.detach().float().reshape(()) for value in terms.values()])
+            self._steps.append((list(terms), values))
+
+    def pop_steps(self) -> list[dict[str, float]]:
+        """The terms of each step since the last call (one copy to the host), finite ones only."""
+        if not self._steps:
+            return []
+        values, out = torch.cat([v for _, v in self._steps]).tolist(), []
+        for names, _ in self._steps:
+            mine, values = values[:len(names)], values[len(names):]
+            out.append({n: v for n, v in zip(names, mine) if math.isfinite(v)})
+        self._steps = []
+        return out
+
     def state_dict(self) -> dict:
-        """What has been added since the last read, on the CPU."""
+        """What has been added and recorded since the last read, on the CPU."""
         return dict(sums={name: value.cpu() for name, value in self._sums.items()},
-                    counts=dict(self._counts))
+                    counts={name: value.cpu() for name, value in self._counts.items()},
+                    steps=[(names, values.cpu()) for names, values in self._steps])
 
     def load_state_dict(self, state: dict, device) -> None:
         """Go on from a :meth:`state_dict`; ``device`` is where the sums are gathered."""
         self._sums = {name: value.to(device) for name, value in state['sums'].items()}
-        self._counts = dict(state['counts'])
+        self._counts = {name: value.to(device) for name, value in state['counts'].items()}
+        self._steps = [(list(names), values.to(device)) for names, values in state['steps']]
 
     def pop(self) -> dict[str, float | list[float]]:
         """Means over the steps since the last call (one device-to-host copy); then starts anew.

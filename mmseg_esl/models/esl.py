@@ -130,12 +130,12 @@ class ESL(TeacherStudentSegmentor):
         labels = torch.stack([s.gt_sem_seg.data[0] for s in data_samples])  # (B, H, W)
         contrast = self.semi_cfg.contrast and self._contrast_ready()
         # Labelled images pass the teacher for their parts only.
-        teacher = self.teacher_view(inputs if contrast else weak, encoder=contrast)
+        teacher = self.teacher_view(inputs if contrast else weak, len(weak), encoder=contrast)
         draws = self.image_draws(num, len(weak), inputs.device)
         with torch.no_grad():
-            logits = teacher.logits[-len(weak):]
-            self.watch.images('teacher logits of image', logits, data_samples[num:])
-            probs = at_least_float(logits).softmax(dim=1)
+            self.watch.images('teacher logits of image', teacher.logits, data_samples[num:])
+            probs = at_least_float(teacher.logits).softmax(dim=1)
+            teacher.logits = None  # large, and no longer needed
             valid = labels[num:] != PADDING  # the head may ignore something else
             target, size = self._soft_label(probs)
             confidence, pseudo = probs.max(dim=1)
@@ -143,11 +143,13 @@ class ESL(TeacherStudentSegmentor):
             mask = self.draw_mix(weak) if draws is None else draws.cutmix(
                 tuple(weak.shape[-2:]), self.semi_cfg.cutmix_prob, self.semi_cfg.cutmix_area)
             strong = self.strengthen(weak, mask)
+            del probs
+            target = self.mix(target, mask)
 
         losses, student = self.student_views(labeled, strong, samples)
         with phase('soft cross entropy'):
             losses['loss_sce'] = ramp * self.semi_cfg.sce_weight * soft_cross_entropy(
-                student.logits, self.mix(target, mask), self.mix(valid, mask), divisor=self.divisor)
+                student.logits, target, self.mix(valid, mask), divisor=self.divisor)
         if contrast:
             known = torch.where(labels[:num] == self.ignore_index, -1, labels[:num])
             pseudo = torch.where(valid, pseudo, -1)
@@ -188,8 +190,7 @@ class ESL(TeacherStudentSegmentor):
         """
         num = len(classes) - len(confidence)
         with torch.autocast(classes.device.type, enabled=False):
-            embedding = at_least_float(student.embedding)
-            size = embedding.shape[-2:]
+            size = student.embedding.shape[-2:]
             with torch.no_grad():
                 parts = self._group(teacher, classes, size, num, samples)
                 sure = nearest(confidence, size) > self.semi_cfg.confidence
@@ -199,9 +200,12 @@ class ESL(TeacherStudentSegmentor):
                 anchor_class[num:] = self.mix(anchor_class[num:], mask)
                 parts[num:] = self.mix(parts[num:], mask)
                 index, chosen, lots = self._anchors(anchor_class, draws)
-            memory, flat = self.part_memory, embedding.permute(0, 2, 3, 1).flatten(0, 2)
+            memory, area = self.part_memory, size[0] * size[1]
+            image, pixel = index.div(area, rounding_mode='floor'), index % area
+            embedding = student.embedding.flatten(2)[image, :, pixel]  # (A, L), of anchors only
             loss, used = part_contrast(
-                flat[index], anchor_class.flatten()[index].clamp(min=0), parts.flatten()[index],
+                at_least_float(embedding), anchor_class.flatten()[index].clamp(min=0),
+                parts.flatten()[index],
                 chosen, memory.queue, memory.filled, self.num_classes,
                 num_negatives=self.semi_cfg.num_negatives, temperature=self.semi_cfg.temperature,
                 negatives=self.semi_cfg.negatives, divisor=self.divisor, positive_draw=lots,
@@ -227,10 +231,9 @@ class ESL(TeacherStudentSegmentor):
         memory, corners = self.part_memory, self.align_corners
         if self.semi_cfg.part_resolution == 'embedding':
             classes = nearest(classes, size)
-        encoder, embedding = at_least_float(teacher.encoder), at_least_float(teacher.embedding)
-        parts = assign_parts(encoder, classes, memory.prototypes, align_corners=corners)
-        feats = part_sums(encoder, parts, memory.num_queues, align_corners=corners)
-        embeds = part_sums(embedding, parts, memory.num_queues, align_corners=corners)
+        parts = assign_parts(teacher.encoder, classes, memory.prototypes, align_corners=corners)
+        feats = part_sums(teacher.encoder, parts, memory.num_queues, align_corners=corners)
+        embeds = part_sums(teacher.embedding, parts, memory.num_queues, align_corners=corners)
         self.watch.images('part features of image', feats[0], samples)
         self.watch.images('part embeddings of image', embeds[0], samples)
         memory.stage(*embeds, *feats, num_labeled=num)

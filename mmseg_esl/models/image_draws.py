@@ -35,8 +35,8 @@ class ImageDraws:
 
     def cutmix(self, size: tuple[int, int], prob: float, area: float) -> Tensor:
         """``(B_u, H, W)`` bool boxes; whether there are any is one draw for all images."""
-        mixes = torch.rand((), generator=self._generator(MIX)) < prob
-        boxes = [cutmix_mask(1, size, area=area if mixes else 0.0, device=self.device,
+        mixes = np.random.default_rng((*self.key, MIX)).random() < prob
+        boxes = [cutmix_mask(1, size, area=area, prob=float(mixes), device=self.device,
                              generator=self._generator(MIX, *image))
                  for image in self.images[self.num_labeled:]]
         return torch.cat(boxes)

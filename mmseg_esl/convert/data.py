@@ -1,0 +1,113 @@
+"""The labelled loader becomes a loader of both sets."""
+from __future__ import annotations
+
+from ..datasets.inner import LABEL_READERS
+from .text import Code
+
+# What moves pixels and neither changes colours nor looks at labels. Anything else is left out of
+# the weak view, unless the validation pipeline does it too: that is preparation, not augmentation.
+GEOMETRIC = {
+    'Resize', 'RandomResize', 'RandomChoiceResize', 'ResizeToMultiple', 'ResizeShortestEdge',
+    'RandomCrop', 'CenterCrop', 'Pad', 'RandomFlip', 'RandomRotate', 'RandomRotFlip'
+}
+CHOOSERS = {'RandomApply', 'RandomChoice', 'Compose'}  # they hold transforms of their own
+WRAPPERS = {'ConcatDataset', 'RepeatDataset'}
+
+
+def kind(cfg: dict) -> str:
+    """The type of a component without the scope before it."""
+    return str(cfg.get('type')).rpartition('.')[2]
+
+
+def leaves(dataset: dict) -> list[dict]:
+    """The datasets that hold images, below ConcatDataset and RepeatDataset.
+
+    Raises:
+        ValueError: another wrapper.
+    """
+    if kind(dataset) in WRAPPERS:
+        inner = dataset.get('datasets') or [dataset['dataset']]
+        return [leaf for each in inner for leaf in leaves(each)]
+    if isinstance(dataset.get('dataset'), dict) or dataset.get('datasets'):
+        raise ValueError(
+            f'the training set is a {kind(dataset)}, which SemiDataset does not look into: let '
+            'train_dataloader.dataset be the dataset inside, or ConcatDataset or RepeatDataset '
+            'around it')
+    return [dataset]
+
+
+def weak_view(pipeline: list, prepared: set) -> tuple[list, list]:
+    """The unlabelled pipeline that belongs to a labelled one (paper: flip, resize, crop only).
+
+    Args:
+        pipeline: configs of the labelled transforms, from loading to packing.
+        prepared: types of the validation pipeline's transforms.
+
+    Returns:
+        (loading, view, dropped): configs up to the label map, configs after it, and the types that
+        were left out, in order.
+    """
+    loading, view, dropped = [], [], []
+    for step in pipeline:
+        name = kind(step)
+        if name in LABEL_READERS:
+            continue
+        if name.startswith('Load'):
+            loading.append(step)
+        else:
+            kept = _kept(step, prepared, dropped)
+            view += [] if kept is None else [kept]
+    loading.append(dict(type='LoadEmptyAnnotations'))
+    return loading, view, dropped
+
+
+def _kept(step: dict, prepared: set, dropped: list):
+    """A transform as it goes into the weak view, or None."""
+    name = kind(step)
+    if name in CHOOSERS:
+        return _choice(step, prepared, dropped)
+    if name not in GEOMETRIC and name not in prepared and not name.startswith('Pack'):
+        dropped.append(name)
+        return None
+    step = dict(step)
+    if name == 'RandomCrop' and step.pop('cat_max_ratio', 1.0) < 1:
+        dropped.append('RandomCrop.cat_max_ratio')
+    return step
+
+
+def _choice(step: dict, prepared: set, dropped: list):
+    branches = []
+    for branch in step['transforms']:
+        many = isinstance(branch, (list, tuple))
+        inner = [_kept(each, prepared, dropped) for each in (branch if many else [branch])]
+        inner = [each for each in inner if each is not None]
+        branches += [inner] if many or kind(step) == 'RandomChoice' else inner
+    return dict(step, transforms=branches) if any(branches) else None
+
+
+def dataloader(user: dict, unlabeled: str, loading: list) -> dict:
+    """What the new config says in ``train_dataloader``; the rest is inherited.
+
+    A step has as many unlabelled images as the user's has labelled ones (the paper: 8 and 8).
+    """
+    size = user.get('batch_size', 1)
+    new = dict(batch_size=2 * size)
+    if user.get('drop_last'):  # which no loader with a batch sampler takes
+        kept = {key: value for key, value in user.items()
+                if key not in ('drop_last', 'batch_sampler', 'sampler', 'dataset', 'batch_size')}
+        new = dict(_delete_=True, **kept, **new)
+    if user.get('drop_last') or kind(user.get('sampler') or {}) != 'InfiniteSampler':
+        delete = {} if user.get('drop_last') else dict(_delete_=True)
+        new['sampler'] = dict(**delete, type='InfiniteSampler', shuffle=True)
+    elif not user['sampler'].get('shuffle', True):
+        new['sampler'] = dict(shuffle=True)
+    counts = dict(type='SemiBatchSampler', num_labeled=size, num_unlabeled=size)
+    clash = user.get('batch_sampler') and '_delete_' not in new
+    new['batch_sampler'] = dict(_delete_=True, **counts) if clash else counts
+    new['dataset'] = dict(
+        _delete_=True, type='SemiDataset', labeled=Code('_base_.train_dataloader.dataset'),
+        unlabeled=dict(type='UnlabeledDataset', data_prefix=dict(img_path=unlabeled),
+                       pipeline=[*loading, Code('*weak_view')]))
+    if '_delete_' in new:
+        del new['dataset']['_delete_']
+    return new

@@ -1,0 +1,73 @@
+"""Say which published protocol the lists of a run are, in the log and beside its results."""
+from __future__ import annotations
+
+import json
+import os.path as osp
+
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmseg.registry import HOOKS
+
+from ..atomic import atomic_file
+from ..datasets.inner import infos
+from ..splits import checksum, describe, image_id, is_published, protocol_of
+from .on_main import on_main
+
+FILE = 'protocol.json'
+
+
+@HOOKS.register_module()
+class ProtocolHook(Hook):
+    """Name the protocol of the labelled and unlabelled lists when training starts.
+
+    It goes into the log, into the message hub (``protocol``: such as 'voc-classic/1-16', see
+    ``mmseg_esl.splits.protocol_of``) and with it into every checkpoint, and as ``protocol.json``
+    into the run's log folder: ``protocol``, ``published``, ``description``, and count and checksum
+    of each list. ``check_same_protocol`` keeps a table to one protocol.
+
+    A dataset that is no SemiDataset counts as labelled. All of this is our choice.
+    """
+    priority = 'NORMAL'
+
+    def before_train(self, runner) -> None:
+        found = on_main(protocol_info, runner.train_dataloader.dataset)  # slow: read it once
+        runner.message_hub.update_info('protocol', found['protocol'])
+        runner.logger.info(f'lists of this run: {found["description"]}')
+        write_info(osp.join(runner.log_dir, FILE), found)
+
+
+def protocol_info(dataset) -> dict:
+    """What ``protocol.json`` holds, of a SemiDataset or of a labelled dataset alone."""
+    labeled = image_ids(getattr(dataset, 'labeled', dataset))
+    rest = getattr(dataset, 'unlabeled', None)
+    unlabeled = None if rest is None else image_ids(rest)
+    name = protocol_of(labeled, unlabeled)
+    out = dict(protocol=name, published=is_published(name), description=describe(name),
+               labeled=_list(labeled))
+    if unlabeled is not None:
+        out['unlabeled'] = _list(unlabeled)
+    return out
+
+
+def image_ids(dataset) -> list[str]:
+    """The ids of a dataset's images, each once, as ``read_ids`` would give them."""
+    ids: dict = {}
+    for leaf, info in infos(dataset):
+        folder = (getattr(leaf, 'data_prefix', None) or {}).get('img_path') or ''
+        path, suffix = str(info['img_path']), getattr(leaf, 'img_suffix', None) or ''
+        if folder and path.startswith(folder):
+            path = path[len(folder):].lstrip('/\\')
+        if suffix and path.endswith(suffix):
+            path = path[:-len(suffix)]
+        ids[image_id(path)] = None
+    return list(ids)
+
+
+def _list(ids) -> dict:
+    return dict(count=len(ids), sha256=checksum(ids))
+
+
+@master_only
+def write_info(path: str, found: dict) -> None:
+    with atomic_file(path) as file:
+        file.write((json.dumps(found, indent=2) + '\n').encode())

@@ -1,0 +1,348 @@
+"""What convert_config.py makes of each part of a config, and what it refuses."""
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from mmengine.config import Config
+
+from mmseg_esl.convert import Refused, convert
+from mmseg_esl.convert.data import leaves, weak_view
+from mmseg_esl.convert.schedule import prefixed
+from mmseg_esl.convert.text import WIDTH, literal
+
+TOOLS = Path(__file__).parents[2] / 'tools'
+USER = f"""
+default_scope = 'mmseg'
+crop_size = (32, 32)
+model = {tiny.segmentor(auxiliary=True)!r}
+pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'), dict(type='LoadAnnotations'),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type='mmseg.RandomFlip', prob=0.5), dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs')]
+images = dict(type='BaseSegDataset', data_root='data', pipeline=pipeline, img_suffix='.png',
+              data_prefix=dict(img_path='img', seg_map_path='ann'), ann_file='labeled.txt',
+              metainfo=dict(classes={tiny.CLASSES!r}))
+train_dataloader = dict(batch_size=3, num_workers=2, persistent_workers=True,
+                        sampler=dict(type='InfiniteSampler', shuffle=True), dataset=images)
+val_dataloader = dict(batch_size=1, dataset=dict(type='BaseSegDataset', pipeline=[
+    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]))
+val_cfg = dict(type='ValLoop')
+val_evaluator = dict(type='IoUMetric')
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+param_scheduler = dict(type='PolyLR', end=100, by_epoch=False)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=100, val_interval=10)
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=20,
+                                     save_best='mIoU', rule='greater'))
+"""
+EPOCHS = """
+train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=50, val_interval=5)
+param_scheduler = [dict(type='LinearLR', start_factor=0.1, end=5),
+                   dict(type='MultiStepLR', milestones=[20, 40], begin=5, end=50)]
+default_hooks = dict(checkpoint=dict(by_epoch=True, interval=2))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where the user works: more/ with images, and a supervised config."""
+    monkeypatch.chdir(tmp_path)
+    tiny.write_data(tmp_path / 'data')
+    (tmp_path / 'more').mkdir()
+    for path in (tmp_path / 'data/img').glob('b*.png'):
+        path.rename(tmp_path / 'more' / path.name)
+    return tmp_path
+
+
+@pytest.fixture
+def made(folder):
+    """Convert USER with some lines of its own; gives the new config, its text and what was said."""
+    def make(lines='', **options):
+        (folder / 'base.py').write_text(USER)
+        (folder / 'user.py').write_text(f"_base_ = './base.py'\n{lines}")
+        found = convert('user.py', 'more', 'esl.py', **options)
+        (folder / 'esl.py').write_text(found.text)
+        return Config.fromfile('esl.py'), found.text, found
+    return make
+
+
+# ------------------------------------------------------------------------------------- text
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(
+        st.text('ab.', min_size=1), inner), max_leaves=30)
+
+
+@given(plain)
+def test_literals_are_the_values(value):
+    assert eval(literal(value)) == value
+
+
+def test_literals_are_broken_into_lines():
+    value = dict(type='X', items=[dict(type='Y', number=i, more='text' * 4) for i in range(5)])
+    lines = literal(value).splitlines()
+    assert eval('\n'.join(lines)) == value and len(lines) > 5
+    assert max(map(len, lines)) <= WIDTH
+
+
+# ------------------------------------------------------------------------------------- data
+
+
+def kinds(pipeline):
+    return [step['type'] for step in pipeline]
+
+
+def test_weak_view_moves_pixels_and_nothing_else():
+    crop = dict(type='RandomCrop', crop_size=(8, 8), cat_max_ratio=0.75)
+    pipeline = [
+        dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
+        dict(type='RandomApply', prob=0.5, transforms=[dict(type='CLAHE'),
+                                                       dict(type='RandomRotate', degree=9)]),
+        dict(type='RandomChoice', transforms=[[dict(type='Resize', scale=(8, 8))],
+                                              [dict(type='Albu')]]),
+        dict(type='RandomApply', transforms=[dict(type='AdjustGamma')]),
+        dict(type='GenerateEdge'), crop, dict(type='Rerange'), dict(type='MyOwn'),
+        dict(type='PackSegInputs', meta_keys=('img_path', ))]
+    loading, view, dropped = weak_view(pipeline, {'Rerange', 'PackSegInputs'})
+    assert kinds(loading) == ['LoadImageFromFile', 'LoadEmptyAnnotations']
+    assert view == [
+        dict(type='RandomApply', prob=0.5, transforms=[dict(type='RandomRotate', degree=9)]),
+        dict(type='RandomChoice', transforms=[[dict(type='Resize', scale=(8, 8))], []]),
+        dict(type='RandomCrop', crop_size=(8, 8)), dict(type='Rerange'), pipeline[-1]]
+    assert dropped == ['CLAHE', 'Albu', 'AdjustGamma', 'GenerateEdge', 'RandomCrop.cat_max_ratio',
+                       'MyOwn']
+    assert crop['cat_max_ratio'] == 0.75  # the user's stays what it is
+
+
+def test_datasets_are_found_inside_wrappers():
+    one, two = dict(type='A'), dict(type='mmseg.B')
+    nested = dict(type='RepeatDataset', times=2,
+                  dataset=dict(type='ConcatDataset', datasets=[one, two]))
+    assert leaves(nested) == [one, two]
+    with pytest.raises(ValueError, match='is a MultiImageMixDataset'):
+        leaves(dict(type='MultiImageMixDataset', dataset=one, pipeline=[]))
+
+
+def test_the_plain_case(made):
+    cfg, text, found = made()
+    assert len(text.splitlines()) < 50
+    semi = cfg.train_dataloader.dataset
+    assert (semi.labeled, semi.type) == (cfg.images, 'SemiDataset')
+    assert kinds(semi.unlabeled.pipeline) == [
+        'LoadImageFromFile', 'LoadEmptyAnnotations', 'RandomCrop', 'mmseg.RandomFlip',
+        'PackSegInputs']
+    assert semi.unlabeled.pipeline[0].imdecode_backend == 'pillow'
+    assert semi.unlabeled.pipeline[2] == dict(type='RandomCrop', crop_size=(32, 32))
+    assert 'crop_size=_base_.crop_size' in text
+    loader = cfg.train_dataloader
+    assert (loader.batch_size, loader.num_workers) == (6, 2)
+    assert loader.batch_sampler == dict(type='SemiBatchSampler', num_labeled=3, num_unlabeled=3)
+    assert cfg.model.segmentor.decode_head.loss_decode.avg_non_ignore
+    assert 'avg_non_ignore' not in cfg.model.segmentor.auxiliary_head.loss_decode
+    assert cfg.train_cfg == dict(type='SemiTrainLoop', max_iters=100, val_interval=10)
+    assert cfg.val_cfg.type == 'TeacherStudentValLoop'
+    assert cfg.default_hooks.checkpoint == dict(
+        type='SemiCheckpointHook', by_epoch=False, interval=20, save_best='teacher/mIoU',
+        rule='greater')
+    assert 'TeacherEMAHook' in kinds(cfg.custom_hooks)
+    assert any('auxiliary_loss' in sentence for sentence in found.check)
+
+
+@pytest.mark.parametrize('lines', [
+    "train_dataloader = dict(sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True))",
+    'train_dataloader = dict(drop_last=True)',
+    "train_dataloader = dict(batch_sampler=dict(type='Other', drop_last=True))",
+    "train_dataloader = dict(dataset=dict(_delete_=True, type='RepeatDataset', times=2, dataset="
+    "dict(type='ConcatDataset', datasets=[_base_.images])))",
+    "train_dataloader = dict(sampler=dict(shuffle=False), batch_size=1)",
+])
+def test_any_loader_becomes_one_of_both_sets(made, folder, lines):
+    import torch
+    from mmengine.runner import Runner
+    cfg, _, _ = made(lines + '\nmodel = dict(decode_head=dict(num_classes=3))')
+    assert cfg.train_dataloader.pop('num_workers') == 2
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    batch = next(iter(loader))
+    labeled = [sample.labeled for sample in batch['data_samples']]
+    size = len(labeled) // 2
+    assert labeled == [True] * size + [False] * size and size == (1 if 'False' in lines else 3)
+    assert loader.batch_sampler.shuffle
+    empty = torch.stack([sample.gt_sem_seg.data for sample in batch['data_samples'][size:]])
+    assert (empty == 0).all() and torch.stack(batch['inputs']).shape == (2 * size, 3, 32, 32)
+
+
+# ---------------------------------------------------------------------------------- training
+
+
+def test_layer_decay_keeps_its_constructor(made):
+    cfg, _, _ = made("optim_wrapper = dict(constructor='LearningRateDecayOptimizerConstructor', "
+                     "paramwise_cfg=dict(num_layers=6, custom_keys=dict(head=dict(lr_mult=10.))))")
+    assert cfg.optim_wrapper.constructor == 'StudentOptimWrapperConstructor'
+    assert cfg.optim_wrapper.paramwise_cfg == dict(
+        num_layers=6, constructor='LearningRateDecayOptimizerConstructor',
+        custom_keys=dict(head=dict(lr_mult=10.), projector=dict(lr_mult=10.)))
+
+
+def test_lists_are_joined_and_other_averages_left_out(made):
+    cfg, text, found = made(
+        "custom_imports = dict(imports='json.tool', allow_failed_imports=False)\n"
+        "custom_hooks = [dict(type='EMAHook'), dict(type='EarlyStoppingHook', monitor='mIoU')]")
+    assert cfg.custom_imports.imports == ['mmseg_esl.register', 'json.tool']
+    assert kinds(cfg.custom_hooks)[:2] == ['EarlyStoppingHook', 'TeacherEMAHook']
+    assert 'esl_parts.py' in text
+    assert any('EMAHook' in sentence for sentence in found.done)
+    assert any('EarlyStoppingHook' in sentence for sentence in found.check)
+
+
+def test_imports_that_are_a_list(made):
+    cfg, _, _ = made("custom_imports = dict(imports=['json.tool', 'json'])")
+    assert cfg.custom_imports.imports == ['mmseg_esl.register', 'json.tool', 'json']
+    assert kinds(cfg.custom_hooks)[0] == 'TeacherEMAHook'
+
+
+def test_epochs_need_a_length_and_then_are_stretched(made):
+    with pytest.raises(Refused, match='50 epochs.*--max-iters'):
+        made(EPOCHS)
+    cfg, _, _ = made(EPOCHS, max_iters=1000)
+    assert cfg.train_cfg == dict(type='SemiTrainLoop', max_iters=1000, val_interval=100)
+    first, second = cfg.param_scheduler
+    assert (first.end, first.by_epoch) == (100, False)
+    assert (second.milestones, second.begin, second.end) == ([400, 800], 100, 1000)
+    checkpoint = cfg.default_hooks.checkpoint
+    assert (checkpoint.by_epoch, checkpoint.interval) == (False, 40)
+    assert not cfg.log_processor.by_epoch
+
+
+def test_another_length_stretches_iterations_too(made):
+    cfg, _, _ = made(max_iters=50)
+    assert (cfg.train_cfg.max_iters, cfg.param_scheduler[0].end) == (50, 50)
+    assert (cfg.train_cfg.val_interval, cfg.default_hooks.checkpoint.interval) == (5, 10)
+
+
+def test_validation_size_is_that_of_the_parts(made):
+    cfg, _, _ = made("""
+val_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='LoadImageFromFile'), dict(type='Resize', scale=(64, 32), keep_ratio=True),
+    dict(type='LoadAnnotations'), dict(type='PackSegInputs')]))""")
+    assert cfg.custom_hooks[1] == dict(type='PartInitHook', transforms=[
+        dict(type='Resize', scale=(64, 32), keep_ratio=True)])
+
+
+def test_save_best():
+    assert prefixed('mIoU') == 'teacher/mIoU' and prefixed('auto') == 'auto'
+    assert prefixed(['mIoU', 'student/mAcc']) == ['teacher/mIoU', 'student/mAcc']
+
+
+# ------------------------------------------------------------------------------------- model
+
+
+def test_several_losses_and_a_sigmoid(made):
+    cfg, _, found = made("model = dict(decode_head=dict(loss_decode=[dict(type='CrossEntropyLoss', "
+                         "use_sigmoid=True), dict(type='DiceLoss')]))")
+    losses = cfg.model.segmentor.decode_head.loss_decode
+    assert losses[0] == dict(type='CrossEntropyLoss', use_sigmoid=False, avg_non_ignore=True)
+    assert losses[1] == dict(type='DiceLoss')
+    assert any('sigmoid' in sentence for sentence in found.check)
+
+
+def test_a_classifier_of_another_name_is_found(made, folder, monkeypatch):
+    (folder / 'own_head.py').write_text("""
+from mmseg.models.decode_heads import FCNHead
+from mmseg.registry import MODELS
+from torch import nn
+
+@MODELS.register_module(force=True)
+class OwnHead(FCNHead):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.stages = nn.Sequential(nn.Dropout(0.1), nn.Conv2d(self.channels, self.num_classes, 1))
+        del self.conv_seg
+    def forward(self, inputs):
+        return self.stages(self._forward_feature(inputs))
+""")
+    monkeypatch.syspath_prepend(str(folder))
+    cfg, _, found = made(f"""
+custom_imports = dict(imports=['own_head'])
+model = dict(auxiliary_head=None, decode_head=dict(_delete_=True, **{tiny.fcn()!r}))
+model['decode_head']['type'] = 'OwnHead'""")
+    assert cfg.model.embedding == 'decode_head.stages.1'
+    assert cfg.model.semi_train_cfg.variant == 'dsl+ctr'
+    assert any('decode_head.stages.1' in sentence for sentence in found.done)
+
+
+@pytest.mark.parametrize('lines, words', [
+    ('model = dict(decode_head=dict(num_classes=2, out_channels=1, loss_decode=dict('
+     'use_sigmoid=True)), auxiliary_head=None)', 'out_channels=1.*softmax channel'),
+    ("train_dataloader = dict(_delete_=True)", 'no train_dataloader'),
+    ("train_cfg = dict(_delete_=True)", 'no train_cfg'),
+    ("train_cfg = dict(type='MyLoop')", "'MyLoop' is not one of mmengine's loops"),
+    ('optim_wrapper = dict(_delete_=True)', 'no optim_wrapper'),
+    ('model = dict(_delete_=True)', 'no model'),
+    ("model = dict(type='NoSuch')", 'NoSuch'),
+])
+def test_refused_with_the_reason(made, lines, words):
+    with pytest.raises(Refused, match=words):
+        made(lines)
+
+
+@pytest.mark.parametrize('name, words', [
+    ('pidnet/pidnet-s_2xb6-120k_1024x1024-cityscapes', 'PIDHead gives several outputs'),
+    ('ddrnet/ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024', 'DDRHead gives several'),
+    ('mask2former/mask2former_r50_8xb2-90k_cityscapes-512x1024', 'Mask2FormerHead classifies'),
+])
+def test_stock_heads_that_cannot_be_served(folder, name, words):
+    with pytest.raises(Refused, match=words):
+        convert(f'mmseg::{name}.py', 'more', 'esl.py')
+
+
+def test_pure_python_configs_are_refused(folder):
+    (folder / 'lazy.py').write_text('from mmengine.config import read_base\nwith read_base():\n'
+                                    '    from .base import *\n')
+    with pytest.raises(Refused, match=r"dump\('plain.py'\)"):
+        convert('lazy.py', 'more', 'esl.py')
+
+
+# -------------------------------------------------------------------------------- command line
+
+
+def command(monkeypatch, *args):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    monkeypatch.setattr(sys, 'argv', ['convert_config.py', *args])
+    runpy.run_path(str(TOOLS / 'convert_config.py'), run_name='__main__')
+
+
+@pytest.mark.parametrize('args, words', [
+    (['base.py', '--unlabeled', 'none', '--out', 'esl.py'], 'no such folder'),
+    (['base.py', '--unlabeled', 'empty', '--out', 'esl.py'], 'no image'),
+    (['none.py', '--unlabeled', 'more', '--out', 'esl.py'], 'none.py cannot be loaded'),
+    (['mmseg::no/such.py', '--unlabeled', 'more', '--out', 'esl.py'], 'cannot be loaded'),
+    (['base.py', '--unlabeled', 'more', '--out', 'there.py'], '--force'),
+    (['base.py', '--unlabeled', 'more', '--out', 'no/esl.py'], 'no folder no'),
+    (['base.py', '--unlabeled', 'more', '--out', 'esl.txt'], 'ends with .py'),
+    (['base.py', '--unlabeled', 'more', '--out', 'esl.py', '--max-iters', '0'], 'positive'),
+])
+def test_errors(monkeypatch, folder, args, words):
+    (folder / 'base.py').write_text(USER)
+    (folder / 'there.py').write_text('mine')
+    (folder / 'empty').mkdir()
+    with pytest.raises(SystemExit, match=words):
+        command(monkeypatch, *args)
+    assert not (folder / 'esl.py').exists() and (folder / 'there.py').read_text() == 'mine'
+
+
+def test_force_and_what_is_said(monkeypatch, folder, capsys):
+    (folder / 'base.py').write_text(USER)
+    (folder / 'there.py').write_text('mine')
+    command(monkeypatch, 'base.py', '--unlabeled', 'more', '--out', 'there.py', '--force')
+    said = capsys.readouterr().out
+    assert 'please check' in said and 'PhotoMetricDistortion' in said
+    assert Config.fromfile('there.py').model.type == 'ESL'
+    with pytest.raises(SystemExit, match='is an ESL config already'):
+        command(monkeypatch, 'there.py', '--unlabeled', 'more', '--out', 'esl.py')

@@ -1,0 +1,113 @@
+"""ProtocolHook in real runs: log, log folder, checkpoint; and its ids against the lists."""
+
+import glob
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS
+from PIL import Image
+from tiny import EMA, PARTS, run, runner, write_data
+
+from mmseg_esl.engine.protocol_hook import image_ids, protocol_info
+from mmseg_esl.splits import protocol_of, read_ids
+
+LISTS = os.environ.get('MMSEG_ESL_SPLITS')
+HOOKS = [EMA, PARTS, dict(type='ProtocolHook')]
+
+
+def test_own_lists_of_a_run(tmp_path):
+    write_data(tmp_path)
+    made = runner(tmp_path / 'work', tmp_path, HOOKS, log_level='INFO', default_hooks=dict(
+        checkpoint=dict(type='SemiCheckpointHook', by_epoch=False, interval=2)))
+    made.train()
+    wanted = protocol_of(['a0', 'a1', 'a2'], ['b0', 'b1', 'b2'])
+    assert made.message_hub.get_info('protocol') == wanted
+    path, = glob.glob(str(tmp_path / 'work/*/protocol.json'))
+    assert Path(path).parent == Path(made.log_dir)
+    found = json.loads(Path(path).read_text())
+    assert (found['protocol'], found['published']) == (wanted, False)
+    assert (found['labeled']['count'], found['unlabeled']['count']) == (3, 3)
+    assert found['labeled']['sha256'].startswith(wanted.split('/')[1])
+    # safe loading gives it back
+    checkpoint = torch.load(tmp_path / 'work/iter_2.pth', weights_only=True)
+    assert checkpoint['message_hub']['runtime_info']['protocol'] == wanted
+    log, = glob.glob(str(tmp_path / 'work/*/*.log'))
+    assert f'lists of this run: own lists (sha256 {wanted.split("/")[1]}' in Path(log).read_text()
+
+
+def test_a_resumed_run_says_it_again(tmp_path):
+    write_data(tmp_path)
+    hooks = dict(checkpoint=dict(type='SemiCheckpointHook', by_epoch=False, interval=2))
+    run(tmp_path, tmp_path, HOOKS, default_hooks=hooks)
+    (tmp_path / 'unlabeled.txt').write_text('b0\nb1\n')
+    made = run(tmp_path, tmp_path, HOOKS, default_hooks=hooks, max_iters=4, resume=True)
+    assert made.iter == 4
+    assert made.message_hub.get_info('protocol') == protocol_of(['a0', 'a1', 'a2'], ['b0', 'b1'])
+
+
+def files(root, ids, suffix):
+    for name in ids:
+        path = root / f'{name}{suffix}'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(path)
+
+
+def build(**cfg):
+    init_default_scope('mmseg')
+    return DATASETS.build(dict(cfg, pipeline=[]))
+
+
+def test_ids_of_datasets(tmp_path):
+    """Folder or list, stems or paths, nested, repeated, joined: the ids are the lists'."""
+    city = ['ulm/ulm_000000_000019', 'bonn/bonn_000000_000019']
+    files(tmp_path / 'leftImg8bit/train', city, '_leftImg8bit.png')
+    files(tmp_path / 'mine/x y', ['b', 'a.b'], '.png')
+    root = dict(data_root=str(tmp_path))
+    train = dict(data_prefix=dict(img_path='leftImg8bit/train'), **root)
+    mine = dict(data_prefix=dict(img_path='mine'), **root)
+    (tmp_path / 'l.txt').write_text('\n'.join(city))
+    (tmp_path / 'm.txt').write_text('x y/b.png\nx y/a.b.png')
+    listed = dict(type='CityscapesDataset', ann_file='l.txt', **train)
+    assert image_ids(build(**listed)) == city == read_ids(tmp_path / 'l.txt')
+    assert sorted(image_ids(build(type='UnlabeledDataset', **train))) == sorted(city)
+    assert image_ids(build(type='UnlabeledDataset', ann_file='m.txt', **mine)) == ['x y/b',
+                                                                                   'x y/a.b']
+    assert image_ids(build(type='BaseSegDataset', img_suffix='.png', **mine)) == ['x y/a.b',
+                                                                                  'x y/b']
+    repeated = dict(type='RepeatDataset', times=3, dataset=dict(listed, pipeline=[]))
+    init_default_scope('mmseg')
+    assert image_ids(DATASETS.build(repeated)) == city
+    joined = DATASETS.build(dict(type='ConcatDataset', datasets=[
+        dict(type='UnlabeledDataset', pipeline=[], **prefix) for prefix in (train, mine)]))
+    assert set(image_ids(joined)) == {*city, 'x y/b', 'x y/a.b'}
+    # no SemiDataset: the labelled list alone
+    found = protocol_info(build(**listed))
+    assert found['protocol'] == protocol_of(city) and 'unlabeled' not in found
+
+
+@pytest.mark.skipif(not LISTS, reason='MMSEG_ESL_SPLITS is not set: this test reads lists that '
+                    'UniMatch publishes, which are not ours to distribute (see docs/datasets.md)')
+def test_published_lists_as_mmseg_reads_them(tmp_path):
+    """Through mmseg's dataset classes, from lists imported as docs/datasets.md says."""
+    init_default_scope('mmseg')
+    loads = dict(labeled=dict(type='LoadAnnotations'),
+                 unlabeled=dict(type='LoadEmptyAnnotations'))
+    for folder, kind, prefix, wanted in (
+            ('cityscapes/1_8', 'CityscapesDataset', 'leftImg8bit/train', 'cityscapes-unimatch/1-8'),
+            ('pascal/366', 'PascalVOCDataset', 'JPEGImages', 'voc-classic/1-4')):
+        (tmp_path / prefix).mkdir(parents=True)
+        semi = dict(type='SemiDataset', check_files=False)
+        for part, load in loads.items():
+            ids = read_ids(Path(LISTS) / 'unimatch' / folder / f'{part}.txt')
+            (tmp_path / f'{part}.txt').write_text('\n'.join(ids) + '\n')
+            semi[part] = dict(
+                type=kind, ann_file=f'{part}.txt', data_root=str(tmp_path),
+                data_prefix=dict(img_path=prefix, seg_map_path=prefix),
+                pipeline=[dict(type='LoadImageFromFile'), load, dict(type='PackSegInputs')])
+        found = protocol_info(DATASETS.build(semi))
+        assert (found['protocol'], found['published']) == (wanted, True)

@@ -1,0 +1,60 @@
+"""Write a short ESL config that inherits a supervised one of yours.
+
+``python tools/convert_config.py SUPERVISED.py --unlabeled DIR --out ESL.py``. It builds your model,
+so errors about heads that cannot be wrapped appear here and not in the first step of training.
+"""
+
+import argparse
+import os
+import sys
+
+import cli_common  # noqa: F401 - finds the package and mends the stack
+
+from mmseg_esl.atomic import atomic_file
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description='Write an ESL config that inherits a supervised one.')
+    parser.add_argument('config', help="your config: a path, or a name such as 'mmseg::psp...py'")
+    parser.add_argument('--unlabeled', required=True, metavar='DIR',
+                        help='folder of images without labels (nested, any of the usual suffixes)')
+    parser.add_argument('--out', required=True, metavar='FILE', help='config to write')
+    parser.add_argument('--max-iters', type=int, metavar='N',
+                        help='length of the training; needed where your schedule counts epochs')
+    parser.add_argument('--force', action='store_true', help='overwrite FILE')
+    return parser.parse_args()
+
+
+def check_out(out: str, force: bool) -> None:
+    """Leave with a sentence where nothing can, or should, be written."""
+    if not out.endswith('.py'):
+        sys.exit(f'--out {out}: the name of a config ends with .py')
+    if os.path.exists(out) and not force:
+        sys.exit(f'--out {out} is there already: --force overwrites it')
+    folder = os.path.dirname(out) or os.curdir
+    if not os.path.isdir(folder):
+        sys.exit(f'--out {out}: there is no folder {folder}')
+
+
+def main() -> None:
+    args = parse_args()
+    check_out(args.out, args.force)
+    if args.max_iters is not None and args.max_iters < 1:
+        sys.exit(f'--max-iters {args.max_iters}: give a positive number')
+    import mmseg_esl.register  # noqa: F401 - registers every component
+    from mmseg_esl.convert import Refused, convert
+    try:
+        found = convert(args.config, args.unlabeled, args.out, args.max_iters)
+    except Refused as error:
+        sys.exit(f'{args.config} was not converted: {error}')
+    with atomic_file(args.out) as file:
+        file.write(found.text.encode())
+    print(f'wrote {args.out}')
+    for title, sentences in (('set', found.done), ('please check', found.check)):
+        print('\n'.join([f'{title}:', *(f'  - {sentence}' for sentence in sentences)]))
+    print(f'next: python tools/doctor.py {args.out}, then python tools/train.py {args.out}')
+
+
+if __name__ == '__main__':
+    main()
