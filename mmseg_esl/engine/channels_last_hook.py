@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmseg.registry import HOOKS
 from torch import nn
 
@@ -24,6 +25,10 @@ class ChannelsLastHook(Hook):
     def before_train(self, runner) -> None:
         model = unwrap(runner.model)
         use_channels_last(model)
+        if is_model_wrapper(runner.model):
+            # DistributedDataParallel laid its buckets out for the old strides: it would mix the
+            # first iteration's gradients up
+            runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), model)
         optimizer = runner.optim_wrapper.optimizer
         for state in optimizer.state.values():
             for key, value in state.items():

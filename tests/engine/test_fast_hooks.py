@@ -1,4 +1,9 @@
 """CompileHook and ChannelsLastHook: the same step, the same names."""
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import tiny
 import torch
@@ -168,3 +173,15 @@ def test_a_run_resumed_with_channels_last(tmp_path, fused):
     assert conv.is_contiguous(memory_format=torch.channels_last) and not conv.is_contiguous()
     for (name, ours), theirs in zip(runner.model.named_parameters(), wanted.model.parameters()):
         assert difference(ours, theirs) < 0.05, name
+
+
+def test_two_ranks_with_channels_last(tmp_path):
+    """DistributedDataParallel averages the first gradients in the layout that they have."""
+    script = Path(__file__).with_name('two_ranks_channels_last.py')
+    done = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
+         str(script), str(tmp_path)], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        timeout=300)
+    assert done.returncode == 0, done.stdout[-6000:]
+    worst = re.findall(r'rank \d: (\d\.\de[+-]\d\d)', done.stdout)
+    assert len(worst) == 2 and all(float(value) < 1e-5 for value in worst), done.stdout[-2000:]
