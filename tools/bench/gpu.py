@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import statistics
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,22 +24,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 import torch
 from train import use_amp  # which installs the compatibility layer
 
-import mmseg_esl.register  # noqa: F401  (registers every component)
-
 # isort: split
 from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
-from mmengine.structures import PixelData
-from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench import step as whole
 from mmseg_esl.engine.channels_last_hook import use_channels_last
 from mmseg_esl.engine.compile_hook import compile_networks
 
-CONFIG = ROOT / 'configs/esl/esl_r50_cityscapes_1-4.py'
-WIDTHS = {18: (64, 256, 512), 50: (256, 1024, 2048), 101: (256, 1024, 2048)}  # stages 1, 3, 4
 GEOMETRY = {  # output stride: of the backbone, and of the head's ASPP
     8: (dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)), (1, 12, 24, 36)),
     16: (dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)), (1, 6, 12, 18))}
@@ -60,73 +50,33 @@ DTYPES = {None: torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 def load(depth: int, stride: int, crop: int) -> Config:
     """The project's Cityscapes config with another depth, output stride or crop."""
-    cfg = Config.fromfile(str(CONFIG))
-    segmentor, (first, third, last) = cfg.model.segmentor, WIDTHS[depth]
-    segmentor.pretrained = None  # the weights do not matter to the clock
-    segmentor.data_preprocessor.size = (crop, crop)
+    cfg = whole.load(depth, crop, classes=19)
     backbone, dilations = GEOMETRY[stride]
-    segmentor.backbone.update(depth=depth, **backbone)
-    segmentor.decode_head.update(in_channels=last, c1_in_channels=first, dilations=dilations)
-    segmentor.auxiliary_head.update(in_channels=third)
-    cfg.optim_wrapper.optimizer.lr = 1e-5  # random labels: keep the numbers finite
+    cfg.model.segmentor.backbone.update(backbone)
+    cfg.model.segmentor.decode_head.update(dilations=dilations)
     return cfg
 
 
 def build(cfg: Config, device: str, amp=None, channels_last=False, fused=False, compiled=False):
-    """Model in the middle of training, prototypes and full queues random; and its optimiser."""
-    init_default_scope('mmseg')
-    torch.manual_seed(0)
+    """Model in the middle of training, and its optimiser; ``compiled`` may be torch.compile's
+    arguments."""
     if amp:
         use_amp(cfg, amp)
     if fused:
         cfg.optim_wrapper.optimizer.fused = True
-    with quiet():
-        model = MODELS.build(cfg.model)
-        model.init_weights()
-        memory = model.part_memory
-        memory.start(torch.randn_like(memory.prototypes))
-        memory.queue[:, :-1].normal_()
-        memory.pushed.fill_(memory.queue_length)
-        memory.active, model.driven, model.iter = True, True, 10 ** 6  # as the hooks would
-        model = model.to(device).train()
-        if channels_last:
-            use_channels_last(model)
-        if compiled:
-            compile_networks(model, **(compiled if isinstance(compiled, dict) else {}))
-        return model, build_optim_wrapper(model, cfg.optim_wrapper)
+    model, optimizer = whole.build(cfg, device)
+    if channels_last:
+        use_channels_last(model)
+    if compiled:
+        compile_networks(model, **(compiled if isinstance(compiled, dict) else {}))
+    return model, optimizer
 
 
-@contextmanager
-def quiet():
-    """init_weights reports every tensor, the optimiser every frozen one."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def make_batch(labeled: int, unlabeled: int, crop: int, pin: bool = False, classes=19) -> dict:
-    """As the loader gives it: images of random bytes, labels in patches, a void border."""
-    gen = torch.Generator().manual_seed(0)
-    images, samples = [], []
-    for i in range(labeled + unlabeled):
-        image = torch.randint(256, (3, crop, crop), generator=gen, dtype=torch.uint8)
-        images.append(image.pin_memory() if pin else image)
-        label = torch.randint(classes, (1, 1, 12, 12), generator=gen).float()
-        label = torch.nn.functional.interpolate(label, size=(crop, crop))[0].long()
-        label = label if i < labeled else torch.zeros_like(label)
-        label[..., :crop // 32] = 255
-        sample, size = SegDataSample(gt_sem_seg=PixelData(data=label)), (crop, crop)
-        sample.set_metainfo(
-            dict(img_shape=size, ori_shape=size, pad_shape=size, labeled=i < labeled))
-        samples.append(sample)
-    return dict(inputs=images, data_samples=samples)
-
-
-def step(model, optimizer, batch) -> None:
-    model.train_step(batch, optimizer)
-    model.after_optimizer_step(10 ** 6, 0.99)  # what TeacherEMAHook does
+def make_batch(labeled: int, unlabeled: int, crop: int, pin: bool = False) -> dict:
+    batch = whole.make_batch(labeled, unlabeled, 19, crop)
+    if pin:
+        batch['inputs'] = [image.pin_memory() for image in batch['inputs']]
+    return batch
 
 
 # ------------------------------------------------------------------------------- measurements
@@ -168,7 +118,7 @@ def count_flops(cfg: Config, device: str, batch: dict) -> int:
     """
     model, optimizer = build(cfg, device)
     with FlopCounterMode(display=False) as counter:
-        step(model, optimizer, batch)
+        whole.esl_step(model, optimizer, batch)
     counts = counter.get_flop_counts()['Global']
     forward = counts[torch.ops.aten.convolution]
     return counter.get_total_flops() - counts[torch.ops.aten.convolution_backward] + forward
@@ -198,7 +148,7 @@ def measure(cfg: Config, device: str, batch: dict, rounds: int, warmup: int, **s
     cuda = device != 'cpu'
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    seconds = timed(lambda: step(model, optimizer, batch), device, rounds, warmup)
+    seconds = timed(lambda: whole.esl_step(model, optimizer, batch), device, rounds, warmup)
     return dict(seconds=seconds, images_per_second=len(batch['inputs']) / seconds,
                 peak_bytes=torch.cuda.max_memory_allocated() if cuda else None,
                 waits=waits(model, optimizer, batch) if cuda else None)
@@ -243,7 +193,8 @@ HEADER = ('| network | crop | images | setting | ms | images/s | GiB | of matmul
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--depths', type=int, nargs='+', default=[50, 101], choices=list(WIDTHS))
+    parser.add_argument('--depths', type=int, nargs='+', default=[50, 101],
+                        choices=list(whole.WIDTHS))
     parser.add_argument('--strides', type=int, nargs='+', default=[8, 16], choices=list(GEOMETRY))
     parser.add_argument('--crops', type=int, nargs='+', default=[513, 769])
     parser.add_argument('--settings', nargs='+', default=list(SETTINGS), choices=list(SETTINGS))
