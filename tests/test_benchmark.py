@@ -59,8 +59,8 @@ def test_the_prototype_loop_takes_the_nearest_and_stays_on_the_sphere():
             sums[(old[c] @ pixel).argmax()] += pixel
         for k in range(SMALL.parts):
             if sums[k].any():
-                mixed = 0.9 * old[c, k] + 0.1 * F.normalize(sums[k], dim=0)
-                wanted[c, k] = F.normalize(mixed, dim=0)
+                mean = F.normalize(sums[k], dim=0)
+                wanted[c, k] = F.normalize(0.9 * old[c, k] + 0.1 * mean, dim=0)
     new = peers.prototype_loop(features, labels, old, momentum=0.9, sinkhorn=0)
     torch.testing.assert_close(new, wanted)
 

@@ -17,6 +17,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Iterable
 
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # the profiler announces each start and stop
 
@@ -56,13 +57,14 @@ def parse_args(argv=None):
     return args
 
 
-def run(args, section: str) -> list[dict]:
+def run(args, section: str) -> Iterable[dict]:
+    """A section's rows, as they are measured."""
     if section == 'pieces':
         segmentor = step.build(step.load(args.depth, args.crop, 21), args.device)[0].student
         return pieces.run(args.device, args.rounds, args.quick, segmentor, say)
     if section == 'step':
-        return [step.run(args.device, args.rounds, args.depth, args.crop, args.batch, classes, say)
-                for classes in args.classes]
+        return (step.run(args.device, args.rounds, args.depth, args.crop, args.batch, classes, say)
+                for classes in args.classes)
     if section == 'loading':
         return loading.run(4 * args.rounds, args.crop, say=say)
     if section == 'growth':
@@ -88,10 +90,12 @@ def main(argv=None) -> None:
         warnings.simplefilter('ignore')
         for section in () if args.tables else args.only:
             found[args.device][section] = dict(
-                machine=measuring.machine(args.device), rows=run(args, section),
+                machine=measuring.machine(args.device), rows=[],
                 options=dict(rounds=args.rounds, quick=args.quick))
-            text = json.dumps(found[args.device], indent=1)  # a long run may be cut short
-            (args.out / f'{args.device}.json').write_text(text + '\n')
+            for row in run(args, section):
+                found[args.device][section]['rows'].append(row)
+                text = json.dumps(found[args.device], indent=1)  # a long run may be cut short
+                (args.out / f'{args.device}.json').write_text(text + '\n')
     for device, results in found.items():
         plots.draw(results, device, args.out)
     for name, make in tables.TABLES.items():

@@ -1,9 +1,11 @@
 """The pieces of ``mmseg_esl/functional`` against the naive reading and the peers' algorithms."""
 from __future__ import annotations
 
+import statistics
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,7 @@ from torch import nn
 from mmseg_esl import functional as esl
 
 from . import naive, peers
-from .measuring import Work, measure
+from .measuring import Work, alternate, measure
 
 
 @dataclass(frozen=True)
@@ -158,33 +160,28 @@ PIECES = {'soft label and its loss': (soft_label, ('classes', 'crop')),
           'part contrast': (contrast, ('classes', 'parts', 'crop'))}
 
 
-def run(device: str, rounds: int, quick: bool, segmentor: nn.Module, say=print) -> list[dict]:
+def run(device: str, rounds: int, quick: bool, segmentor: nn.Module, say=print) -> Iterator[dict]:
     """Rows ``dict(piece, setting, base, contenders)``; ``base`` where nothing is varied."""
     axes = dict(classes=CLASSES, parts=PARTS, crop=CROPS)
     base = BASE
     if quick:
         axes, base = dict(classes=(2,), parts=(10,), crop=(97,)), replace(BASE, crop=QUICK_CROP)
-    rows = []
+    say('EMA')
+    yield dict(piece='EMA', setting={}, base=True,
+               contenders=measure(ema(segmentor, device), rounds))
     for piece, (build, varied) in PIECES.items():
         for setting in sweep(base, **{key: axes[key] for key in varied}):
             say(f'{piece}: {setting.classes} classes, {setting.parts} parts, crop {setting.crop}')
-            rows.append(dict(piece=piece, setting=vars(setting), base=setting == base,
-                             contenders=measure(build(setting, device), rounds)))
-    say('EMA')
-    rows.append(dict(piece='EMA', setting={}, base=True,
-                     contenders=measure(ema(segmentor, device), rounds)))
-    return rows
+            yield dict(piece=piece, setting=vars(setting), base=setting == base,
+                       contenders=measure(build(setting, device), rounds))
 
 
-def growth(device: str, rounds: int, quick: bool, say=print) -> list[dict]:
+def growth(device: str, rounds: int, quick: bool, say=print) -> Iterator[dict]:
     """Rows ``dict(piece, images, seconds)``: our pieces against the number of images."""
     base = replace(BASE, crop=QUICK_CROP) if quick else BASE
-    rows = []
     for piece, (build, _) in PIECES.items():
         for images in IMAGES[:3] if quick else IMAGES:
             say(f'{piece}: {images} images')
             work = build(replace(base, images=images), device)['ours']
-            found = measure({'ours': work}, rounds)['ours']
-            rows.append(dict(piece=piece, images=images, seconds=found['seconds']))
-    return rows
-
+            times = alternate({'ours': work}, rounds)['ours']
+            yield dict(piece=piece, images=images, seconds=statistics.median(times))

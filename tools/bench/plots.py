@@ -7,6 +7,7 @@ import matplotlib
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 # Okabe and Ito's palette
 COLOURS = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9']
@@ -30,9 +31,11 @@ def ratios(rows: list[dict], path: Path) -> Path:
             for name, found in row['contenders'].items() if name != 'ours']
     fig, ax = plt.subplots(figsize=(9, 0.4 * len(bars) + 1.2))
     values = [value for _, value in bars]
-    ax.barh(range(len(bars)), values, color=[COLOURS[v < 1] for v in values])
+    ax.barh(range(len(bars)), [v - 1 for v in values], left=1,
+            color=[COLOURS[v < 1] for v in values])
     for i, value in enumerate(values):
-        ax.annotate(f' {value:.2g}×', (value, i), va='center', fontsize=9)
+        ax.annotate(f' {value:.2g}× ', (value, i), va='center', fontsize=9,
+                    ha='right' if value < 1 else 'left')
     ax.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=9)
     ax.invert_yaxis()
     ax.set_xscale('log')
@@ -64,6 +67,10 @@ def growth(rows: list[dict], batch: list[dict], path: Path) -> Path:
     for ax in axes:
         ax.set(xscale='log', yscale='log')
         ax.grid(alpha=0.3, which='both')
+        ticks = sorted({x for line in ax.lines for x in line.get_xdata()})
+        ax.set_xticks(ticks, [str(x) for x in ticks])
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f'{y:g}×'))
     axes[0].set_ylabel('time, relative')
     handles = dict(reversed(pair) for ax in axes for pair in zip(*ax.get_legend_handles_labels()))
     fig.legend(handles.values(), handles, loc='upper center', ncol=len(handles) or 1,

@@ -20,7 +20,11 @@ def both(found: dict, section: str) -> dict:
 
 
 def number(x: float) -> str:
-    return f'{x:.3g}' if abs(x) < 100 else f'{x:.0f}'
+    return f'{x:.2g}' if x < 1 else f'{x:.3g}' if x < 100 else f'{x:.0f}'
+
+
+def megabytes(x: int) -> str:
+    return f'{number(x / MB)} MB' if x >= 0.1 * MB else '< 0.1 MB'
 
 
 def machines(found: dict) -> str:
@@ -29,7 +33,8 @@ def machines(found: dict) -> str:
         for section, result in found[name].items():
             m, options = result['machine'], result['options']
             what = f"{m['gpu']}, beside {m['cpu']}" if m['gpu'] else m['cpu']
-            rows.append([f'{section}, {title}', what, m['cores'], m['threads'], m['load'],
+            rows.append([f'{section}, {title}', what, m['cores'], m['threads'],
+                         '?' if m['load'] is None else f"{m['load']:.1f}",
                          m['torch'], m['commit'], options['rounds'],
                          'yes' if options['quick'] else 'no'])
         if not found[name]:
@@ -58,7 +63,7 @@ def setting(row: dict) -> str:
 def cell(x: dict) -> str:
     """Time over ours; operations of forward + backward; waits; memory."""
     return (f"{number(x['ratio'])}×; {x['forward']} + {x['operations'] - x['forward']} op; "
-            f"{x['waits']} w; {number(x['memory'] / MB)} MB")
+            f"{x['waits']} w; {megabytes(x['memory'])}")
 
 
 def share(row: dict, names=None) -> float:
@@ -76,7 +81,7 @@ def step(found: dict) -> str:
         'waits, teacher to backward': lambda r: waits(r['counts']['waits']),
         'operations of the EMA': lambda r: r['counts']['ema_operations'],
         'waits of the EMA': lambda r: waits(r['counts']['ema_waits']),
-        'extra memory over the floor\'s': lambda r: number(
+        'peak memory over the floor\'s': lambda r: number(
             r['memory']['esl'] / r['memory']['floor']) + '×'}
     return by_class(found, 'step', lines)
 
