@@ -130,7 +130,7 @@ class ESL(TeacherStudentSegmentor):
         labels = torch.stack([s.gt_sem_seg.data[0] for s in data_samples])  # (B, H, W)
         contrast = self.semi_cfg.contrast and self._contrast_ready()
         # Labelled images pass the teacher for their parts only.
-        teacher = self.teacher_view(inputs if contrast else weak, len(weak), encoder=contrast)
+        teacher = self.teacher_view(inputs if contrast else weak, contrast, num_logits=len(weak))
         draws = self.image_draws(num, len(weak), inputs.device)
         with torch.no_grad():
             self.watch.images('teacher logits of image', teacher.logits, data_samples[num:])

@@ -252,15 +252,15 @@ class TeacherStudentSegmentor(BaseModel):
 
     @phase('teacher')
     @torch.no_grad()
-    def teacher_view(self, inputs: Tensor, num_unlabeled: int, encoder: bool) -> View:
+    def teacher_view(self, inputs: Tensor, encoder: bool, num_logits: int | None = None) -> View:
         """Teacher's view of weakly augmented images, without gradient.
 
         Returns:
-            a view whose logits are of the last ``num_unlabeled`` images only, and whose features
-            are of all of them.
+            a view whose logits are of the last ``num_logits`` images only (None: of all), and whose
+            features are of all of them.
         """
         return self._whole_view(self.teacher, self.teacher_projector, inputs, encoder,
-                                num_logits=num_unlabeled)
+                                num_logits)
 
     @phase('student')
     def student_views(self, labeled: Tensor, mixed: Tensor, samples) -> tuple[dict, View]:

@@ -45,7 +45,7 @@ def extra_operations(classes, parts, images) -> int:
         model.loss(inputs, samples)
     with SyncCounter() as networks:
         with torch.no_grad():
-            model.teacher_view(inputs, images, encoder=True)
+            model.teacher_view(inputs, encoder=True, num_logits=images)
         model.student_views(inputs[:images], inputs[images:], samples[:images])
     return step.all - networks.all
 

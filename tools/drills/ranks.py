@@ -69,6 +69,7 @@ def one_step(ranks: int, size: int, timeout: float) -> dict:
 
 def _compare(name: str, size: int, results: list) -> dict:
     ranks, (dtype, *setting) = len(results), rank_jobs.SETTINGS[name]
+    torch.set_num_threads(1)  # as the ranks: resizing rounds otherwise with more of them
     model = rank_jobs.prepared(dtype, *setting)
     want = rank_jobs.one_step(model, model, *rank_jobs.whole_batch(ranks, dtype, size))
     losses = {key: _relative(torch.stack([r['terms'][key] for r in results]).mean(), value)
