@@ -5,6 +5,8 @@
 # make drill-resume  stop and resume runs at many points, compare them bit for bit; some minutes
 # make drill-crash   kill a training run 120 times and see that nothing is lost
 # make drill-ranks   two and four processes for fifty steps: do they agree, and with one process
+# make drill-communication  what a step sends to other ranks, in calls and bytes; some minutes
+# make drill-scale   start-up time and memory with a million unlabelled images; K-means of 81 classes
 # make lint, make clean
 #
 # Each makes the environment it needs, in .venv. On a machine without a GPU this saves several GB:
@@ -19,7 +21,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test demo demo-seeds test-stacks drill-resume drill-crash drill-ranks lint clean
+.PHONY: test demo demo-seeds test-stacks drill-resume drill-crash drill-ranks \
+	drill-communication drill-scale lint clean
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -44,6 +47,12 @@ drill-crash: $(STAMP)
 
 drill-ranks: $(STAMP)
 	$(BIN)/python tools/drills/ranks.py $(DRILL_ARGS)
+
+drill-communication: $(STAMP)
+	$(BIN)/python tools/drills/communication.py $(DRILL_ARGS)
+
+drill-scale: $(STAMP)
+	$(BIN)/python tools/drills/scale.py $(DRILL_ARGS)
 
 # made anew whenever a requirement changes; the stamp is written last, so that an interrupted
 # installation is taken up again
