@@ -12,8 +12,7 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny
 from collectives import Collectives
@@ -21,6 +20,7 @@ from collectives import Collectives
 from mmseg_esl import compat
 from mmseg_esl.engine.part_init_hook import PartInitHook
 
+ROOT = Path(__file__).parents[2]
 IMAGES = 2  # of each kind on each rank
 CE = dict(type='CrossEntropyLoss', avg_non_ignore=True)
 OHEM = dict(type='OHEMCrossEntropyLoss', thresh=1.0, min_kept=1)  # keeps every valid pixel

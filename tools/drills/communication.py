@@ -53,8 +53,9 @@ def main() -> int:
             print(f'\n{ranks} ranks, 2 + 2 images each, {classes or 3} classes, '
                   f'{found["parameters"] / 1e6:.1f} M trained parameters, per step:\n\n'
                   f'{table(found)}\n', flush=True)
-        print(f'synchronised batch norm (GPUs only, not run) would add two collectives for each of '
-              f'{found["norm_layers"]} layers, {found["norm_channels"]} channels in all', flush=True)
+        print(f'synchronised batch norm (GPUs only, not run) would add two collectives for each '
+              f'of {found["norm_layers"]} layers, {found["norm_channels"]} channels in all',
+              flush=True)
     print('within the limit' if good else f'MORE THAN {MOST_FOR_PARTS} COLLECTIVES FOR PARTS')
     return 0 if good else 1
 
