@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
+from torch.nn.modules.batchnorm import _BatchNorm
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -132,7 +133,7 @@ def communication(folder: Path, classes: int) -> dict:
         runner.train()
     model = runner.model.module
     trained = [m for m in (model.student, model.projector) if m is not None]
-    norms = [x for m in trained for x in m.modules() if isinstance(x, torch.nn.BatchNorm2d)]
+    norms = [x for m in trained for x in m.modules() if isinstance(x, _BatchNorm)]
     return dict(
         purposes={k: [x / (steps - 2) for x in v] for k, v in counted.found.items()},
         parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
