@@ -18,9 +18,14 @@ class Reservoir:
 
     Attributes:
         feats ``(n, D)``, keys ``(n,)``: what is kept, n <= limit. seen: rows shown.
+
+    Raises:
+        ValueError: a limit below 1.
     """
 
     def __init__(self, limit: int):
+        if limit < 1:
+            raise ValueError(f'a sample (PartInitHook.max_samples) has at least 1 row, got {limit}')
         self.limit, self.seen = limit, 0
         self.feats, self.keys = torch.zeros(0, 0), torch.zeros(0)
 

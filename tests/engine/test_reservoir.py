@@ -31,6 +31,11 @@ def test_against_sorting_everything(chunks):
     assert torch.equal(sample.feats, feats[order]) and torch.equal(sample.keys, keys[order])
 
 
+def test_a_limit_below_one():
+    with pytest.raises(ValueError, match='max_samples.*at least 1 row, got 0'):
+        Reservoir(0)
+
+
 def test_every_row_has_the_same_chance():
     gen, hits = torch.Generator().manual_seed(0), torch.zeros(60)
     for _ in range(800):
