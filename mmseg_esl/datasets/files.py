@@ -26,6 +26,41 @@ def is_local(path: str, backend_args: dict | None = None) -> bool:
     return '://' not in str(path)
 
 
+class Folders:
+    """os.path.isfile and islink for many files of few folders: one listing for each folder.
+
+    So a million questions, each of which a network's file system answers on its own, become a
+    thousand. What a listing does not show is asked for all the same: the file system may not care
+    about upper and lower case, and a folder may be closed to listing.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict = {}
+        self._links: dict = {}
+
+    def isfile(self, folder: str, name: str) -> bool:
+        """Whether it is a file, or a link to one."""
+        names = self._listed(self._files, folder, os.DirEntry.is_file)
+        return (names is not None and name in names) or osp.isfile(osp.join(folder, name))
+
+    def islink(self, folder: str, name: str) -> bool:
+        """Whether it is a link."""
+        names = self._listed(self._links, folder, os.DirEntry.is_symlink)
+        return osp.islink(osp.join(folder, name)) if names is None else name in names
+
+    @staticmethod
+    def _listed(known: dict, folder: str, wanted) -> set | None:
+        if folder not in known:
+            try:
+                with os.scandir(folder or '.') as entries:
+                    known[folder] = {entry.name for entry in entries if wanted(entry)}
+            except FileNotFoundError:
+                known[folder] = set()
+            except OSError:
+                known[folder] = None
+        return known[folder]
+
+
 class Findings:
     """Counts what is wrong and keeps the first three for the message."""
 

@@ -11,7 +11,7 @@ from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
 from .checks import CheckFiles, CheckMask
-from .files import is_local
+from .files import Folders, is_local
 from .manifest import Manifest
 
 # by name, along the bases: mmcv, mmseg and a user's own may all be there or not
@@ -152,6 +152,7 @@ class RealPath:
 
     def __init__(self) -> None:
         self.folders: dict = {}
+        self.listed = Folders()
 
     def __call__(self, path: str) -> str:
         if not is_local(path):
@@ -160,7 +161,7 @@ class RealPath:
         if folder not in self.folders:
             self.folders[folder] = osp.realpath(folder)
         path = osp.join(self.folders[folder], name)
-        return osp.realpath(path) if osp.islink(path) else path
+        return osp.realpath(path) if self.listed.islink(folder, name) else path
 
 
 # ----------------------------------------------------------------------------- pipelines

@@ -11,7 +11,7 @@ import mmengine
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from .files import IMAGE_SUFFIXES, Findings, find_images, has_image_suffix, is_local
+from .files import IMAGE_SUFFIXES, Findings, Folders, find_images, has_image_suffix, is_local
 
 
 @DATASETS.register_module()
@@ -59,8 +59,10 @@ class UnlabeledDataset(BaseSegDataset):
         if is_local(folder, self.backend_args):
             self._check_folder(folder)
         paths = self._listed(folder) if self.ann_file else self._found(folder)
+        # one list for all: the dicts are copied, in one way or another, before anybody gets them
+        fields: list = []
         return [
-            dict(img_path=path, label_map=None, reduce_zero_label=False, seg_fields=[])
+            dict(img_path=path, label_map=None, reduce_zero_label=False, seg_fields=fields)
             for path in paths
         ]
 
@@ -89,12 +91,13 @@ class UnlabeledDataset(BaseSegDataset):
         paths: dict[str, int] = {}  # path -> its line; a dict keeps the order of the list
         missing, twice = Findings(), Findings()
         look = self.check_files and is_local(folder, self.backend_args)
+        folders = Folders()
         resolver = _Resolver(self.ann_file, folder, self.img_suffix, self.backend_args)
         for number, entry in self._entries():
             path = resolver(number, entry)
             if path is None and not self.check_files:  # found missing when it is read
                 path = osp.join(folder, entry)
-            if path is None or (look and not osp.isfile(path)):
+            if path is None or (look and not folders.isfile(*osp.split(path))):
                 missing.add(f'line {number}: {path or osp.join(folder, entry) + ".*"}')
             elif path in paths:
                 twice.add(f'lines {paths[path]} and {number}: {path}')

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from mmengine.dataset import Compose, ConcatDataset, RepeatDataset, pseudo_collate
 from mmengine.dist import (
     all_gather_object,
-    broadcast_object_list,
     gather_object,
     get_rank,
     get_world_size,
@@ -23,6 +22,7 @@ from torch.utils.data import DataLoader, Subset
 from ..datasets.guard import Guarded
 from ..datasets.inner import first_places, loading_steps
 from ..functional import sample_features
+from .reservoir import Reservoir
 from .teacher_hook import unwrap
 
 
@@ -30,8 +30,10 @@ from .teacher_hook import unwrap
 class PartInitHook(Hook):
     """Cluster the teacher encoder's features of each class; the means become its prototypes.
 
-    All ranks extract, rank 0 clusters, the others receive. A checkpoint holds the result, so a
-    resumed run does not cluster again.
+    Each rank extracts its share of the images, keeping max_samples pixels of each class however
+    many images there are: classes * max_samples * width * 4 bytes. The ranks then share the classes
+    out and gather one at a time. A checkpoint holds the result, so a resumed run does not cluster
+    again.
 
     Args:
         begin: iteration before which to cluster. 0 = before training (paper). Where the backbone
@@ -71,31 +73,28 @@ class PartInitHook(Hook):
         memory.active = True
 
     def _prototypes(self, runner, memory):
+        names = runner.train_dataloader.dataset.metainfo.get('classes') or range(
+            memory.num_classes)
         try:
             mine, error = self._extract(runner, memory.num_classes), None
         except Exception as e:  # every rank must hear of it, or the others wait for ever
             mine, error = None, e
-        keys = all_gather_object(None if error else [(k, n) for _, k, n in mine])
+        keys = all_gather_object(None if error else [(r.keys.numpy(), r.seen) for r in mine])
         if error is not None or any(k is None for k in keys):
             raise error or RuntimeError('another rank failed while extracting features; its log '
                                         'says why')
-        result = [None]
-        shares = gather_object(self._within(mine, keys), dst=0)
-        if is_main_process():
-            try:
-                names = runner.train_dataloader.dataset.metainfo.get('classes') or range(
-                    memory.num_classes)
-                result = [self._cluster(shares, keys, names, memory)]
-            except Exception as e:
-                result = [e]
-        broadcast_object_list(result, src=0)
-        if isinstance(result[0], Exception):
-            raise result[0]
-        return result[0]
+        own = self._cluster_own(mine, keys, names, memory.num_parts)
+        found = {c: result for results in all_gather_object(own) for c, result in results.items()}
+        prototypes = np.zeros(tuple(memory.prototypes.shape), dtype=np.float32)
+        for c, result in sorted(found.items()):
+            if isinstance(result, Exception):
+                raise result
+            prototypes[c] = result
+        return prototypes, [str(name) for c, name in enumerate(names) if c not in found]
 
     @torch.no_grad()
     def _extract(self, runner, num_classes: int):
-        """Per class: features ``(n, D)``, keys ``(n,)``, pixel count; of this rank."""
+        """The sample of each class from this rank's share of the images."""
         model = unwrap(runner.model)
         semi = runner.train_dataloader.dataset
         dataset = Guarded(semi.guard, _undistorted(semi.labeled, self.transforms))
@@ -107,7 +106,7 @@ class PartInitHook(Hook):
                             generator=torch.Generator().manual_seed(self.seed),
                             num_workers=min(2, runner.train_dataloader.num_workers))
         generator = torch.Generator().manual_seed(self.seed * world + rank)
-        kept = [None] * num_classes
+        kept = [Reservoir(self.max_samples) for _ in range(num_classes)]
         for batch in track(loader, 'part features', disable=not is_main_process(), transient=True):
             data = model.data_preprocessor(batch, training=False)
             inputs, label = data['inputs'], data['data_samples'][0].gt_sem_seg.data[0]
@@ -116,47 +115,51 @@ class PartInitHook(Hook):
             feats = model.teacher.backbone(inputs)
             feats = feats[-1] if isinstance(feats, (list, tuple)) else feats
             new = sample_features(feats[0].float(), label, num_classes, self.max_samples,
-                                  align_corners=model.align_corners, generator=generator)
-            kept = [self._merge(a, b) for a, b in zip(kept, new)]
-        if kept[0] is None:  # fewer images than ranks
-            kept = [(torch.zeros(0, 0), torch.zeros(0), 0)] * num_classes
-        return [(f.numpy(), k.numpy(), n) for f, k, n in kept]
+                                  align_corners=model.align_corners, generator=generator,
+                                  bounds=[r.bound for r in kept])
+            for reservoir, (feats, keys, pixels) in zip(kept, new):
+                reservoir.add(feats.cpu(), keys, pixels)
+        for reservoir in kept:
+            reservoir.sort()
+        return kept
 
-    def _merge(self, old, new):
-        new = (new[0].cpu(), new[1], new[2])
-        if old is None:
-            return new
-        feats, keys = torch.cat([old[0], new[0]]), torch.cat([old[1], new[1]])
-        keep = keys.topk(min(self.max_samples, len(keys)), largest=False).indices
-        return feats[keep], keys[keep], old[2] + new[2]
+    def _cluster_own(self, mine, keys, names, num_parts: int) -> dict:
+        """Class -> its parts ``(K, D)``, or the error; of this rank's share of the classes.
 
-    def _within(self, mine, keys):
-        """This rank's features among the max_samples smallest keys of all ranks."""
-        out = []
-        for c, (feats, own, _) in enumerate(mine):
-            every = np.sort(np.concatenate([rank[c][0] for rank in keys]))
-            bound = every[self.max_samples - 1] if len(every) > self.max_samples else np.inf
-            out.append(feats[own <= bound])
+        In rounds of one class for each rank, so that no rank holds more than one class of others.
+        """
+        out, rank, world = {}, get_rank(), get_world_size()
+        rounds = range(0, len(names), world)
+        for first in track(rounds, 'part clusters', disable=not is_main_process(), transient=True):
+            gathered = {}
+            for c in range(first, min(first + world, len(names))):
+                share = self._within(mine[c], [k[c][0] for k in keys])
+                gathered[c] = gather_object(share, dst=c % world)
+                mine[c] = None
+            c = first + rank
+            pixels = sum(k[c][1] for k in keys) if c in gathered else 0
+            if pixels:
+                try:
+                    out[c] = self._cluster(gathered[c], pixels, names[c], num_parts)
+                except Exception as e:  # raised by all ranks together
+                    out[c] = e
         return out
 
-    def _cluster(self, shares, keys, names, memory):
+    def _within(self, mine: Reservoir, keys: list) -> np.ndarray:
+        """This rank's features among the max_samples smallest keys of all ranks."""
+        every = np.sort(np.concatenate(keys))
+        bound = every[self.max_samples - 1] if len(every) > self.max_samples else np.inf
+        return mine.feats[mine.keys <= bound].numpy()
+
+    def _cluster(self, shares, pixels: int, name, num_parts: int) -> np.ndarray:
         from sklearn.cluster import KMeans
-        prototypes = np.zeros(tuple(memory.prototypes.shape), dtype=np.float32)
-        absent = []
-        for c, name in enumerate(names):
-            pixels = sum(rank[c][1] for rank in keys)
-            feats = np.concatenate([s[c] for s in shares if len(s[c])] or [np.zeros((0, 1))])
-            if pixels == 0:
-                absent.append(str(name))
-            elif len(feats) < memory.num_parts:
-                raise ValueError(
-                    f"class '{name}' has {pixels} labelled pixels, fewer than the "
-                    f'{memory.num_parts} parts to find. Label more of it, raise '
-                    'PartInitHook.max_samples, or lower model.part_memory.num_parts.')
-            else:
-                means = KMeans(memory.num_parts, n_init=4, random_state=self.seed).fit(feats)
-                prototypes[c] = means.cluster_centers_
-        return prototypes, absent
+        feats = np.concatenate([s for s in shares if len(s)])
+        if len(feats) < num_parts:
+            raise ValueError(
+                f"class '{name}' has {pixels} labelled pixels, fewer than the "
+                f'{num_parts} parts to find. Label more of it, raise '
+                'PartInitHook.max_samples, or lower model.part_memory.num_parts.')
+        return KMeans(num_parts, n_init=4, random_state=self.seed).fit(feats).cluster_centers_
 
 
 def _undistorted(dataset, extra):

@@ -6,6 +6,8 @@ read as if bilinearly resized to it, without ever building the resized tensor.
 """
 from __future__ import annotations
 
+from typing import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -105,7 +107,7 @@ def update_prototypes(prototypes: Tensor, sums: Tensor, counts: Tensor, *,
 
 
 def sample_features(features: Tensor, labels: Tensor, num_classes: int, limit: int, *,
-                    align_corners: bool = False,
+                    align_corners: bool = False, bounds: Sequence[float] | None = None,
                     generator: torch.Generator | None = None) -> list[tuple[Tensor, Tensor, int]]:
     """A random sample of each class's pixel features in one image, for the K-means start.
 
@@ -115,6 +117,8 @@ def sample_features(features: Tensor, labels: Tensor, num_classes: int, limit: i
         features: ``(D, h', w')`` encoder features of the image.
         labels: ``(h, w)`` long; values outside [0, num_classes) are no pixels.
         limit: at most this many pixels a class.
+        bounds: for each class, pixels whose key is not below it are left out (None: no bound). A
+            sample that is full already would not take them.
         generator: CPU generator.
 
     Returns:
@@ -126,7 +130,11 @@ def sample_features(features: Tensor, labels: Tensor, num_classes: int, limit: i
     out = []
     for c in range(num_classes):
         pixels = (labels.flatten() == c).nonzero()[:, 0]
-        keys = torch.rand(len(pixels), generator=generator)
+        total = len(pixels)
+        keys = torch.rand(total, generator=generator)
+        if bounds is not None:
+            below = keys < bounds[c]
+            pixels, keys = pixels[below.to(pixels.device)], keys[below]
         keep = keys.topk(min(limit, len(keys)), largest=False, sorted=False).indices
         chosen = pixels[keep.to(pixels.device)]
         y, x = chosen.div(width, rounding_mode='floor'), chosen % width
@@ -136,7 +144,7 @@ def sample_features(features: Tensor, labels: Tensor, num_classes: int, limit: i
             grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)
         picked = F.grid_sample(features[None], grid[None, None].to(features), mode='bilinear',
                                padding_mode='border', align_corners=align_corners)
-        out.append((picked[0, :, 0].T, keys[keep], len(pixels)))
+        out.append((picked[0, :, 0].T, keys[keep], total))
     return out
 
 

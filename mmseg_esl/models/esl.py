@@ -44,6 +44,9 @@ class ESLTrainCfg(SemiTrainCfg):
         negatives: 'shared' (our choice) or 'independent' draws, see functional.part_contrast.
         part_resolution: 'embedding' groups parts at the projector's resolution (our choice),
             'image' reads the paper literally.
+
+    Under gradient accumulation the contrast, unlike all other terms, is not that of the large
+    batch: queues fill between micro-batches, each averages its own anchors (docs/scaling.md).
     """
     variant: str = 'dsl+ctr'
     mass: float = 0.95

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from .losses import OHEMCrossEntropyLoss
 
+EPS = torch.finfo(torch.float32).eps
+
 
 @torch.no_grad()
 def mean_over_ranks(count: Tensor) -> Tensor:
@@ -114,5 +116,7 @@ class _Count:
             count = (~ignored).sum()
         else:
             count = label.new_full((), label.numel())
-        factor = count if self.divisor is None else self.divisor(count)
+        factor = count
+        if self.divisor is not None:
+            factor = self.divisor(count) - EPS  # which mmseg adds again
         return args, {**kwargs, 'avg_factor': factor}

@@ -297,6 +297,18 @@ def test_sample_of_an_absent_class_is_empty_and_unlabelled_pixels_are_left_out()
     assert out[1][0].shape == (0, 3) and out[1][1].shape == (0,)
 
 
+def test_bounds_leave_out_what_a_full_sample_would_not_take():
+    features, label = torch.randn(3, 6, 10), torch.arange(60).view(6, 10) % 2
+    every = sample_features(features, label, 2, 60, generator=gen(1))
+    below = sample_features(features, label, 2, 60, generator=gen(1), bounds=[0.3, float('inf')])
+    for (rows, keys, total), (few, few_keys, same), bound in zip(every, below, (0.3, 1.0)):
+        order, few_order = keys.argsort(), few_keys.argsort()
+        wanted = order[keys[order] < bound]
+        assert total == same == 30 and 0 < len(wanted)
+        assert torch.equal(few_keys[few_order], keys[wanted])
+        assert torch.equal(few[few_order], rows[wanted])
+
+
 def test_smallest_keys_are_the_ones_kept():
     features = torch.arange(60.0).view(1, 6, 10)
     label = torch.zeros(6, 10).long()

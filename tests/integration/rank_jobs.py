@@ -7,16 +7,21 @@ import sys
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
+from torch.nn.modules.batchnorm import _BatchNorm
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny
+from collectives import Collectives
 
 from mmseg_esl import compat
+from mmseg_esl.engine.part_init_hook import PartInitHook
 
+ROOT = Path(__file__).parents[2]
 IMAGES = 2  # of each kind on each rank
 CE = dict(type='CrossEntropyLoss', avg_non_ignore=True)
 OHEM = dict(type='OHEMCrossEntropyLoss', thresh=1.0, min_kept=1)  # keeps every valid pixel
@@ -26,6 +31,24 @@ SETTINGS = {  # of the one step: precision, global_average, supervised loss
 EMPTY = {  # name -> (rank 1's labelled images, its unlabelled ones): a class, or 255 = ignored
     'labelled all ignored': (255, None), 'everything ignored': (255, 255),
     'one class': (1, None), 'unlabelled all padding': (None, 255)}
+
+
+# ----------------------------------------------------------------------------- parts at the start
+
+
+def parts(folder: Path, labeled: int) -> dict:
+    """The prototypes of PartInitHook, whose ranks share images and classes."""
+    data = folder / f'data{get_rank()}'
+    tiny.write_data(data, labeled=labeled)
+    runner = tiny.runner(folder, data, [], launcher='pytorch', cfg=dict(model_wrapper_cfg=dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)))
+    memory = runner.model.module.part_memory
+    with tiny.quiet():
+        runner.model.module.init_weights()
+        found, absent = PartInitHook()._prototypes(runner, memory)
+    every = all_gather_object(found.tolist())
+    assert not absent and all(other == every[0] for other in every)
+    return dict(prototypes=every[0])
 
 
 # ------------------------------------------------------------------------------- many steps agree
@@ -66,6 +89,68 @@ def agree(folder: Path, steps: int) -> dict:
     return dict(steps=watch.steps, tensors=watch.tensors, differing=len(watch.differing),
                 first=watch.differing[:3], teachers=len(watch.digests),
                 pushed=int(memory.pushed.sum()))
+
+
+# ------------------------------------------------------------------------------------ collectives
+
+
+class CountSteps(Hook):
+    """Lets a Collectives count from the third step on, when everything has settled."""
+    priority = 'VERY_HIGH'
+
+    def __init__(self, collectives):
+        self.collectives = collectives
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 2:  # DDP has built its buckets anew, the parts have been clustered
+            self.collectives.counting = True
+
+
+def communication(folder: Path, classes: int) -> dict:
+    """What a step of ESL sends, in calls and bytes, by purpose; per step, without the log's.
+
+    Args:
+        classes: 0 takes the tiny network, any other number DeepLabV3+ on a ResNet-50 with so many
+            classes, K = 5 parts and everything else of the paper's size but for the images: none
+            of the bytes depend on theirs.
+    """
+    data, steps = folder / f'data{get_rank()}', 5
+    tiny.write_data(data, labeled=4, unlabeled=4)
+    config = Config.fromfile(ROOT / 'configs/esl/esl_r50_cityscapes_1-4.py')
+    model = paper_size(config.model, classes) if classes else tiny.esl_cfg(confidence=0.5)
+    counted = Collectives()
+    hooks = [*config.custom_hooks, CountSteps(counted)]
+    with tiny.quiet(), counted:
+        runner = tiny.runner(
+            folder / 'work', data, hooks, max_iters=steps, interval=steps, model=model,
+            launcher='pytorch', train_cfg=dict(type='SemiTrainLoop', max_iters=steps),
+            default_hooks=dict(
+                logger=dict(type='LoggerHook', interval=steps, log_metric_by_epoch=False),
+                checkpoint=dict(type='SemiCheckpointHook', by_epoch=False, interval=10 ** 6,
+                                save_last=False)),
+            cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel',
+                                            broadcast_buffers=False, device_ids=None)))
+        runner.train()
+    model = runner.model.module
+    trained = [m for m in (model.student, model.projector) if m is not None]
+    norms = [x for m in trained for x in m.modules() if isinstance(x, _BatchNorm)]
+    return dict(
+        purposes={k: [x / (steps - 2) for x in v] for k, v in counted.found.items()},
+        parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        buffers=sum(b.numel() for m in trained for b in m.buffers() if b.is_floating_point()),
+        norm_layers=len(norms), norm_channels=sum(x.num_features for x in norms),
+        memory=list(model.part_memory.prototypes.shape) + [model.part_memory.queue.shape[-1]])
+
+
+def paper_size(cfg, classes: int) -> dict:
+    """The paper's model for so many classes; without its loss on 100 000 pixels and its weights."""
+    cfg.segmentor.decode_head.update(num_classes=classes)
+    cfg.segmentor.decode_head.loss_decode = dict(type='CrossEntropyLoss', avg_non_ignore=True)
+    cfg.segmentor.auxiliary_head.update(num_classes=classes)
+    cfg.segmentor.update(pretrained=None)
+    cfg.segmentor.backbone.init_cfg = None
+    cfg.segmentor.data_preprocessor.size = (32, 32)
+    return cfg
 
 
 # --------------------------------------------------------------------------- one step, exactly
@@ -161,7 +246,8 @@ def main() -> None:
     job, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
     compat.start_gloo('pytorch', timeout=120)
-    result = {'agree': agree, 'own_step': own_step, 'empty': empty}[job](folder, count)
+    jobs = [agree, own_step, empty, parts, communication]
+    result = {function.__name__: function for function in jobs}[job](folder, count)
     if get_rank() == 0:
         print('RESULT', json.dumps(result), flush=True)
 

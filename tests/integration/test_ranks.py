@@ -6,6 +6,10 @@ import runpy
 from pathlib import Path
 
 import pytest
+import tiny
+import torch
+
+from mmseg_esl.engine.part_init_hook import PartInitHook
 
 DRILL = runpy.run_path(str(Path(__file__).parents[2] / 'tools/drills/ranks.py'))
 TIMEOUT = 600  # only a hang takes so long
@@ -32,14 +36,26 @@ def test_a_rank_with_nothing_does_not_hang_the_others():
     assert all(found.values()), found
 
 
+def test_ranks_find_the_parts_of_one_process(tmp_path):
+    """Four images and three classes, which two ranks cannot share evenly."""
+    found = torch.tensor(DRILL['launch']('parts', 2, tmp_path, 4, TIMEOUT)['prototypes'])
+    tiny.write_data(tmp_path / 'data', labeled=4)
+    runner = tiny.runner(tmp_path / 'one', tmp_path / 'data', [])
+    with tiny.quiet():
+        runner.model.init_weights()
+    want, _ = PartInitHook()._prototypes(runner, runner.model.part_memory)
+    for a, b in zip(found, torch.from_numpy(want)):  # both have clustered all pixels
+        nearest = torch.cdist(a, b).argmin(dim=1)
+        assert sorted(nearest.tolist()) == [0, 1]
+        assert (a - b[nearest]).norm() < 1e-3 * b.norm()
+
+
 @pytest.mark.parametrize('key, value', [('sampling', 'pixel'), ('sampling', None)])
 def test_bad_keys(key, value):
-    import tiny
     with pytest.raises(ValueError, match='sampling'):
         tiny.esl('dsl', **{key: value})
 
 
 def test_draws_keyed_by_image_want_shared_negatives():
-    import tiny
     with pytest.raises(ValueError, match="sampling='image'.*negatives"):
         tiny.esl(sampling='image', negatives='independent')
