@@ -87,14 +87,16 @@ def resume_all(config, folder, args, ranks, workers, seed) -> bool:
         again = [draw for draw in drawn if draw[1] < 2 * ranks * stop]
         # the labelled images are read for the clustering, too
         clustered = 4 if stop <= 3 else 0
-        opened = len((work / 'opened.txt').read_text().splitlines())
-        stray = max(0, opened - len(drawn) - clustered)
+        opened = (work / 'opened.txt').read_text().splitlines()
+        # a process that loads looks at each file once before it decodes it
+        looks = len(set(opened)) * ranks * max(1, workers)
+        stray = max(0, len(opened) - len(drawn) - clustered - looks)
         fine &= not (wrong or again or stray)
         print(f'ranks {ranks}, workers {workers}, seed {str(seed):4}, stop {stop:2}: '
               f'{args.iters - stop:2} iterations and final checkpoint: '
               f'{"identical" if not wrong else "DIFFERENT: " + "; ".join(wrong[:4])}; '
               f'skipped images read {len(again)}, opened outside of a draw {stray} '
-              f'({opened} opened, {len(drawn)} draws)', flush=True)
+              f'({len(opened)} opened, {len(drawn)} draws, {looks} first looks at most)', flush=True)
     return fine
 
 

@@ -1,0 +1,17 @@
+"""``make demo``, with few images and iterations: does everything run to the pictures?"""
+import sys
+
+from commands import ROOT, run
+from PIL import Image
+
+
+def test_quick_demo(tmp_path):
+    said = run(sys.executable, 'tools/demo/run.py', '--quick', '--out', tmp_path, folder=ROOT)
+    for word in ('supervised', 'EMA', 'ESL student', 'ESL teacher'):
+        assert word in said, said
+    pictures = sorted(tmp_path.rglob('*.png'))
+    shown = [path for path in pictures if 'data' not in path.relative_to(tmp_path).parts]
+    assert shown, f'no picture beside the drawn data set: {len(pictures)} files'
+    for path in shown:
+        with Image.open(path) as image:
+            assert min(image.size) > 100 and len(image.convert('RGB').getcolors(10 ** 6)) > 5
