@@ -96,7 +96,8 @@ def resume_all(config, folder, args, ranks, workers, seed) -> bool:
               f'{args.iters - stop:2} iterations and final checkpoint: '
               f'{"identical" if not wrong else "DIFFERENT: " + "; ".join(wrong[:4])}; '
               f'skipped images read {len(again)}, opened outside of a draw {stray} '
-              f'({len(opened)} opened, {len(drawn)} draws, {looks} first looks at most)', flush=True)
+              f'({len(opened)} opened, {len(drawn)} draws, {looks} first looks at most)',
+              flush=True)
     return fine
 
 
