@@ -26,7 +26,7 @@ model['segmentor']['decode_head']['loss_decode']['avg_non_ignore'] = True  # mea
 model['projector'].update(channels=128)  # as wide as this small decoder
 # In so short a run the young teacher's mistakes would rule: begin supervised, then ramp up.
 model['semi_train_cfg'].update(warmup_iters=300, ramp_iters=300)
-custom_hooks = _base_.esl_hooks
+custom_hooks = [*_base_.esl_hooks, dict(type='ProtocolHook')]
 custom_hooks[1].update(  # PartInitHook: parts at the scale of training
     transforms=[dict(type='Resize', scale=(320, 240), keep_ratio=True)])
 

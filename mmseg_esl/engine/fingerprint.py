@@ -9,6 +9,7 @@ from mmengine.device import get_device
 from mmengine.dist import get_world_size
 
 from ..datasets.inner import infos
+from ..flatten import flatten
 from .teacher_hook import unwrap
 
 # Parts of a config that say how it trains; all others (loops, logs, validation, folders, workers)
@@ -81,24 +82,11 @@ def _training_config(cfg) -> dict:
             value = value.get(key) if isinstance(value, dict) or value is cfg else None
             if value is None:
                 break
-        _flatten(section, value, out)
+        flatten(section, value, out, LEFT_OUT)
     for hook in cfg.get('custom_hooks') or ():
         if isinstance(hook, dict) and hook.get('type') in HOOKS:
-            _flatten(hook['type'], hook, out)
+            flatten(hook['type'], hook, out, LEFT_OUT)
     return out
-
-
-def _flatten(name: str, value, out: dict) -> None:
-    """Nested dicts and lists to ``{'a.b.0': value}``; None is as good as nothing."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key not in LEFT_OUT:
-                _flatten(f'{name}.{key}', inner, out)
-    elif isinstance(value, (list, tuple)):
-        for index, inner in enumerate(value):
-            _flatten(f'{name}.{index}', inner, out)
-    elif value is not None:
-        out[name] = value
 
 
 def compare(saved: dict, now: dict) -> tuple[list[str], list[str]]:

@@ -1,19 +1,25 @@
-"""Say which published protocol the lists of a run are, in the log and beside its results."""
+"""Say what a run is, beside its results: the protocol of its lists, its commit and its seed."""
 from __future__ import annotations
 
 import json
 import os.path as osp
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
-from mmengine.dist import master_only
+from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
+from .. import __version__
 from ..atomic import atomic_file
 from ..datasets.inner import infos
 from ..splits import checksum, describe, image_id, is_published, protocol_of
 from .on_main import on_main
 
-FILE = 'protocol.json'
+FILE, RUN_FILE = 'protocol.json', 'run.json'
+NO_CHECKOUT = 'not a checkout'
 
 
 @HOOKS.register_module()
@@ -25,6 +31,9 @@ class ProtocolHook(Hook):
     into the run's log folder: ``protocol``, ``published``, ``description``, and count and checksum
     of each list. ``check_same_protocol`` keeps a table to one protocol.
 
+    Beside it lies ``run.json``: version and commit of this package, the seed (drawn, if the config
+    names none), the number of processes and the command. ``tools/summarize.py`` reads both.
+
     A dataset that is no SemiDataset counts as labelled. All of this is our choice.
     """
     priority = 'NORMAL'
@@ -34,6 +43,7 @@ class ProtocolHook(Hook):
         runner.message_hub.update_info('protocol', found['protocol'])
         runner.logger.info(f'lists of this run: {found["description"]}')
         write_info(osp.join(runner.log_dir, FILE), found)
+        write_run(runner)
 
 
 def protocol_info(dataset) -> dict:
@@ -71,3 +81,26 @@ def _list(ids) -> dict:
 def write_info(path: str, found: dict) -> None:
     with atomic_file(path) as file:
         file.write((json.dumps(found, indent=2) + '\n').encode())
+
+
+@master_only
+def write_run(runner) -> None:
+    write_info(osp.join(runner.log_dir, RUN_FILE), dict(
+        mmseg_esl=__version__, commit=commit_of(Path(__file__).parent), seed=runner.seed,
+        world_size=get_world_size(), command=' '.join(map(shlex.quote, sys.argv))))
+
+
+def commit_of(folder) -> str:
+    """Commit of the git checkout that tracks this source folder, '-dirty' if files were changed.
+
+    'not a checkout' for an installed package, also where its environment lies inside a checkout.
+    """
+    def git(*args):
+        return subprocess.run(['git', '-C', str(folder), *args], check=True, timeout=30,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.decode()
+
+    try:
+        git('ls-files', '--error-unmatch', '__init__.py')
+        return git('describe', '--always', '--dirty', '--abbrev=12', '--exclude=*').strip()
+    except (OSError, subprocess.SubprocessError):
+        return NO_CHECKOUT
