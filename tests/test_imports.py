@@ -65,6 +65,11 @@ def test_block_blocks():
     assert 'pip install' in result.stderr
 
 
+def test_results_need_mmengine_alone():
+    result = run(BLOCK.format(names=MM[1:]) + 'import mmseg_esl.results')
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize('path', sorted((PACKAGE / 'functional').glob('*.py')),
                          ids=lambda path: path.name)
 def test_functional_is_plain_torch(path):

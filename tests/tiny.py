@@ -194,9 +194,14 @@ def val_loader_cfg(root) -> dict:
         dataset=data_cfg(root, ann_file='labeled.txt', pipeline=[dict(type='LoadAnnotations')]))
 
 
-def runner(work_dir, data_root, hooks, max_iters=2, model=None, val=False, wrapper=None,
-           interval=1, save_every=10 ** 6, **changes) -> Runner:
-    """A real mmengine Runner on the tiny data set."""
+def runner(*args, **kwargs) -> Runner:
+    """A real mmengine Runner on the tiny data set; it dumps no config, so hooks may be objects."""
+    return Runner(**runner_cfg(*args, **kwargs))
+
+
+def runner_cfg(work_dir, data_root, hooks, max_iters=2, model=None, val=False, wrapper=None,
+               interval=1, save_every=10 ** 6, **changes) -> dict:
+    """The whole config of it."""
     cfg = dict(
         model=ConfigDict(model or esl_cfg()), work_dir=str(work_dir),
         train_dataloader=loader_cfg(data_root),
@@ -214,7 +219,7 @@ def runner(work_dir, data_root, hooks, max_iters=2, model=None, val=False, wrapp
                    val_cfg=dict(type='TeacherStudentValLoop'),
                    val_evaluator=dict(type='PerClassIoUMetric', iou_metrics=['mIoU']))
     cfg.update(changes)
-    return Runner(**cfg)
+    return cfg
 
 
 def run(tmp_path, data_root, hooks, **kwargs) -> Runner:

@@ -1,0 +1,11 @@
+"""Tables of finished runs; of mm* only mmengine is needed, to read configs."""
+
+from .paper import read_figures
+from .run import Run, read_run
+from .table import Table, group, make_table
+from .write import classes_to_csv, to_csv, to_markdown
+
+__all__ = [
+    'Run', 'Table', 'classes_to_csv', 'group', 'make_table', 'read_figures', 'read_run', 'to_csv',
+    'to_markdown'
+]

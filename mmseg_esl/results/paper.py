@@ -1,0 +1,101 @@
+"""The paper's figure for a run, where the protocol is the same."""
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+from ..splits.registry import PROTOCOLS
+from .run import Run
+from .training import backbone, evaluation, kind, segmentor, variant
+
+COLUMNS = ('source', 'dataset', 'backbone', 'method', 'labelled', 'miou')
+# of one data set each: family of protocols, and how the paper evaluates
+DATASETS = {'voc_classic': ('voc-classic', 'centre crop 513'),
+            'voc_blender': ('voc-blender-', 'centre crop 513'),
+            'cityscapes': ('cityscapes-', 'sliding window 769, stride 513'),
+            'coco': ('coco-', 'whole image')}
+METHODS = {'sup': 'Sup baseline', 'hard': 'CE + hard label', 'hard+ctr': 'CE + hard label + CTR',
+           'topk': 'CE + top-5', 'dsl': 'CE + DSL', 'dsl+ctr': 'ESL'}
+BACKBONES = {'xception65': 'Xception-65'}
+
+
+class Figure(NamedTuple):
+    """mIoU in per cent, as the paper writes it; where it stands; what to know about it."""
+    miou: str
+    source: str
+    remark: str
+
+
+def read_figures(path) -> dict:
+    """``{(dataset, backbone, method, labelled): (miou, source)}`` of a CSV with COLUMNS.
+
+    Raises:
+        ValueError: the file is missing or has other columns.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file. --paper names the CSV of the paper's figures, "
+                         'which is docs/results/paper_results.csv in the repository')
+    with open(path, newline='', encoding='utf-8') as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError(f'{path}: the columns must be {",".join(COLUMNS)}, and are '
+                             f'{",".join(reader.fieldnames or ())}')
+        return {(r['dataset'], r['backbone'], r['method'], int(r['labelled'])):
+                (r['miou'], r['source']) for r in reader}
+
+
+def figure(figures: dict, run: Run) -> Figure | None:
+    """What the paper reports for this cell, or None.
+
+    Lists (published ones, of as many images), backbone, DeepLabV3+, method with its constants, and
+    evaluation must all be the paper's. Schedule and batch need not be: they are in the config.
+    """
+    dataset = _dataset(run.protocol.get('protocol', '').split('/')[0])
+    decoder = segmentor(run.cfg).get('decode_head')
+    if (dataset is None or evaluation(run.cfg) != DATASETS[dataset][1]
+            or not isinstance(decoder, dict)  # a cascade has several
+            or kind(decoder) != 'DepthwiseSeparableASPPHead'):
+        return None
+    net = backbone(run.cfg)
+    key = (dataset, BACKBONES.get(net, net), method(run.cfg), run.protocol['labeled']['count'])
+    found = figures.get(key)
+    return found and Figure(*found, _remark(dataset))
+
+
+def _dataset(protocol: str) -> str | None:
+    """The paper's name of a published protocol's data set; a name that ends in '-' is a prefix."""
+    for name, (family, _) in DATASETS.items():
+        if protocol in PROTOCOLS and (protocol == family or (
+                family.endswith('-') and protocol.startswith(family))):
+            return name
+    return None
+
+
+def _remark(dataset: str) -> str:
+    families = [name for name in PROTOCOLS if _dataset(name) == dataset]
+    if len(families) == 1:
+        return ''
+    said = ('The paper does not say which lists it used' if dataset == 'voc_blender' else
+            'Which lists the paper used is not recorded here')
+    return f'{said}: {", ".join(families)} are all called so, and hold other images.'
+
+
+def method(cfg) -> str:
+    """The name of the paper's tables: a constant is added where it is not the default."""
+    name, semi = variant(cfg), cfg['model'].get('semi_train_cfg') or {}
+    changed = []
+    if name.startswith('topk') and semi.get('topk', 5) != 5:
+        changed.append(f'top-{semi["topk"]}')
+    if name.startswith('dsl') and semi.get('mass', 0.95) != 0.95:
+        changed.append(f'eta={semi["mass"]:.2f}')
+    if name != 'sup' and semi.get('sce_weight', 0.2) != 0.2:
+        changed.append(f'lambda1={semi["sce_weight"]:g}')
+    if name.endswith('+ctr'):
+        if semi.get('ctr_weight', 0.1) != 0.1:
+            changed.append(f'lambda2={semi["ctr_weight"]:g}')
+        parts = (cfg['model'].get('part_memory') or {}).get('num_parts', 5)
+        if parts != 5:
+            changed.append(f'K={parts}')
+    return ' '.join([METHODS.get(name, ''), *changed])

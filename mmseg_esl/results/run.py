@@ -1,0 +1,194 @@
+"""Read the work folder of one training run."""
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+
+SCALARS, CONFIG = 'vis_data/scalars.json', 'vis_data/config.py'
+NETWORKS = ('teacher', 'student', '')  # '': a plain mmseg run, whose metrics have no prefix
+
+
+@dataclass
+class Run:
+    """One run; several starts of it (timestamp folders) are one.
+
+    Args:
+        folder: its work folder.
+        cfg: the config of its last start.
+        load_from: what its first start began from, or None.
+        validations: ``{iteration: {'teacher/mIoU': per cent, ...}}``, ascending.
+        last_step: last iteration that is logged at all.
+        protocol: content of ``protocol.json``, {} if there is none.
+        seed: None if neither ``run.json`` nor the config says it.
+        commit: of mmseg_esl; '' if not recorded; several starts may have several.
+        world_size: processes, None if not recorded.
+        notes: what a reader of the table should know.
+    """
+    folder: Path
+    cfg: dict
+    load_from: str | None
+    validations: dict
+    last_step: int
+    protocol: dict
+    seed: int | None
+    commit: str
+    world_size: int | None
+    notes: list
+
+    @property
+    def max_iters(self) -> int:
+        return self.cfg['train_cfg']['max_iters']
+
+    @property
+    def last(self) -> int:
+        """Iteration of the last validation, 0 if there is none."""
+        return max(self.validations, default=0)
+
+    @property
+    def finished(self) -> bool:
+        return self.last >= self.max_iters
+
+    def networks(self, metric: str) -> list[str]:
+        """The networks that have this metric in every validation; the one that decides first.
+
+        Raises:
+            ValueError: none has it; the message lists what there is.
+        """
+        rows = self.validations.values()
+        found = [name for name in NETWORKS if all(key_of(name, metric) in row for row in rows)]
+        if not found:
+            known = sorted({key.split('/')[-1] for row in rows for key in row} - {'step'})
+            raise ValueError(f"{self.folder}: no validation has the metric '{metric}'; there are "
+                             f'{", ".join(known)}')
+        return found
+
+    def best(self, metric: str) -> int:
+        """Iteration of the first validation at which the deciding network's metric is highest."""
+        key = key_of(self.networks(metric)[0], metric)
+        values = {step: row[key] for step, row in self.validations.items()}
+        return max(values, key=lambda s: -math.inf if math.isnan(values[s]) else values[s])
+
+    def classes(self, network: str) -> dict:
+        """``{class: IoU in per cent}`` of the last validation; {} without PerClassIoUMetric."""
+        prefix = key_of(network, 'IoU.')
+        return {key[len(prefix):]: value for key, value in self.validations[self.last].items()
+                if key.startswith(prefix)}
+
+
+def key_of(network: str, metric: str) -> str:
+    return f'{network}/{metric}' if network else metric
+
+
+def read_run(folder) -> Run:
+    """Read a work folder of mmengine's Runner.
+
+    A start without ``resume`` begins anew: what came before it is not counted. A resumed one goes
+    on, and replaces what its predecessor logged beyond the checkpoint.
+
+    Raises:
+        ValueError: it holds no logged training or no config, a line in the middle of a log cannot
+            be read, its starts trained on different lists, or a finished run never validated.
+    """
+    folder = Path(folder)
+    starts = sorted(path.parents[1] for path in folder.glob(f'*/{SCALARS}'))
+    if not starts:
+        raise ValueError(f"{folder}: no '*/{SCALARS}' in it. Name the work folder of a run "
+                         '(--work-dir of tools/train.py), whose config has '
+                         "vis_backends=[dict(type='LocalVisBackend')]")
+    configs, notes = [_config(folder, start) for start in starts], []
+    fresh = max((i for i, cfg in enumerate(configs) if not cfg.get('resume')), default=0)
+    if fresh:
+        notes.append(f'begun anew in {starts[fresh].name}; earlier starts are not counted')
+    starts, configs = starts[fresh:], configs[fresh:]
+    if len(starts) > 1:
+        notes.append(f'resumed, {len(starts)} starts')
+    last_step, validations = _read_logs(starts, notes)
+    infos = [_json(start / 'run.json') for start in starts]
+    run = Run(
+        folder=folder, cfg=configs[-1], load_from=configs[0].get('load_from'), notes=notes,
+        validations=validations, last_step=last_step, protocol=_protocol(folder, starts),
+        seed=infos[0].get('seed', (configs[0].get('randomness') or {}).get('seed')),
+        commit=' then '.join(dict.fromkeys(i['commit'] for i in infos if i.get('commit'))),
+        world_size=infos[-1].get('world_size'))
+    _check(run)
+    return run
+
+
+def _check(run: Run) -> None:
+    if not (run.cfg.get('train_cfg') or {}).get('max_iters'):
+        raise ValueError(f'{run.folder}: its config has no train_cfg.max_iters; only runs that '
+                         'train by iterations can be summarised')
+    if not run.validations and run.last_step >= run.max_iters:
+        raise ValueError(f'{run.folder}: trained to the end without a validation. Set val_cfg, '
+                         'val_dataloader, val_evaluator and a train_cfg.val_interval of at most '
+                         'max_iters')
+    if 0 in run.validations:
+        raise ValueError(f'{run.folder}: validations are logged by epoch, so that their iteration '
+                         'is not known. Set default_hooks.logger.log_metric_by_epoch=False')
+
+
+def _config(folder: Path, start: Path) -> dict:
+    """The start's own config; if it was not kept, the copy in the work folder."""
+    path, copies = start / CONFIG, sorted(folder.glob('*.py'))
+    if not path.is_file():
+        if len(copies) != 1:
+            raise ValueError(f"{folder}: no '{start.name}/{CONFIG}', and {len(copies)} configs "
+                             '(*.py) in the folder itself, where one would do instead. Copy the '
+                             'config of this run there')
+        path = copies[0]
+    try:
+        return Config.fromfile(str(path), import_custom_modules=False)
+    except Exception as error:  # a config is Python: anything may be wrong with it
+        raise ValueError(f'{path}: not a config that mmengine can read '
+                         f'({type(error).__name__}: {error})') from error
+
+
+def _read_logs(starts, notes: list) -> tuple[int, dict]:
+    validations, step = {}, 0
+    for start in starts:
+        for row in _rows(start / SCALARS, notes):
+            if row['step'] < step:  # resumed before it
+                validations = {s: v for s, v in validations.items() if s < row['step']}
+            step = row['step']
+            if 'iter' not in row:  # as training's rows have
+                validations.setdefault(step, {}).update(row)
+    return step, validations
+
+
+def _rows(path: Path, notes: list):
+    lines = path.read_text(encoding='utf-8').splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            row['step'] += 0  # half a line may be valid JSON
+        except (ValueError, TypeError, KeyError) as error:
+            if number < len(lines):
+                raise ValueError(
+                    f"{path}, line {number} is not JSON: {line[:60]!r}. Remove the line if nothing "
+                    'is lost with it, or leave this run out') from error
+            notes.append(f'the last line of {path.parents[1].name}/{SCALARS} is broken off')
+        else:
+            yield row
+
+
+def _json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ValueError(f'{path}: not JSON ({error}); remove the file, and the run counts as one '
+                         'without it') from error
+
+
+def _protocol(folder: Path, starts) -> dict:
+    found = [info for info in (_json(start / 'protocol.json') for start in starts) if info]
+    names = list(dict.fromkeys(info['protocol'] for info in found))
+    if len(names) > 1:
+        raise ValueError(f"{folder}: its starts trained on different lists, '{names[0]}' and "
+                         f"'{names[1]}': it is no one run. Train it again in a new folder")
+    return found[-1] if found else {}

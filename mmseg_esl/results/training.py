@@ -1,0 +1,101 @@
+"""What a run's config says about the training, in the words of a table."""
+from __future__ import annotations
+
+from ..flatten import flatten
+from .run import Run
+
+LABELS = {'hard': 'hard label', 'dsl': 'DSL'}
+SECTIONS = ('model', 'train_dataloader', 'val_dataloader', 'train_cfg', 'val_cfg', 'val_evaluator',
+            'optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'randomness')
+# What may differ between runs that are averaged: seeds, where files lie, how they are read.
+ASIDE = {'seed', 'data_root', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor',
+         'backend_args', 'file_client_args', 'check_files', 'manifest', 'lazy_init',
+         'serialize_data', 'palette'}
+WATCHERS = ('DiagnosticsHook', 'ProtocolHook', 'RunStateHook', 'StepProfilerHook')
+NONE = '(not set)'
+
+
+def kind(cfg) -> str:
+    """The type of a module without its scope: 'ResNetV1c' of 'mmpretrain.ResNetV1c'."""
+    return str((cfg or {}).get('type', '-')).split('.')[-1]
+
+
+def variant(cfg) -> str:
+    """``semi_train_cfg.variant``; '' for a model that is not ESL."""
+    model = cfg['model']
+    if kind(model) != 'ESL':
+        return ''
+    return (model.get('semi_train_cfg') or {}).get('variant', 'dsl+ctr')
+
+
+def title(cfg) -> str:
+    """Such as 'ESL', 'supervised', 'hard label + contrast', 'supervised (EncoderDecoder)'."""
+    name = variant(cfg)
+    if name == 'dsl+ctr':
+        return 'ESL'
+    if not name or name == 'sup':
+        return 'supervised' if name else f'supervised ({kind(cfg["model"])})'
+    label, _, contrast = name.partition('+')
+    label = LABELS.get(label) or f'top-{cfg["model"]["semi_train_cfg"].get("topk", 5)}'
+    return f'{label} + contrast' if contrast else label
+
+
+def segmentor(cfg) -> dict:
+    """The wrapped segmentor's config, or the model's own."""
+    return cfg['model'].get('segmentor') or cfg['model']
+
+
+def backbone(cfg) -> str:
+    """'R50' for ResNets, the model's name for timm's, else the type."""
+    found = segmentor(cfg).get('backbone') or {}
+    if kind(found).startswith('ResNet') and 'depth' in found:
+        return f'R{found["depth"]}'
+    return found.get('model_name') or kind(found)
+
+
+def evaluation(cfg) -> str:
+    """How a validation predicts: 'whole image', 'centre crop 513', 'sliding window 769, 513'."""
+    loader = cfg.get('val_dataloader') or {}
+    pipeline = (loader.get('dataset') or {}).get('pipeline') or ()
+    crops = [step['crop_size'] for step in pipeline if kind(step).endswith('CenterCrop')]
+    test = segmentor(cfg).get('test_cfg') or {}
+    if test.get('mode') == 'slide':
+        size, stride = _size(test['crop_size']), _size(test['stride'])
+        return f'sliding window {size}, stride {stride}'
+    return f'centre crop {_size(crops[0])}' if crops else 'whole image'
+
+
+def _size(value) -> str:
+    sides = dict.fromkeys(value if isinstance(value, (list, tuple)) else [value])
+    return '×'.join(map(str, sides))
+
+
+def identity(run: Run) -> dict:
+    """All that runs must have in common to be averaged, ``{'optim_wrapper.optimizer.lr': 0.01}``.
+
+    Seeds, paths and what only logs or loads are left out; so are the training lists, whose ids
+    ``protocol.json`` names.
+    """
+    out: dict = {}
+    for section in SECTIONS:
+        lists = {'ann_file'} if section == 'train_dataloader' else set()
+        flatten(section, run.cfg.get(section), out, ASIDE | lists)
+    for hook in run.cfg.get('custom_hooks') or ():
+        if kind(hook) not in WATCHERS:
+            flatten(kind(hook), hook, out)
+    flatten('load_from', run.load_from, out)
+    if 'train_dataloader.batch_sampler.total_labeled' not in out:  # the batch is each process's
+        flatten('processes', run.world_size, out)
+    return out
+
+
+def differences(identities) -> list[str]:
+    """The keys in which they differ, and for each of them ``key=value``, a text."""
+    keys = [key for key in dict.fromkeys(k for one in identities for k in one)
+            if len({str(one.get(key, NONE)) for one in identities}) > 1]
+    return [', '.join(f'{_short(key)}={one.get(key, NONE)}' for key in keys[:4])
+            + (f' and {len(keys) - 4} more' if len(keys) > 4 else '') for one in identities]
+
+
+def _short(key: str) -> str:
+    return '.'.join(key.split('.')[-2:])

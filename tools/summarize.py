@@ -1,0 +1,76 @@
+"""Tables of finished runs: ``python tools/summarize.py WORK_DIRS... --out results``.
+
+How to read them: docs/results/README.md.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import cli_common  # noqa: F401 - finds the package and mends the stack
+
+from mmseg_esl.results import (
+    classes_to_csv,
+    group,
+    make_table,
+    read_figures,
+    read_run,
+    to_csv,
+    to_markdown,
+)
+
+FIGURES = Path(__file__).resolve().parents[1] / 'docs/results/paper_results.csv'
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description="Mean and standard deviation of finished runs, beside the paper's figures.")
+    parser.add_argument('work_dirs', nargs='+', help='work folders of runs')
+    parser.add_argument('--out', metavar='NAME',
+                        help='write NAME.md and NAME.csv too; with --group NAME_PROTOCOL.*')
+    parser.add_argument('--group', action='store_true', help='a table of each protocol')
+    parser.add_argument('--metric', default='mIoU', help='default: mIoU')
+    parser.add_argument('--per-class', action='store_true',
+                        help='add the IoU of each class (and NAME_classes.csv)')
+    parser.add_argument('--paper', metavar='CSV',
+                        help="the paper's figures (default: docs/results/paper_results.csv)")
+    return parser.parse_args()
+
+
+def figures(path) -> dict:
+    """An installed package may lie without docs/: then nothing stands beside the results."""
+    if path or FIGURES.is_file():
+        return read_figures(path or FIGURES)
+    print(f"{FIGURES} is not there: no paper's figures (--paper names them)", file=sys.stderr)
+    return {}
+
+
+def write(table, name: str, text: str, per_class: bool) -> None:
+    files = {'.md': text, '.csv': to_csv(table)}
+    if per_class:
+        files['_classes.csv'] = classes_to_csv(table)
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    for suffix, content in files.items():
+        Path(name + suffix).write_text(content, encoding='utf-8')
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        runs = [read_run(folder) for folder in dict.fromkeys(map(Path, args.work_dirs))]
+        known = figures(args.paper)
+        groups = group(runs) if args.group else {'': runs}
+        tables = {name: make_table(found, args.metric, known) for name, found in groups.items()}
+        for name, table in tables.items():
+            text = to_markdown(table, args.per_class)
+            print(text)
+            if args.out:
+                suffix = re.sub(r'[^\w.-]+', '-', f'_{name}') if name else ''
+                write(table, args.out + suffix, text, args.per_class)
+    except (ValueError, OSError) as error:
+        sys.exit(f'summarize.py: {error}')
+
+
+if __name__ == '__main__':
+    main()
