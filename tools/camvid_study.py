@@ -9,16 +9,18 @@ there is and runs nothing.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+import cli_common  # noqa: F401 - finds the package and mends the stack
+
+from mmseg_esl.results import group, make_table, read_run, to_markdown
+from mmseg_esl.results.run import SCALARS
+
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE.parent / 'configs/esl/esl_lite0_camvid_1-16.py'
-VARIANTS = {'sup': 'supervised', 'hard': 'hard label', 'dsl': 'DSL', 'dsl+ctr': 'ESL'}
 # supervised and ESL on both partitions first, then the ablations at 1/16
 RUNS = [(p, s, v) for p in ('1_16', '1_8') for s in (0, 1) for v in ('sup', 'dsl+ctr')]
 RUNS += [('1_16', s, v) for s in (0, 1) for v in ('dsl', 'hard')]
@@ -57,44 +59,12 @@ def train(args, run) -> None:
         subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
 
 
-def result(args, run) -> dict | None:
-    """The last validation's metrics, or None while there is none."""
-    rows = [json.loads(line) for path in sorted(folder(args, run).glob('*/vis_data/scalars.json'))
-            for line in path.read_text().splitlines()]
-    rows = [row for row in rows if 'teacher/mIoU' in row]
-    return rows[-1] if rows else None
-
-
 def print_tables(args) -> None:
-    found = {run: result(args, run) for run in RUNS}
-    for partition in ('1_16', '1_8'):
-        name = partition.replace('_', '/')
-        print(f'\n### {name} labelled: mIoU on the test set, last iteration\n')
-        print('| training | seed 0 student | seed 0 teacher | seed 1 student | seed 1 teacher | '
-              'mean student | mean teacher |\n|---|---|---|---|---|---|---|')
-        for variant, title in VARIANTS.items():
-            rows = [found.get((partition, s, variant)) for s in (0, 1)]
-            if any(rows):
-                cells = [[row and row[f'{w}/mIoU'] for row in rows] for w in ('student', 'teacher')]
-                flat = [cells[w][s] for s in (0, 1) for w in (0, 1)]
-                means = [statistics.mean(c) if all(c) else None for c in cells]
-                print(f'| {title} | ' + ' | '.join('–' if x is None else f'{x:.2f}'
-                                                  for x in flat + means) + ' |')
-        print_classes(found, partition)
-
-
-def print_classes(found, partition) -> None:
-    some = next((row for run, row in found.items() if row and run[0] == partition), None)
-    if some is None:
-        return
-    names = [key.split('IoU.')[1] for key in some if key.startswith('teacher/IoU.')]
-    print('\nIoU of each class, mean of the seeds, teacher (supervised: its EMA)\n')
-    print('| training | ' + ' | '.join(names) + ' |\n|---' + '|---' * len(names) + '|')
-    for variant, title in VARIANTS.items():
-        rows = [r for r in (found.get((partition, s, variant)) for s in (0, 1)) if r]
-        if rows:
-            means = [statistics.mean(r[f'teacher/IoU.{n}'] for r in rows) for n in names]
-            print(f'| {title} | ' + ' | '.join(f'{m:.1f}' for m in means) + ' |')
+    """Of all runs that have logged something; unfinished ones are listed as such."""
+    folders = [folder(args, run) for run in RUNS]
+    runs = [read_run(path) for path in folders if any(path.glob(f'*/{SCALARS}'))]
+    for found in group(runs).values():
+        print(to_markdown(make_table(found), per_class=True))
 
 
 def main() -> None:
