@@ -57,9 +57,9 @@ def to_markdown(table: Table, per_class: bool = False) -> str:
 
 def _explain(table: Table) -> str:
     judge = table.networks[0] or 'network'
-    return (f'{table.metric} in per cent, mean ± sample standard deviation over n seeds. Last: the last '
-            f'validation. Best: the validation at which the {judge} is best, chosen on the very '
-            f'images it is reported on; all networks are of that same validation.')
+    return (f'{table.metric} in per cent, mean ± sample standard deviation over n seeds. Last: the '
+            f'last validation. Best: the validation at which the {judge} is best, chosen on the '
+            'very images it is reported on; all networks are of that same validation.')
 
 
 def _main(table: Table) -> list[str]:
