@@ -7,9 +7,10 @@ compat.serve_mmcv_ext()  # a spawned loader worker imports this package and noth
 from .guard import BadDataError  # noqa: E402
 from .sampler import SemiBatchSampler  # noqa: E402
 from .semi import SemiDataset  # noqa: E402
-from .transforms import LoadEmptyAnnotations  # noqa: E402
+from .transforms import EvaluatedCenterCrop, LoadEmptyAnnotations  # noqa: E402
 from .unlabeled import UnlabeledDataset  # noqa: E402
 
 __all__ = [
-    'BadDataError', 'LoadEmptyAnnotations', 'SemiBatchSampler', 'SemiDataset', 'UnlabeledDataset'
+    'BadDataError', 'EvaluatedCenterCrop', 'LoadEmptyAnnotations', 'SemiBatchSampler',
+    'SemiDataset', 'UnlabeledDataset'
 ]

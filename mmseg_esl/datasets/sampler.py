@@ -48,7 +48,11 @@ class _Stream:
 
 @DATA_SAMPLERS.register_module()
 class SemiBatchSampler(Sampler):
-    """Endless batches of ``num_labeled`` labelled, then ``num_unlabeled`` unlabelled indices.
+    """Endless batches of L labelled, then U unlabelled indices.
+
+    How many is said either per rank, by ``num_labeled`` and ``num_unlabeled``, or for all ranks
+    together, by ``total_labeled`` and ``total_unlabeled``: then a step has as many images on any
+    number of GPUs.
 
     Each of the two sets is a stream of seeded permutations, one after the other. At iteration t
     rank r of W reads positions (t * W + r) * L ... + L - 1 of the labelled stream (U likewise), so
@@ -63,33 +67,43 @@ class SemiBatchSampler(Sampler):
 
     Args:
         sampler: gives dataset, seed, rank, world size and shuffle; is not drawn from.
-        batch_size: per rank; has to be ``num_labeled + num_unlabeled``.
-        num_labeled: L >= 1.
-        num_unlabeled: U >= 0; 0 gives a supervised-only run.
+        batch_size: the sum of the two counts: per rank with ``num_*``, of all ranks together with
+            ``total_*``. (The attribute of this name is per rank.)
+        num_labeled: L >= 1 of a rank.
+        num_unlabeled: U >= 0 of a rank; 0 gives a supervised-only run.
         seed: None takes the sampler's, which mmengine makes equal on all ranks.
+        total_labeled, total_unlabeled: L and U of all ranks together, multiples of the number of
+            ranks.
 
     Raises:
         TypeError: the sampler's dataset is not a SemiDataset.
-        ValueError: counts that are out of range or do not add up.
+        ValueError: counts that are out of range, do not add up or cannot be shared by the ranks,
+            or of both kinds.
     """
 
     def __init__(self,
                  sampler: Sampler,
                  batch_size: int,
-                 num_labeled: int,
-                 num_unlabeled: int,
-                 seed: int | None = None) -> None:
+                 num_labeled: int | None = None,
+                 num_unlabeled: int | None = None,
+                 seed: int | None = None,
+                 total_labeled: int | None = None,
+                 total_unlabeled: int | None = None) -> None:
         dataset = getattr(sampler, 'dataset', None)
         _check_dataset(sampler, dataset)
-        _check_counts(batch_size, num_labeled, num_unlabeled, dataset)
         rank, world_size = get_dist_info()
         self.sampler = sampler  # mmengine looks for it here
-        self.batch_size = batch_size
-        self.num_labeled = num_labeled
-        self.num_unlabeled = num_unlabeled
-        self.dataset_sizes = (dataset.num_labeled, dataset.num_unlabeled)
         self.rank = getattr(sampler, 'rank', rank)
         self.world_size = getattr(sampler, 'world_size', world_size)
+        self.num_labeled, self.num_unlabeled = counts_per_rank(
+            self.world_size, batch_size, num_labeled, num_unlabeled, total_labeled,
+            total_unlabeled)
+        if self.num_unlabeled and not dataset.num_unlabeled:
+            raise ValueError('SemiBatchSampler: unlabelled images are asked for, but the '
+                             'SemiDataset has no unlabelled set. Give it unlabeled=..., or set '
+                             'num_unlabeled=0 (or total_unlabeled=0)')
+        self.batch_size = self.num_labeled + self.num_unlabeled
+        self.dataset_sizes = (dataset.num_labeled, dataset.num_unlabeled)
         self.shuffle = getattr(sampler, 'shuffle', True)
         seed = getattr(sampler, 'seed', None) if seed is None else seed
         self._set_seed(int(sync_random_seed() if seed is None else seed))
@@ -174,15 +188,39 @@ def _check_dataset(sampler: object, dataset: object) -> None:
                     f'{type(sampler).__name__} holds a {name}: {remedy}')
 
 
-def _check_counts(batch_size: int, labeled: int, unlabeled: int, dataset: SemiDataset) -> None:
+def counts_per_rank(world_size: int, batch_size: int | None, num_labeled: int | None = None,
+                    num_unlabeled: int | None = None, total_labeled: int | None = None,
+                    total_unlabeled: int | None = None) -> tuple[int, int]:
+    """(L, U) of one rank, from the arguments of SemiBatchSampler.
+
+    Raises:
+        ValueError: see SemiBatchSampler.
+    """
+    kinds = {'num': (num_labeled, num_unlabeled), 'total': (total_labeled, total_unlabeled)}
+    given = [kind for kind, pair in kinds.items() if pair != (None, None)]
+    if len(given) != 1 or None in kinds[given[0]]:
+        raise ValueError(
+            f'SemiBatchSampler: num_labeled={num_labeled}, num_unlabeled={num_unlabeled}, '
+            f'total_labeled={total_labeled}, total_unlabeled={total_unlabeled}: set either '
+            'num_labeled and num_unlabeled (of a rank) or total_labeled and total_unlabeled (of '
+            'all ranks together), both of the two')
+    kind = given[0]
+    labeled, unlabeled = kinds[kind]
     if labeled < 1 or unlabeled < 0:
-        raise ValueError(f'SemiBatchSampler: num_labeled={labeled}, num_unlabeled={unlabeled}: set '
-                         'num_labeled >= 1 and num_unlabeled >= 0')
+        raise ValueError(f'SemiBatchSampler: {kind}_labeled={labeled}, {kind}_unlabeled='
+                         f'{unlabeled}: set {kind}_labeled >= 1 and {kind}_unlabeled >= 0')
     if labeled + unlabeled != batch_size:
         raise ValueError(
-            f'SemiBatchSampler: num_labeled={labeled} and num_unlabeled={unlabeled} make '
+            f'SemiBatchSampler: {kind}_labeled={labeled} and {kind}_unlabeled={unlabeled} make '
             f'{labeled + unlabeled}, but batch_size={batch_size}. Set '
             f'train_dataloader.batch_size={labeled + unlabeled}, or change the two counts')
-    if unlabeled and not dataset.num_unlabeled:
-        raise ValueError(f'SemiBatchSampler: num_unlabeled={unlabeled}, but the SemiDataset has no '
-                         'unlabelled set. Give it unlabeled=..., or set num_unlabeled=0')
+    if kind == 'num':
+        return labeled, unlabeled
+    if labeled % world_size or unlabeled % world_size:
+        fits = [n for n in range(1, labeled + 1) if labeled % n == 0 == unlabeled % n]
+        raise ValueError(
+            f'SemiBatchSampler: {world_size} processes cannot share total_labeled={labeled} and '
+            f'total_unlabeled={unlabeled} images evenly. Start '
+            f'{" or ".join(map(str, fits))} processes (GPUs), or set both totals (and '
+            f'train_dataloader.batch_size, their sum) to multiples of {world_size}')
+    return labeled // world_size, unlabeled // world_size

@@ -1,9 +1,9 @@
-"""A label map for images that have no label."""
+"""A label map for images that have no label, and the crop that the paper evaluates."""
 
 from __future__ import annotations
 
 import numpy as np
-from mmcv.transforms import BaseTransform
+from mmcv.transforms import BaseTransform, CenterCrop
 from mmseg.registry import TRANSFORMS
 
 
@@ -38,3 +38,31 @@ class LoadEmptyAnnotations(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}()'
+
+
+@TRANSFORMS.register_module()
+class EvaluatedCenterCrop(CenterCrop):
+    """Evaluate the centre of an image alone, as the paper does on VOC (513 x 513).
+
+    mmcv's CenterCrop, but the crop counts as the whole image (``ori_shape``): mmseg would stretch
+    the prediction to the size of the image that was cropped. Where an image is smaller than the
+    crop, right and bottom are filled with the mean colour of ImageNet, as mmseg's preprocessor
+    fills training crops, and with 255 in the label map, so that they do not count (our choice: the
+    paper says no more than 'centre crop').
+
+    To be put behind LoadAnnotations. Changes ``img``, ``gt_seg_map``, ``img_shape``, ``ori_shape``
+    and ``pad_shape``.
+
+    Args:
+        crop_size: (W, H), or one number for both.
+    """
+
+    def __init__(self, crop_size) -> None:
+        super().__init__(
+            tuple(crop_size) if isinstance(crop_size, (list, tuple)) else crop_size, auto_pad=True,
+            pad_cfg=dict(type='Pad', pad_val=dict(img=(104, 116, 124), seg=255)))  # BGR
+
+    def transform(self, results: dict) -> dict:
+        results = super().transform(results)
+        results['ori_shape'] = results['img_shape']
+        return results

@@ -32,7 +32,7 @@ def diagnose(cfg, world: int = 1, track=lambda items, what, total: items) -> lis
     out += guarded('batch norm', lambda: check_norm(cfg, world, torch.cuda.is_available()))
     out += guarded('learning rate', lambda: check_rate(cfg, world))
     out += guarded('weights', lambda: check_weights(cfg))
-    out += guarded('model', lambda: _resources(cfg))
+    out += guarded('model', lambda: _resources(cfg, world))
     out += guarded('data', lambda: _data(cfg, world, track))
     return out
 
@@ -46,8 +46,8 @@ def guarded(check: str, function) -> list[Finding]:
         return [Finding('error', check, text, 'training would meet the same error: as it says')]
 
 
-def _resources(cfg) -> list[Finding]:
-    sizes = measure(cfg)
+def _resources(cfg, world: int) -> list[Finding]:
+    sizes = measure(cfg, world)
     total = torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else None
     return check_memory(sizes, total) + check_disk(cfg, sizes)
 

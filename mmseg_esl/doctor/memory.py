@@ -40,16 +40,17 @@ class Sizes:
         return self.state + self.trained + self.momenta + self.activations + self.teacher
 
 
-def measure(cfg) -> Sizes:
+def measure(cfg, world: int = 1) -> Sizes:
     """Build the model on torch's 'meta' device and run the student once on a batch's shape.
 
-    No weight is loaded and nothing is computed. Raises whatever building the model raises.
+    The batch is that of one of ``world`` processes. No weight is loaded and nothing is computed.
+    Raises whatever building the model raises.
     """
     init_default_scope('mmseg')
-    labeled, unlabeled = counts(cfg)
+    labeled, unlabeled = counts(cfg, world)
     with torch.device('meta'):
         # on meta, SyncBN cannot run and takes what BN takes
-        model = revert_sync_batchnorm(MODELS.build(_without_downloads(cfg.model))).train()
+        model = revert_sync_batchnorm(MODELS.build(without_downloads(cfg.model))).train()
         model.teacher.eval()
         inputs = torch.empty(labeled + unlabeled, 3, *crop_size(cfg))
         saved, view = _saved(model, inputs)
@@ -98,7 +99,8 @@ def _bytes(tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _without_downloads(model) -> dict:
+def without_downloads(model) -> dict:
+    """A copy of a model's config that builds without pretrained weights."""
     model = copy.deepcopy(model)
     segmentor = model.get('segmentor', model)
     segmentor['pretrained'] = None

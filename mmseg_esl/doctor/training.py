@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..datasets.sampler import counts_per_rank
 from .data import _walk
 from .findings import Finding
 
@@ -9,9 +10,11 @@ PAPER_BATCH = 16  # 8 labelled + 8 unlabelled over all GPUs
 PAPER_RATES = (1e-3, 1e-2)  # SGD, backbone: Pascal VOC, Cityscapes
 
 
-def counts(cfg) -> tuple[int, int]:
-    """(L, U): labelled and unlabelled images of one GPU's batch."""
+def counts(cfg, world: int) -> tuple[int, int]:
+    """(L, U): labelled and unlabelled images of the batch of one of ``world`` GPUs."""
     sampler = cfg.train_dataloader.get('batch_sampler') or {}
+    if 'total_labeled' in sampler:
+        return sampler['total_labeled'] // world, sampler.get('total_unlabeled', 0) // world
     return sampler.get('num_labeled', 0), sampler.get('num_unlabeled', 0)
 
 
@@ -27,11 +30,12 @@ def check_batches(cfg, num_labeled: int, num_unlabeled: int, world: int) -> list
         return [Finding('error', 'batches', f'batch_sampler is {kind}',
                         "set batch_sampler=dict(type='SemiBatchSampler', num_labeled=..., "
                         'num_unlabeled=...)')]
-    labeled, unlabeled = counts(cfg)
-    if labeled + unlabeled != loader.get('batch_size'):
-        return [Finding('error', 'batches', f'num_labeled={labeled} and num_unlabeled={unlabeled} '
-                        f"are not batch_size={loader.get('batch_size')}",
-                        f'set train_dataloader.batch_size={labeled + unlabeled}')]
+    given = {key: loader.batch_sampler.get(key) for key in (
+        'num_labeled', 'num_unlabeled', 'total_labeled', 'total_unlabeled')}
+    try:
+        labeled, unlabeled = counts_per_rank(world, loader.get('batch_size'), **given)
+    except ValueError as error:
+        return [Finding('error', 'batches', str(error), 'as it says')]
     return _epochs(cfg, (labeled * world, unlabeled * world), (num_labeled, num_unlabeled), world)
 
 
@@ -71,7 +75,7 @@ def check_rate(cfg, world: int) -> list[Finding]:
     """Learning rate against the images of a step, by linear scaling from the paper's 8 + 8."""
     optimizer = cfg.optim_wrapper.get('optimizer') or {}
     rate, kind = optimizer.get('lr'), optimizer.get('type')
-    batch = sum(counts(cfg)) * world * cfg.optim_wrapper.get('accumulative_counts', 1)
+    batch = sum(counts(cfg, world)) * world * cfg.optim_wrapper.get('accumulative_counts', 1)
     if not rate or not batch:
         return [Finding('note', 'learning rate', 'not found in optim_wrapper.optimizer.lr')]
     low, high = (PAPER_RATES if kind == 'SGD' else (5e-5, 5e-3))
@@ -95,7 +99,7 @@ def check_norm(cfg, world: int, cuda: bool) -> list[Finding]:
     """
     norms = {value.get('type') for place, value in _walk(cfg.model, 'model')
              if place.endswith('.norm_cfg') and isinstance(value, dict)}
-    labeled, unlabeled = counts(cfg)
+    labeled, unlabeled = counts(cfg, world)
     joint = (cfg.model.get('semi_train_cfg') or {}).get('joint_forward', True)
     images = labeled + unlabeled if joint else min(filter(None, (labeled, unlabeled)), default=0)
     own = bool({'BN', 'BN2d'} & norms) or ('SyncBN' in norms and not cuda)

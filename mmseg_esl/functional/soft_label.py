@@ -134,11 +134,11 @@ def _keep_from(probs: Tensor, threshold: Callable[[Tensor], Tensor]) -> tuple[Te
     return target, size
 
 
-def _row_blocks(x: Tensor, blocks: int = 16, least: int = 2 ** 13) -> Iterator[tuple[int, slice]]:
+def _row_blocks(x: Tensor, blocks: int = 16, least: int = 2 ** 12) -> Iterator[tuple[int, slice]]:
     """(image, rows) of some ``blocks`` pieces of ``(N, C, H, W)``, none over more than one image
-    and, but for the end of an image, none of fewer than ``least`` numbers."""
-    num, channels, height, width = x.shape
-    step = min(height, max(1, -(-height * num // blocks), least // max(1, channels * width)))
+    and, but for the end of an image, none of fewer than ``least`` pixels; whatever C is."""
+    num, _, height, width = x.shape
+    step = min(height, max(1, -(-height * num // blocks), least // max(1, width)))
     for image in range(num):
         for row in range(0, height, step):
             yield image, slice(row, row + step)

@@ -57,3 +57,23 @@ def test_padding_is_marked_after_random_geometry(data):
     assert padding.any() and not padding.all(dim=(1, 2)).any()
     assert torch.equal(labels == 255, padding)
     assert torch.equal(labels == 0, ~padding)
+
+
+@pytest.mark.parametrize('height, width', [(9, 12), (4, 12), (9, 5), (3, 3), (6, 8), (7, 9)])
+def test_evaluated_centre(height, width):
+    """Against a crop by hand of 6 x 8 (H x W); what is filled in never counts."""
+    rng = np.random.RandomState(0)
+    image = rng.randint(0, 256, (height, width, 3)).astype(np.uint8)
+    label = rng.randint(0, 21, (height, width)).astype(np.uint8)
+    out = TRANSFORMS.build(dict(type='EvaluatedCenterCrop', crop_size=(8, 6)))(dict(
+        img=image, gt_seg_map=label, img_shape=(height, width), ori_shape=(height, width),
+        seg_fields=['gt_seg_map']))
+    filled = np.full((max(height, 6), max(width, 8), 3), (104, 116, 124), np.uint8)
+    filled[:height, :width] = image
+    marked = np.full(filled.shape[:2], 255, np.uint8)
+    marked[:height, :width] = label
+    top, left = (round((n - m) / 2) for n, m in zip(marked.shape, (6, 8)))
+    assert np.array_equal(out['img'], filled[top:top + 6, left:left + 8])
+    assert np.array_equal(out['gt_seg_map'], marked[top:top + 6, left:left + 8])
+    assert out['img_shape'] == out['ori_shape'] == (6, 8)
+    assert (out['gt_seg_map'] != 255).sum() == min(height, 6) * min(width, 8)

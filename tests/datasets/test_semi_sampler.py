@@ -16,11 +16,12 @@ def semi(data):
     return DATASETS.build(data.semi_cfg())  # 4 labelled, 7 unlabelled
 
 
-def build(dataset, labeled, unlabeled, rank=0, world=1, shuffle=True, seed=5, **kwargs):
+def build(dataset, labeled, unlabeled, rank=0, world=1, shuffle=True, seed=5, kind='num',
+          **kwargs):
     sampler = InfiniteSampler(dataset, shuffle=shuffle, seed=seed)
     sampler.rank, sampler.world_size = rank, world
     return DATA_SAMPLERS.build(
-        dict(type='SemiBatchSampler', num_labeled=labeled, num_unlabeled=unlabeled),
+        {'type': 'SemiBatchSampler', f'{kind}_labeled': labeled, f'{kind}_unlabeled': unlabeled},
         default_args=dict(sampler=sampler, batch_size=labeled + unlabeled, **kwargs))
 
 
@@ -127,6 +128,47 @@ def test_count_errors(semi):
     for counts in ((0, 4), (5, -1)):
         with pytest.raises(ValueError, match=r'set num_labeled >= 1 and num_unlabeled >= 0'):
             SemiBatchSampler(sampler, 4, *counts)
+
+
+@pytest.mark.parametrize('unlabeled', [8, 4, 0])
+@pytest.mark.parametrize('world', [1, 2, 4])
+def test_totals_hold_on_any_number_of_ranks(semi, unlabeled, world):
+    """All ranks' batches together are those of one rank, image by image."""
+    def images(world, **counts):
+        samplers = [build(semi, 8, unlabeled, rank, world, **counts) for rank in range(world)]
+        batches = list(zip(*(take(sampler, 9) for sampler in samplers)))
+        share = 8 // world
+        return [(sum((batch[:share] for batch in step), []), sum((b[share:] for b in step), []))
+                for step in batches], samplers
+
+    expected, _ = images(1)
+    found, samplers = images(world, kind='total')
+    assert found == expected
+    assert all(s.batch_size == len(take(s, 1)[0]) == (8 + unlabeled) // world for s in samplers)
+
+
+def test_totals_that_cannot_be_shared(semi):
+    with pytest.raises(ValueError, match=r'3 processes cannot share total_labeled=8 and '
+                       r'total_unlabeled=8 .* Start 1 or 2 or 4 or 8 processes.*multiples of 3'):
+        build(semi, 8, 8, world=3, kind='total')
+    with pytest.raises(ValueError, match='Start 1 or 2 processes'):
+        build(semi, 8, 2, world=4, kind='total')
+    sampler = InfiniteSampler(semi, seed=0)
+    with pytest.raises(ValueError, match=r'total_unlabeled=8 make 16, but batch_size=8\. Set '
+                       r'train_dataloader\.batch_size=16'):
+        SemiBatchSampler(sampler, 8, total_labeled=8, total_unlabeled=8)
+    with pytest.raises(ValueError, match='set total_labeled >= 1 and total_unlabeled >= 0'):
+        SemiBatchSampler(sampler, 8, total_labeled=0, total_unlabeled=8)
+
+
+@pytest.mark.parametrize('counts', [
+    {}, dict(num_labeled=2), dict(total_unlabeled=2),
+    dict(num_labeled=2, num_unlabeled=2, total_labeled=8, total_unlabeled=8),
+    dict(num_labeled=2, total_labeled=8, total_unlabeled=8)])
+def test_one_kind_of_counts(semi, counts):
+    with pytest.raises(ValueError, match='either num_labeled and num_unlabeled .* or '
+                       'total_labeled and total_unlabeled'):
+        SemiBatchSampler(InfiniteSampler(semi, seed=0), 4, **counts)
 
 
 def test_supervised_only(data):

@@ -65,6 +65,13 @@ def test_batches(cfg):
     other = copy.deepcopy(cfg)
     other.train_dataloader.batch_size = 5
     assert worst(check_batches(other, 10, 90, 1), 'batches', 'error', 'batch_size=4')
+    other.train_dataloader.batch_size = 16
+    other.train_dataloader.batch_sampler = dict(
+        type='SemiBatchSampler', total_labeled=8, total_unlabeled=8)
+    for world in (1, 4):  # as many on any number of GPUs
+        said = check_batches(other, 10, 90, world)[0].text
+        assert f'8 labelled + 8 unlabelled images a step on {world} ' in said
+    assert worst(check_batches(other, 10, 90, 3), 'batches', 'error', 'multiples of 3')
     other.train_dataloader.batch_sampler = None
     assert worst(check_batches(other, 10, 90, 1), 'batches', 'error', 'SemiBatchSampler')
     other = copy.deepcopy(cfg)

@@ -28,8 +28,8 @@ OPTIONS = """
     train_dataloader.dataset.unlabeled.pipeline.2.scale=(96,48)
     train_dataloader.dataset.labeled.pipeline.3.crop_size=(64,64)
     train_dataloader.dataset.unlabeled.pipeline.3.crop_size=(64,64)
-    val_dataloader.dataset.pipeline.1.scale=(96,48)
-    test_dataloader.dataset.pipeline.1.scale=(96,48)
+    train_dataloader.batch_size=8 train_dataloader.batch_sampler.total_labeled=4
+    train_dataloader.batch_sampler.total_unlabeled=4
     train_dataloader.num_workers=0 train_dataloader.persistent_workers=False
     val_dataloader.num_workers=0 val_dataloader.persistent_workers=False
     test_dataloader.num_workers=0 test_dataloader.persistent_workers=False

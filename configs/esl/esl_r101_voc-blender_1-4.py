@@ -1,0 +1,4 @@
+# ESL, DeepLabV3+ ResNet-101, VOC blender with 2646 of 10582 images labelled.
+# The paper: 79.02 mIoU.
+_base_ = './esl_r50_voc-blender_1-4.py'
+model = dict(segmentor=_base_.r101)

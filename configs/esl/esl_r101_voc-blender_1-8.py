@@ -1,0 +1,4 @@
+# ESL, DeepLabV3+ ResNet-101, VOC blender with 1323 of 10582 images labelled.
+# The paper: 78.57 mIoU.
+_base_ = './esl_r50_voc-blender_1-8.py'
+model = dict(segmentor=_base_.r101)

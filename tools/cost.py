@@ -1,0 +1,79 @@
+"""What training a config costs: operations, hours and memory, as estimates. Trains nothing.
+
+    python tools/cost.py configs/esl/esl_r50_*.py --tflops 30 --gpus 4
+
+prints a Markdown table. Counted are the operations of convolutions and matrix products in one
+forward of the network on a crop, F (two for a multiplication with its addition). A backward pass
+costs two forwards, so a step costs 3 F for each image of the student's and F for each image of the
+teacher's; 'GPU hours' divides by a rate that a GPU is assumed to keep up, --tflops. Validation,
+data loading and communication are left out. Memory is the doctor's estimate for one of --gpus, and
+a fifth.
+"""
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cli_common  # noqa: F401  (finds the package, makes mmseg importable)
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from torch.utils.flop_counter import FlopCounterMode
+
+import mmseg_esl.register  # noqa: F401
+from mmseg_esl.doctor.memory import GB, crop_size, measure, without_downloads
+from mmseg_esl.doctor.training import counts
+
+HEAD = ('config', 'iterations', 'GFLOP an image', 'TFLOP a step', 'EFLOP', 'GPU hours', 'GB a GPU')
+
+
+def forward_flops(cfg) -> int:
+    """Operations of one forward of the student, and its projector if any, on one crop."""
+    init_default_scope('mmseg')
+    with torch.device('meta'), FlopCounterMode(display=False) as counter:
+        # in eval mode, where batch norm after global pooling takes a single image
+        model = revert_sync_batchnorm(MODELS.build(without_downloads(cfg.model))).eval()
+        before = counter.get_total_flops()  # building runs the encoder once
+        with torch.no_grad():
+            model._whole_view(model.student, model.projector, torch.empty(1, 3, *crop_size(cfg)),
+                              encoder=False)
+        return counter.get_total_flops() - before
+
+
+def forwards_per_step(cfg) -> int:
+    """Forwards that a step on all GPUs costs, for all images of student and teacher."""
+    labeled, unlabeled = counts(cfg, 1)
+    variant = cfg.model.semi_train_cfg.get('variant', 'dsl+ctr')
+    if variant == 'sup':
+        return 3 * labeled
+    seen = unlabeled + (labeled if variant.endswith('+ctr') else 0)  # labelled ones for their parts
+    return 3 * (labeled + unlabeled) + seen
+
+
+def row(path: str, tflops: float, gpus: int) -> tuple:
+    """The cells of one config, in the order of HEAD."""
+    cfg = Config.fromfile(path)
+    flops, iters = forward_flops(cfg), cfg.train_cfg.max_iters
+    step = flops * forwards_per_step(cfg)
+    return (Path(path).name, iters, round(flops / 1e9), f'{step / 1e12:.1f}',
+            f'{step * iters / 1e18:.2f}', round(step * iters / (tflops * 1e12) / 3600),
+            f'{1.2 * measure(cfg, gpus).step / GB:.0f}')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('configs', nargs='+')
+    parser.add_argument('--tflops', type=float, default=30.0,
+                        help='rate of one GPU that is assumed, in 10^12 operations a second')
+    parser.add_argument('--gpus', type=int, default=4, help='that share a batch (for the memory)')
+    args = parser.parse_args()
+    print('| ' + ' | '.join(HEAD) + ' |\n|---' + '|--:' * (len(HEAD) - 1) + '|')
+    for path in args.configs:
+        print('| ' + ' | '.join(map(str, row(path, args.tflops, args.gpus))) + ' |', flush=True)
+
+
+if __name__ == '__main__':
+    main()
