@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .own_gradient import OwnGradient
+
 
 def sample_anchors(classes: Tensor, num_classes: int, *, fraction: float = 0.1,
                    limit: int | None = None, keys: Tensor | None = None,
@@ -172,7 +174,7 @@ class _Negatives(NamedTuple):
     exists: Tensor
 
 
-class _SumOverBlocks(torch.autograd.Function):
+class _SumOverBlocks(OwnGradient):
     """Sum of a loss over groups of anchors; the gradient is taken in the same pass.
 
     A few groups at a time: neither anchors x negatives x width nor a second copy of the anchors is
@@ -202,12 +204,6 @@ class _SumOverBlocks(torch.autograd.Function):
             total += loss.detach()
         ctx.save_for_backward(grad)
         return total
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_output):
-        grad, = ctx.saved_tensors
-        return grad * grad_output, None, None, None, None
 
 
 def _independent_blocks(parts, chosen, filled, num, generator):

@@ -6,6 +6,7 @@ from typing import Callable, Iterator
 import torch
 from torch import Tensor
 
+from .own_gradient import OwnGradient
 from .precision import at_least_float
 
 
@@ -92,7 +93,7 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor, *,
     return _SoftCrossEntropySum.apply(logits, target, valid) / count
 
 
-class _SoftCrossEntropySum(torch.autograd.Function):
+class _SoftCrossEntropySum(OwnGradient):
     """Sum over the valid pixels; the gradient is taken in the same pass, a few rows at a time.
 
     So nothing of the size of the logits is held but the gradient itself: not the log-probabilities,
@@ -112,12 +113,6 @@ class _SoftCrossEntropySum(torch.autograd.Function):
                 grad[image, :, rows] = torch.where(inside, slope, 0.0)
         ctx.save_for_backward(grad)
         return total
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_output):
-        grad, = ctx.saved_tensors
-        return grad * grad_output.to(grad.dtype), None, None
 
 
 def _keep_from(probs: Tensor, threshold: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
