@@ -44,7 +44,7 @@ class SemiTrainCfg:
         global_average: means over pixels, and over a class's anchors, are those of all ranks'
             images together, so that a batch trains alike on one process and on many (our choice,
             and the literal reading: the paper's mini-batch is that of all GPUs). False: each rank's
-            own mean, and one collective less per loss. See models/global_average.py for which
+            own mean, and one collective less per loss. See models/supervised.py for which
             supervised losses follow.
         sampling: 'batch' (our choice) draws from torch's generators. 'image' keys CutMix, anchors
             and their positives by seed, iteration and image, so that draws do not depend on how

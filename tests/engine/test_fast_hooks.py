@@ -54,13 +54,13 @@ def test_compiled_step(plain):
     assert 'teacher.decode_head.sep_bottleneck' in names
     torch._dynamo.utils.counters.clear()
     assert_same(step(model), wanted)
-    frames = torch._dynamo.utils.counters['frames']
-    assert frames['ok'] == frames['total'] == len(names)  # every region really was compiled,
+    frames = dict(torch._dynamo.utils.counters['frames'])
+    assert frames['ok'] == frames['total'] >= len(names)  # every region really was compiled,
     assert not torch._dynamo.utils.counters['graph_break']  # each as one graph
     model.zero_grad()
     model.part_memory.rollback()
     assert_same(step(model), wanted)  # taps of another forward
-    assert torch._dynamo.utils.counters['frames']['total'] == len(names)
+    assert torch._dynamo.utils.counters['frames'] == frames  # and once
     assert list(model.state_dict()) == keys
     exports(model)
 

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_flatten
 PURPOSES = {
     ('models/part_memory.py', 'stage'): 'parts',
     ('functional/contrast.py', None): 'parts',  # the anchors of each class, its divisor
-    ('models/global_average.py', None): 'loss normalisers',
+    ('models/supervised.py', None): 'loss normalisers',
     ('models/teacher_student.py', 'after_optimizer_step'): 'batch-norm buffers',
     ('engine/finite_guard.py', None): 'finite flag',
     ('engine/interrupt.py', None): 'interrupt flag',
