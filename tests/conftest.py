@@ -1,6 +1,7 @@
 """Shared by all tests: the compatibility layer, one thread, a fixed seed."""
 
 import os
+import signal
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -10,6 +11,9 @@ os.environ['PYTHONPATH'] = os.pathsep.join(
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 sys.path.insert(0, ROOT)
 sys.path.append(os.path.join(ROOT, 'tools'))  # tools/bench: last, for it also holds a test.py
+
+# A shell that starts pytest in the background lets it, and all that it starts, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from mmseg_esl import compat  # noqa: E402
 

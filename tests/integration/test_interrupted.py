@@ -101,9 +101,14 @@ def wait_for(path, line):
 
 
 def status_of(child) -> int:
-    status = os.waitpid(child, 0)[1]
-    RUNNING.remove(child)
-    return os.WEXITSTATUS(status)
+    end = time.monotonic() + 300
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            RUNNING.remove(child)
+            return os.WEXITSTATUS(status)
+        assert time.monotonic() < end, f'process {child} never ended'
+        time.sleep(0.01)
 
 
 def last(folder, rank=0) -> int:
@@ -132,8 +137,6 @@ def test_signal_saves_and_ends(tmp_path, number, workers):
 
 
 def test_second_signal_ends_at_once():
-    # a shell that put pytest into the background has it ignore Ctrl-C
-    found = signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupt = Interrupt()
     with pytest.raises(KeyboardInterrupt):
         interrupt.listen()
@@ -145,7 +148,7 @@ def test_second_signal_ends_at_once():
             os.kill(os.getpid(), signal.SIGINT)
         finally:
             interrupt.release()
-    assert signal.signal(signal.SIGINT, found) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def fork_two(folder, **options):
