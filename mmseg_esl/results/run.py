@@ -154,9 +154,15 @@ def _read_logs(starts, notes: list) -> tuple[int, dict]:
             if row['step'] < step:  # resumed before it
                 validations = {s: v for s, v in validations.items() if s < row['step']}
             step = row['step']
-            if 'iter' not in row:  # as training's rows have
+            if _is_validation(row):
                 validations.setdefault(step, {}).update(row)
     return step, validations
+
+
+def _is_validation(row: dict) -> bool:
+    """Neither training's row, which has its iteration, nor DiagnosticsHook's of the classes."""
+    names = [key.partition('/') for key in row if key != 'step']
+    return 'iter' not in row and any(not rest or first in NETWORKS for first, _, rest in names)
 
 
 def _rows(path: Path, notes: list):

@@ -64,6 +64,11 @@ def training(step):
     return dict(loss=1.0, lr=0.1, iter=step, step=step)
 
 
+def per_class(step):
+    """What DiagnosticsHook hands to the backends."""
+    return {'anchors/sky': 3.0, 'parts_used/sky': 2.0, 'step': step}
+
+
 def write_start(folder, rows, cfg, name='20260101_000000', protocol='voc-classic/1-16', count=None,
                 sha='x', **info):
     start = Path(folder) / name
@@ -89,7 +94,8 @@ def three_seeds(tmp_path, **options):
     return [write_start(
         tmp_path / f'run{seed}',
         [row for step, value in zip((40, 80, 100), values)
-         for row in (training(step), validation(step, value, value - step / 10))],
+         for row in (per_class(step - 10), training(step), per_class(step),
+                     validation(step, value, value - step / 10))],
         config(seed, **options)) for seed, values in TEACHER.items()]
 
 
