@@ -33,3 +33,13 @@ def _seeded():
     """Every test draws the same numbers, whichever tests ran before it."""
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _signals_given_back():
+    """A training that has ended, however it did, leaves Ctrl-C to the program around it."""
+    yield
+    found = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert found == (signal.default_int_handler, signal.SIG_DFL)

@@ -9,6 +9,7 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
+from mmengine.runner.base_loop import BaseLoop
 from mmseg.registry import HOOKS
 
 from ..atomic import atomic_file, remove_leftovers
@@ -88,6 +89,7 @@ class SemiCheckpointHook(CheckpointHook):
 
     def before_run(self, runner) -> None:
         """Choose the file to resume from: mmengine asks for it right after this."""
+        self._release_after(runner._train_loop)
         if os.environ.get('TORCHELASTIC_MAX_RESTARTS', '0') != '0' and not runner._resume:
             runner.logger.warning('torchrun may restart this run, which would then begin anew: add '
                                   '--resume (it starts a run where there is no checkpoint yet)')
@@ -245,6 +247,21 @@ class SemiCheckpointHook(CheckpointHook):
 
     # --------------------------------------------------------------------------- interruption
 
+    def _release_after(self, loop) -> None:
+        """Give the signals back however training ends: no hook is called after an error."""
+        if not isinstance(loop, BaseLoop):  # only validating or testing
+            return
+        run = loop.run
+
+        def run_and_release():
+            try:
+                return run()
+            finally:
+                if self._interrupt:
+                    self._interrupt.release()
+
+        loop.run = run_and_release
+
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         number = self._interrupt.asked() if self._interrupt else 0
@@ -252,7 +269,6 @@ class SemiCheckpointHook(CheckpointHook):
             return
         if self._saved_step != runner.iter + 1:
             self._save_checkpoint(runner)
-        self._interrupt.release()
         runner.logger.warning(f'stopped after iteration {runner.iter + 1}, which is saved in '
                               f'{self.last_ckpt}: go on with --resume')
         raise SystemExit(128 + number)
@@ -260,8 +276,3 @@ class SemiCheckpointHook(CheckpointHook):
     def before_val_iter(self, runner, batch_idx, data_batch=None) -> None:
         if batch_idx == 0:
             shield_workers()
-
-    def after_train(self, runner) -> None:
-        if self._interrupt:
-            self._interrupt.release()
-        super().after_train(runner)

@@ -48,6 +48,7 @@ def exports(model):
 
 def test_compiled_step(plain):
     keys, wanted = plain
+    torch._dynamo.reset()  # shapes of earlier tests would make a region compile twice
     model = tiny.esl(sharp=3.0)
     names = compile_networks(model, **FAST)
     assert 'student.backbone' in names and 'teacher_projector' in names
@@ -55,7 +56,7 @@ def test_compiled_step(plain):
     torch._dynamo.utils.counters.clear()
     assert_same(step(model), wanted)
     frames = dict(torch._dynamo.utils.counters['frames'])
-    assert frames['ok'] == frames['total'] >= len(names)  # every region really was compiled,
+    assert frames['ok'] == frames['total'] == len(names)  # every region really was compiled,
     assert not torch._dynamo.utils.counters['graph_break']  # each as one graph
     model.zero_grad()
     model.part_memory.rollback()

@@ -151,6 +151,23 @@ def test_second_signal_ends_at_once():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+class Fail(Hook):
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        raise OSError('as if the disk had gone')
+
+
+def test_an_error_leaves_the_signals_as_they_were(tmp_path):
+    """In a notebook, Ctrl-C would do nothing from then on."""
+    runner = make_runner(tmp_path, 4, checkpoint=CHECKPOINTS, custom_hooks=[Fail()],
+                         log_level='WARNING')
+    with pytest.raises(OSError, match='as if the disk had gone'):
+        runner.train()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 def fork_two(folder, **options):
     with contextlib.closing(socket.socket()) as free:
         free.bind(('127.0.0.1', 0))
