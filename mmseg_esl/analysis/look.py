@@ -1,0 +1,73 @@
+"""The teacher's view of a batch, as training sees it."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..functional import assign_parts, dynamic_soft_label, nearest
+
+
+@dataclass
+class Look:
+    """What the teacher sees in B images of ``(H, W)`` pixels.
+
+    Attributes:
+        probs: ``(B, C, H, W)`` float32, its probabilities.
+        classes: ``(B, H, W)`` long, their argmax.
+        confidence: ``(B, H, W)`` float32, their maximum.
+        target, size: dynamic soft label ``(B, C, H, W)`` and number of dominant classes ``(B, H,
+            W)`` long, see :func:`mmseg_esl.functional.dynamic_soft_label`.
+        grouped: ``(B, H, W)`` long, the class by which the parts were assigned, or -1.
+        parts: ``(B, H, W)`` long in [-1, C * K), part k of class c is c * K + k; None without a
+            part memory. They are found at the resolution at which training finds them.
+        encoder: ``(B, D, h', w')`` float32, the last stage's features; None without a part memory.
+        embedding: ``(B, L, h, w)`` float32, the projector's output; None without a projector.
+    """
+    probs: Tensor
+    classes: Tensor
+    confidence: Tensor
+    target: Tensor
+    size: Tensor
+    grouped: Tensor
+    parts: Tensor | None = None
+    encoder: Tensor | None = None
+    embedding: Tensor | None = None
+
+
+@torch.no_grad()
+def look(model, inputs: Tensor, classes: Tensor | None = None) -> Look:
+    """What the teacher of a TeacherStudentSegmentor sees; nothing of the model changes.
+
+    Args:
+        model: the wrapper, such as ESL.
+        inputs: ``(B, 3, H, W)`` float, as its data preprocessor makes them, on its device.
+        classes: ``(B, H, W)`` long, by which to assign parts in place of the teacher's argmax
+            (training uses the truth where an image is labelled); outside [0, C): no part.
+
+    Raises:
+        ValueError: ``classes`` has another shape than the images.
+    """
+    memory = getattr(model, 'part_memory', None)
+    view = model.teacher_view(inputs, encoder=memory is not None)
+    probs = view.logits.float().softmax(dim=1)
+    confidence, argmax = probs.max(dim=1)
+    if classes is None:
+        classes = argmax
+    elif classes.shape != argmax.shape:
+        raise ValueError(f'classes have shape {tuple(classes.shape)}, the images '
+                         f'{tuple(argmax.shape)}')
+    known = (classes >= 0) & (classes < probs.shape[1])
+    target, size = dynamic_soft_label(probs, mass=getattr(model.semi_cfg, 'mass', 0.95))
+    seen = Look(probs, argmax, confidence, target, size, torch.where(known, classes, -1))
+    if view.embedding is not None:
+        seen.embedding = view.embedding.float()
+    if memory is not None:
+        seen.encoder, area = view.encoder.float(), inputs.shape[-2:]
+        if model.semi_cfg.part_resolution == 'embedding':
+            area = view.embedding.shape[-2:]
+        parts = assign_parts(seen.encoder, nearest(seen.grouped, area), memory.prototypes,
+                             align_corners=model.align_corners)
+        seen.parts = nearest(parts, inputs.shape[-2:])
+    return seen
