@@ -23,7 +23,9 @@ HERE = Path(__file__).resolve().parent
 CONFIG = HERE.parent / 'configs/esl/esl_lite0_camvid_1-16.py'
 # supervised and ESL on both partitions first, then the ablations at 1/16
 RUNS = [(p, s, v) for p in ('1_16', '1_8') for s in (0, 1) for v in ('sup', 'dsl+ctr')]
-RUNS += [('1_16', s, v) for s in (0, 1) for v in ('dsl', 'hard')]
+RUNS += [('1_16', s, v) for s in (0, 1) for v in ('dsl', 'hard', 'K1', 'adaptive')]
+# what is not a variant, but ESL with another number of parts
+PARTS = {'K1': 'model.part_memory.num_parts=1', 'adaptive': 'custom_hooks.1.adaptive=silhouette'}
 
 
 def parse_args():
@@ -48,7 +50,8 @@ def train(args, run) -> None:
     lists = f'{root}/splits/seed{seed}/{partition}'
     command = [
         sys.executable, str(HERE / 'train.py'), args.config, '--work-dir', str(out),
-        '--cfg-options', f'model.semi_train_cfg.variant={variant}', f'randomness.seed={seed}',
+        '--cfg-options', PARTS.get(variant, f'model.semi_train_cfg.variant={variant}'),
+        f'randomness.seed={seed}',
         f'train_dataloader.dataset.labeled.ann_file={lists}/labeled.txt',
         f'train_dataloader.dataset.unlabeled.ann_file={lists}/unlabeled.txt',
         *[f'{key}.data_root={root}' for key in (

@@ -68,6 +68,6 @@ def look(model, inputs: Tensor, classes: Tensor | None = None) -> Look:
         if model.semi_cfg.part_resolution == 'embedding':
             area = view.embedding.shape[-2:]
         parts = assign_parts(seen.encoder, nearest(seen.grouped, area), memory.prototypes,
-                             align_corners=model.align_corners)
+                             align_corners=model.align_corners, mask=memory.part_mask)
         seen.parts = nearest(parts, inputs.shape[-2:])
     return seen

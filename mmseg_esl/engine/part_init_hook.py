@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Subset
 from ..datasets.guard import Guarded
 from ..datasets.inner import first_places, loading_steps
 from ..functional import sample_features
+from .part_clusters import fixed_parts, parts_by_silhouette
 from .reservoir import Reservoir
 from .teacher_hook import unwrap
 
@@ -41,17 +42,25 @@ class PartInitHook(Hook):
         max_samples: most pixels of a class that are clustered, a uniform sample (our choice: all
             pixels of a data set would be tens of gigabytes).
         seed: of the sample and of the K-means.
+        adaptive: None: K parts for every class (paper). 'silhouette': as many for each class, up to
+            K, as fit its features best, see :func:`parts_by_silhouette` (our option; the paper
+            leaves a K of each class to future work).
         transforms: configs of fixed transforms between loading and packing, such as a Resize where
             training sees images at another scale (None: images as they are loaded).
 
     Raises:
         ValueError: a class has labelled pixels, but fewer than parts. (A class without any only
-            warns: its prototypes stay zero until the teacher predicts it.)
+            warns: its prototypes stay zero until the teacher predicts it.) ``adaptive`` is
+            unknown.
     """
     priority = 'NORMAL'
 
     def __init__(self, begin: int = 0, max_samples: int = 4096, seed: int = 0,
-                 transforms: list | None = None):
+                 transforms: list | None = None, adaptive: str | None = None):
+        if adaptive not in (None, 'silhouette'):
+            raise ValueError("PartInitHook.adaptive must be None or 'silhouette', got "
+                             f'{adaptive!r}')
+        self.adaptive = adaptive
         self.begin, self.max_samples, self.seed = begin, max_samples, seed
         self.transforms = list(transforms or [])
 
@@ -65,16 +74,23 @@ class PartInitHook(Hook):
         if memory is None or memory.active or runner.iter < self.begin:
             return
         runner.logger.info(f'clustering encoder features into {memory.num_parts} parts a class')
-        prototypes, absent = self._prototypes(runner, memory)
+        prototypes, mask, absent = self._prototypes(runner, memory)
         if absent:
             runner.logger.warning(f'no labelled pixel of {", ".join(absent)}: their parts start '
                                   'empty and form once the teacher predicts them')
-        memory.start(torch.from_numpy(prototypes).to(memory.prototypes))
+        memory.start(torch.from_numpy(prototypes).to(memory.prototypes), torch.from_numpy(mask))
         memory.active = True
+        if self.adaptive:
+            names = self._names(runner, memory.num_classes)
+            runner.logger.info('parts chosen: ' + ', '.join(
+                f'{name} {count}' for name, count in zip(names, mask.sum(axis=1))))
+
+    @staticmethod
+    def _names(runner, num_classes: int):
+        return runner.train_dataloader.dataset.metainfo.get('classes') or range(num_classes)
 
     def _prototypes(self, runner, memory):
-        names = runner.train_dataloader.dataset.metainfo.get('classes') or range(
-            memory.num_classes)
+        names = self._names(runner, memory.num_classes)
         try:
             mine, error = self._extract(runner, memory.num_classes), None
         except Exception as e:  # every rank must hear of it, or the others wait for ever
@@ -86,11 +102,12 @@ class PartInitHook(Hook):
         own = self._cluster_own(mine, keys, names, memory.num_parts)
         found = {c: result for results in all_gather_object(own) for c, result in results.items()}
         prototypes = np.zeros(tuple(memory.prototypes.shape), dtype=np.float32)
+        mask = np.ones(prototypes.shape[:2], dtype=bool)  # of an absent class: all
         for c, result in sorted(found.items()):
             if isinstance(result, Exception):
                 raise result
-            prototypes[c] = result
-        return prototypes, [str(name) for c, name in enumerate(names) if c not in found]
+            prototypes[c, :len(result)], mask[c, len(result):] = result, False
+        return prototypes, mask, [str(name) for c, name in enumerate(names) if c not in found]
 
     @torch.no_grad()
     def _extract(self, runner, num_classes: int):
@@ -124,7 +141,7 @@ class PartInitHook(Hook):
         return kept
 
     def _cluster_own(self, mine, keys, names, num_parts: int) -> dict:
-        """Class -> its parts ``(K, D)``, or the error; of this rank's share of the classes.
+        """Class -> its parts ``(k, D)``, or the error; of this rank's share of the classes.
 
         In rounds of one class for each rank, so that no rank holds more than one class of others.
         """
@@ -152,14 +169,14 @@ class PartInitHook(Hook):
         return mine.feats[mine.keys <= bound].numpy()
 
     def _cluster(self, shares, pixels: int, name, num_parts: int) -> np.ndarray:
-        from sklearn.cluster import KMeans
         feats = np.concatenate([s for s in shares if len(s)])
         if len(feats) < num_parts:
             raise ValueError(
                 f"class '{name}' has {pixels} labelled pixels, fewer than the "
                 f'{num_parts} parts to find. Label more of it, raise '
                 'PartInitHook.max_samples, or lower model.part_memory.num_parts.')
-        return KMeans(num_parts, n_init=4, random_state=self.seed).fit(feats).cluster_centers_
+        find = parts_by_silhouette if self.adaptive else fixed_parts
+        return find(feats, num_parts, self.seed)
 
 
 def _undistorted(dataset, extra):

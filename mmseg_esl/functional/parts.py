@@ -16,7 +16,7 @@ from .precision import at_least_float
 
 
 def assign_parts(features: Tensor, labels: Tensor, prototypes: Tensor, *,
-                 align_corners: bool = False) -> Tensor:
+                 align_corners: bool = False, mask: Tensor | None = None) -> Tensor:
     """Part of each pixel: the prototype of its class with the highest cosine (paper Sec. 3.3).
 
     The features are projected on the prototypes before the products are resized: bilinear
@@ -28,6 +28,8 @@ def assign_parts(features: Tensor, labels: Tensor, prototypes: Tensor, *,
         labels: ``(B, h, w)`` long, class in [0, C), anything else has no part.
         prototypes: ``(C, K, D)`` float.
         align_corners: of the bilinear resize from (h', w') to (h, w).
+        mask: ``(C, K)`` bool, parts that may be chosen, at least one of each class (None: all; a
+            number of parts for each class is our option).
 
     Returns:
         ``(B, h, w)`` long in [-1, C * K).
@@ -44,6 +46,8 @@ def assign_parts(features: Tensor, labels: Tensor, prototypes: Tensor, *,
     parts = torch.empty_like(classes)
     for b in range(len(features)):  # an image at a time bounds memory to (C * K, h, w)
         scores = torch.einsum('dhw,nd->nhw', features[b].to(unit.dtype), unit)
+        if mask is not None:  # finite, so that resizing keeps it; while the grid is still coarse
+            scores.masked_fill_(~mask.view(-1, 1, 1), -1e30)
         scores = _resize(scores[None], labels.shape[-2:], align_corners)[0]
         scores = scores.unflatten(0, (num_classes, num_parts))
         index = classes[b].expand(1, num_parts, *labels.shape[-2:])

@@ -234,7 +234,8 @@ class ESL(TeacherStudentSegmentor):
         memory, corners = self.part_memory, self.align_corners
         if self.semi_cfg.part_resolution == 'embedding':
             classes = nearest(classes, size)
-        parts = assign_parts(teacher.encoder, classes, memory.prototypes, align_corners=corners)
+        parts = assign_parts(teacher.encoder, classes, memory.prototypes, align_corners=corners,
+                             mask=memory.part_mask)
         feats = part_sums(teacher.encoder, parts, memory.num_queues, align_corners=corners)
         embeds = part_sums(teacher.embedding, parts, memory.num_queues, align_corners=corners)
         self.watch.images('part features of image', feats[0], samples)

@@ -45,6 +45,8 @@ class PartMemory(nn.Module):
         self.num_queues, self.queue_length = num_classes * num_parts, queue_length
         self.momentum = momentum
         self.register_buffer('prototypes', torch.zeros(num_classes, num_parts, feat_channels))
+        # Parts in use: all, unless PartInitHook chose a number for each class.
+        self.register_buffer('part_mask', torch.ones(num_classes, num_parts, dtype=torch.bool))
         # One spare slot at the end swallows what is not to be kept (always zeros).
         self.register_buffer('queue',
                              torch.zeros(self.num_queues, queue_length + 1, embed_channels))
@@ -61,9 +63,14 @@ class PartMemory(nn.Module):
         return self.pushed.clamp(max=self.queue_length)
 
     @torch.no_grad()
-    def start(self, prototypes: Tensor) -> None:
-        """Set the prototypes ``(C, K, D)`` and empty the queues."""
+    def start(self, prototypes: Tensor, mask: Tensor | None = None) -> None:
+        """Set the prototypes ``(C, K, D)`` and empty the queues.
+
+        Args:
+            mask: ``(C, K)`` bool, the parts in use (None: all).
+        """
         self.prototypes.copy_(prototypes)
+        self.part_mask.copy_(torch.ones_like(self.part_mask) if mask is None else mask)
         self.queue.zero_()
         self.pushed.zero_()
         self.initialised.fill_(True)
@@ -106,6 +113,8 @@ class PartMemory(nn.Module):
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         """Take a checkpoint's memory whole or not at all: half of one would be silently wrong."""
         own = {f'{prefix}{name}': buffer for name, buffer in self.named_buffers()}
+        if f'{prefix}prototypes' in state_dict:  # saved before there was a mask: all parts in use
+            state_dict.setdefault(f'{prefix}part_mask', torch.ones_like(self.part_mask))
         given = [key for key in own if key in state_dict]
         if given and any(k not in state_dict or state_dict[k].shape != v.shape
                          for k, v in own.items()):

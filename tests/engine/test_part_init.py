@@ -7,6 +7,8 @@ from mmengine.hooks import Hook
 from PIL import Image
 from sklearn.cluster import KMeans
 
+from mmseg_esl.engine import PartInitHook
+
 
 @pytest.fixture
 def data(tmp_path):
@@ -143,3 +145,30 @@ def test_bad_images_are_skipped_here_too(tmp_path, data):
     runner = tiny.run(tmp_path / 'two', data, [tiny.EMA, tiny.PARTS], max_iters=1,
                       train_dataloader=loader)
     assert runner.train_dataloader.dataset.guard.skipped() == [str(data / 'img/a1.png')]
+
+
+def test_adaptive_number_of_parts(tmp_path, data, monkeypatch):
+    """Parts beyond a class's number are never assigned, in a resumed run neither."""
+    said = []
+    monkeypatch.setattr('mmengine.logging.MMLogger.info',
+                        lambda self, message, *a, **k: said.append(str(message)))
+    hooks = [tiny.EMA, dict(type='PartInitHook', adaptive='silhouette')]
+    cfg = tiny.esl_cfg(parts=4)
+    runner = tiny.run(tmp_path / 'a', data, hooks, model=cfg, save_every=2, max_iters=2)
+    memory = runner.model.part_memory
+    counts = memory.part_mask.sum(dim=1)
+    assert 'parts chosen: ' + ', '.join(
+        f'{name} {n}' for name, n in zip(tiny.CLASSES, counts.tolist())) in said
+    assert (counts >= 1).all() and counts.min() < 4
+    resumed = tiny.run(tmp_path / 'b', data, hooks, model=cfg, max_iters=4, resume=True,
+                       load_from=str(tmp_path / 'a/work/iter_2.pth')).model.part_memory
+    assert torch.equal(resumed.part_mask, memory.part_mask)
+    for found in (memory, resumed):
+        unused = ~found.part_mask.flatten()
+        assert not found.pushed[unused].any() and found.pushed[~unused].any()
+        assert not found.prototypes[~found.part_mask].any()
+
+
+def test_adaptive_is_checked():
+    with pytest.raises(ValueError, match="adaptive must be None or 'silhouette', got 'bic'"):
+        PartInitHook(adaptive='bic')

@@ -105,6 +105,22 @@ def test_assign_follows_the_cosine_and_not_the_distance():
     assert assign_parts(features, torch.zeros(1, 1, 1).long(), prototypes).item() == 0
 
 
+@pytest.mark.parametrize('source, target', [((6, 5), (6, 5)), ((6, 5), (12, 11))])
+def test_assign_chooses_among_the_parts_of_the_mask(source, target):
+    features, labels, prototypes = case(source, target)
+    mask = torch.tensor([[True, True, True], [False, True, False], [True, False, True],
+                         [False, False, True]])
+    got = assign_parts(features, labels, prototypes, mask=mask)
+    fine = resized(features, target, False)
+    for c in range(4):  # as if the class had these prototypes alone
+        own = torch.where(labels == c, 0, -1)
+        alone = naive_assign(fine, own, prototypes[c:c + 1, mask[c]])
+        numbers = mask[c].nonzero()[:, 0] + 3 * c
+        assert torch.equal(got[labels == c], numbers[alone[labels == c]])
+    everything = assign_parts(features, labels, prototypes, mask=torch.ones_like(mask))
+    assert torch.equal(everything, assign_parts(features, labels, prototypes))
+
+
 def test_assign_refuses_another_width():
     features, labels, prototypes = case((3, 3), (3, 3))
     with pytest.raises(ValueError, match='features have 5 channels, prototypes 6'):

@@ -138,3 +138,13 @@ def test_a_memory_of_another_size_is_left_out_whole(change):
     same = PartMemory(**sizes)
     load_state_dict(same, old.state_dict(), strict=True)
     assert same.initialised and (same.prototypes == 1).all()
+
+
+def test_a_memory_saved_before_there_was_a_mask():
+    old, new = memory(), memory()
+    old.start(torch.randn(C, K, D))
+    content = state(old)
+    del content['part_mask']
+    new.part_mask[0, 1] = False
+    new.load_state_dict(content, strict=True)
+    assert new.part_mask.all() and torch.equal(new.prototypes, old.prototypes)
