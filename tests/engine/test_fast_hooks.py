@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from mmseg.registry import MODELS
+from torch._dynamo.backends.debugging import aot_eager
 
 from mmseg_esl.checkpoint import to_plain
 from mmseg_esl.engine.channels_last_hook import use_channels_last
@@ -48,20 +49,25 @@ def exports(model):
 
 def test_compiled_step(plain):
     keys, wanted = plain
+    graphs = []
+
+    def counting(graph, inputs):
+        graphs.append(graph)
+        return aot_eager(graph, inputs)
+
     torch._dynamo.reset()  # shapes of earlier tests would make a region compile twice
     model = tiny.esl(sharp=3.0)
-    names = compile_networks(model, **FAST)
+    names = compile_networks(model, backend=counting)
     assert 'student.backbone' in names and 'teacher_projector' in names
     assert 'teacher.decode_head.sep_bottleneck' in names
     torch._dynamo.utils.counters.clear()
     assert_same(step(model), wanted)
-    frames = dict(torch._dynamo.utils.counters['frames'])
-    assert frames['ok'] == frames['total'] == len(names)  # every region really was compiled,
+    assert len(graphs) == len(names)  # every region really was compiled,
     assert not torch._dynamo.utils.counters['graph_break']  # each as one graph
     model.zero_grad()
     model.part_memory.rollback()
     assert_same(step(model), wanted)  # taps of another forward
-    assert torch._dynamo.utils.counters['frames'] == frames  # and once
+    assert len(graphs) == len(names)  # and once
     assert list(model.state_dict()) == keys
     exports(model)
 
