@@ -16,6 +16,7 @@ from mmengine.config import DictAction
 import mmseg_esl.register  # noqa: F401
 from mmseg_esl.datasets import SemiBatchSampler, SemiDataset, UnlabeledDataset
 from mmseg_esl.datasets.sampler import counts_per_rank
+from mmseg_esl.engine.audit_hook import PseudoLabelAuditHook
 from mmseg_esl.engine.diagnostics_hook import DiagnosticsHook
 from mmseg_esl.engine.finite_guard import FiniteGuardHook
 from mmseg_esl.engine.part_init_hook import PartInitHook
@@ -300,7 +301,7 @@ def test_ablation_arrives(name):
 
 # ------------------------------------------------------------------------------------- documents
 
-@pytest.mark.parametrize('page', ['reproduce.md', 'configs.md', 'datasets.md'])
+@pytest.mark.parametrize('page', ['reproduce.md', 'configs.md', 'datasets.md', 'audit.md'])
 def test_files_that_pages_name_are_there(page):
     text = (ROOT / 'docs' / page).read_text()
     named = set(re.findall(r'(?:configs/esl|tools|docs)/[\w./-]+\.(?:py|sh|md|csv)', text))
@@ -317,6 +318,7 @@ def defaults(target) -> dict:
 @pytest.mark.parametrize('target, left_out', [
     (ESLTrainCfg, ()), (PartMemory, ()), (ESLProjector, ('init_cfg',)), (TeacherEMAHook, ()),
     (PartInitHook, ()), (DiagnosticsHook, ()), (RunStateHook, ()), (FiniteGuardHook, ()),
+    (PseudoLabelAuditHook, ()),
     (SemiDataset, ()), (UnlabeledDataset, ()), (TeacherStudentValLoop, ('fp16',)),
     (SemiBatchSampler, ('num_labeled', 'num_unlabeled', 'total_labeled', 'total_unlabeled'))],
     ids=lambda value: getattr(value, '__name__', ''))

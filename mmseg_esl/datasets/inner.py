@@ -222,6 +222,12 @@ def _of_kind(pipeline, name: str):
     return None
 
 
+def has_empty_labels(dataset) -> bool:
+    """Whether a pipeline makes up label maps by LoadEmptyAnnotations: they say nothing true."""
+    return any(_of_kind(getattr(leaf, 'pipeline', ()), 'LoadEmptyAnnotations') is not None
+               for leaf in _leaves(dataset))
+
+
 def check_separate(labeled, unlabeled) -> None:
     """Raise ValueError if one dataset object serves both sets."""
     shared = {id(leaf) for leaf in _leaves(labeled)} & {id(leaf) for leaf in _leaves(unlabeled)}

@@ -1,4 +1,5 @@
 """Hooks, loops and metrics."""
+from .audit_hook import PseudoLabelAuditHook
 from .channels_last_hook import ChannelsLastHook
 from .checkpoint_hook import SemiCheckpointHook
 from .compile_hook import CompileHook
@@ -16,7 +17,7 @@ from .val_loop import TeacherStudentValLoop
 
 __all__ = [
     'ChannelsLastHook', 'CompileHook', 'DiagnosticsHook', 'FiniteGuardHook', 'PartInitHook',
-    'PerClassIoUMetric', 'ProtocolHook', 'RunStateHook', 'SemiCheckpointHook', 'SemiTrainLoop',
-    'StepProfilerHook', 'StudentOptimWrapperConstructor', 'TeacherEMAHook',
-    'TeacherStudentValLoop'
+    'PerClassIoUMetric', 'ProtocolHook', 'PseudoLabelAuditHook', 'RunStateHook',
+    'SemiCheckpointHook', 'SemiTrainLoop', 'StepProfilerHook', 'StudentOptimWrapperConstructor',
+    'TeacherEMAHook', 'TeacherStudentValLoop'
 ]

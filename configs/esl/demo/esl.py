@@ -8,5 +8,5 @@ model = dict(semi_train_cfg=dict(
     variant='dsl+ctr', warmup_iters=warmup_iters, ramp_iters=400))
 train_dataloader = dict(
     batch_size=16, batch_sampler=dict(num_labeled=8, num_unlabeled=8))
-custom_hooks = _base_.esl_hooks
+custom_hooks = _base_.custom_hooks
 custom_hooks[1].update(begin=warmup_iters)  # PartInitHook

@@ -85,3 +85,4 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='SemiCheckpointHook', by_epoch=False, interval=max_iters),
     sampler_seed=dict(type='DistSamplerSeedHook'))
+custom_hooks = [*_base_.esl_hooks, dict(type='PseudoLabelAuditHook', interval=500, max_images=24)]

@@ -1,0 +1,184 @@
+"""PseudoLabelAuditHook under a real Runner: right figures, and a training that does not notice."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import audited
+import guarded
+import pytest
+import tiny
+from audited import Sharpen, audit
+from mmengine.config import ConfigDict
+from mmseg.registry import DATASETS
+from PIL import Image
+
+from mmseg_esl.engine import PseudoLabelAuditHook
+from mmseg_esl.engine.audit_hook import check_masks
+from mmseg_esl.engine.rng import rng_state
+
+LOCAL = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='audit')
+
+
+@pytest.fixture
+def data(tmp_path):
+    tiny.write_data(tmp_path / 'data')
+    return tmp_path / 'data'
+
+
+def test_training_does_not_notice(tmp_path, data):
+    """Also where loading the hold-out draws random numbers of all three kinds."""
+    loader = tiny.val_loader_cfg(data)
+    loader['dataset']['pipeline'][2:2] = [
+        dict(type='PhotoMetricDistortion'), dict(type='RandomFlip', prob=0.5)]
+    guard, diagnostics = guarded.GUARD, dict(type='DiagnosticsHook', interval=3)
+    found = []
+    for name, hooks in (('without', []), ('with', [audit(interval=1)])):
+        def state(runner):
+            torch_state = {key: value.clone() for key, value in guarded.state(runner).items()}
+            random = json.dumps(rng_state(), default=lambda x: x.tolist())
+            return torch_state, random, runner.model.training, runner.model.teacher.training
+
+        watch = tiny.Watch(state)
+        runner = tiny.run(tmp_path / name, data, [
+            tiny.EMA, tiny.PARTS, diagnostics, guard, *hooks, watch], max_iters=5, val=True,
+            val_dataloader=loader)
+        losses = {key: history.data[0].tolist()
+                  for key, history in runner.message_hub.log_scalars.items()
+                  if not key.endswith('time')}
+        found.append((watch.found, losses))
+    assert len(list((tmp_path / 'with/work/audit').iterdir())) == 5
+    (plain, losses), (observed, same) = found
+    assert losses == same and len(losses['train/loss_ctr']) == 5 and any(losses['train/loss_ctr'])
+    for (tensors, *rest), (others, *others_rest) in zip(plain, observed):
+        assert guarded.differing(tensors, others) == [] and rest == others_rest
+        assert rest[1:] == [True, False]
+    assert len({random for _, random, *_ in plain}) == 5
+
+
+def test_figures_are_those_of_the_files(tmp_path, data):
+    mask = Image.open(data / 'ann/a1.png')
+    mask.putpixel((3, 4), 255)
+    mask.save(data / 'ann/a1.png')
+    runner = tiny.run(tmp_path, data, [tiny.EMA, tiny.PARTS, Sharpen(), audit()], max_iters=3,
+                      val=True, visualizer=LOCAL)
+    audited.check(audited.read(tmp_path, 3), audited.counted(runner.model, data))
+    found = audited.read(tmp_path, 2)
+    assert found['pixels'] == 3 * 32 * 32 - 1 and found['images'] == 3 and found['iter'] == 2
+    assert found['classes'] == list(tiny.CLASSES) and found['num_parts'] == 2
+    used = [row for row in found['parts']['usage'] if row[0] is not None]
+    assert used and all(sum(row) == pytest.approx(1) for row in used)
+    lines = (tmp_path / 'work').glob('*/vis_data/scalars.json')
+    curves = [json.loads(line) for line in next(lines).read_text().splitlines()]
+    curves = {line['step']: line for line in curves if 'audit/ece' in line}
+    assert set(curves) == {2, 3}
+    assert curves[2]['audit/soft_hit_rate'] == pytest.approx(found['soft_hit_rate'])
+    assert curves[2]['audit/dominant/3+'] == pytest.approx(found['dominant']['3+'])
+    recall = dict(zip(found['classes'], found['per_class']['recall']))
+    assert curves[2]['audit/recall/sky'] == pytest.approx(recall['sky'])
+    assert None not in curves[2].values()
+
+
+@pytest.mark.parametrize('pad', [False, True])
+def test_figures_agree_with_the_validation(tmp_path, data, pad):
+    """Where the network sees images of another size than the masks, and padded ones."""
+    loader = tiny.val_loader_cfg(data)
+    loader['dataset']['pipeline'].insert(1, dict(type='Resize', scale=(44, 20), keep_ratio=False))
+    segmentor = tiny.segmentor()
+    if pad:
+        segmentor['data_preprocessor']['test_cfg'] = dict(size_divisor=32)
+    runner = tiny.run(tmp_path, data, [tiny.EMA, tiny.PARTS, Sharpen(), audit()], val=True,
+                      val_dataloader=loader, model=tiny.esl_cfg(segmentor=segmentor))
+    with tiny.quiet():
+        metrics = runner.val_loop.run()
+    found = audited.read(tmp_path, 2)
+    assert found['pixels'] == 3 * 32 * 32
+    assert 100 * found['hard_accuracy'] == pytest.approx(metrics['teacher/aAcc'], abs=0.006)
+    several = 0
+    for c, name in enumerate(tiny.CLASSES):
+        precision, recall = (found['per_class'][key][c] for key in ('precision', 'recall'))
+        if precision:
+            iou = 1 / (1 / precision + 1 / recall - 1)
+            assert 100 * iou == pytest.approx(metrics[f'teacher/IoU.{name}'], abs=0.006)
+            several += 1
+    assert several > 1
+
+
+@pytest.mark.parametrize('variant', ['sup', 'hard'])
+def test_without_parts(tmp_path, data, variant):
+    tiny.run(tmp_path, data, [tiny.EMA, audit(interval=1)], max_iters=1, val=True,
+             model=tiny.esl_cfg(variant))
+    found = audited.read(tmp_path, 1)
+    assert found['parts'] is None and found['num_parts'] is None
+    assert found['soft_hit_rate'] >= found['hard_accuracy'] > 0
+
+
+def test_parts_are_audited_once_there_are_some(tmp_path, data):
+    hooks = [tiny.EMA, dict(type='PartInitHook', begin=2), audit(interval=1, max_images=2)]
+    tiny.run(tmp_path, data, hooks, max_iters=3, val=True)
+    found = [audited.read(tmp_path, i) for i in (1, 2, 3)]
+    assert [f['parts'] is None for f in found] == [True, True, False]
+    assert [f['images'] for f in found] == [2, 2, 2]
+
+
+def test_a_data_set_of_its_own_and_one_line_in_the_log(tmp_path, data, monkeypatch):
+    said = []
+    monkeypatch.setattr('mmengine.logging.MMLogger.info',
+                        lambda self, message, *a, **k: said.append(str(message)))
+    tiny.write_data(tmp_path / 'other', labeled=5, size=40)
+    tiny.run(tmp_path, data, [tiny.EMA, audit(dataset=tiny.val_loader_cfg(
+        tmp_path / 'other')['dataset'], bins=4)], model=tiny.esl_cfg('dsl'))
+    found = audited.read(tmp_path, 2)
+    assert found['images'] == 5 and found['pixels'] == 5 * 40 * 40
+    line, = (line for line in said if line.startswith('audit of 5 images'))
+    assert f'{100 * found["soft_hit_rate"]:.1f} %' in line
+
+
+def test_two_ranks_share_the_images_and_the_error(tmp_path):
+    done = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
+         str(Path(audited.__file__)), str(tmp_path)], text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, timeout=300)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert 'rank 0: RuntimeError: another rank failed while auditing' in done.stdout
+    assert 'rank 1: FileNotFoundError' in done.stdout and 'a1.png' in done.stdout
+
+
+def unlabeled(root):
+    return tiny.data_cfg(root, 'UnlabeledDataset', ann_file='unlabeled.txt',
+                         pipeline=[dict(type='LoadEmptyAnnotations')])
+
+
+@pytest.mark.parametrize('dataset, said', [
+    (unlabeled, 'LoadEmptyAnnotations in the pipeline of its data set makes masks up'),
+    (lambda root: tiny.data_cfg(root, ann_file='labeled.txt'), 'gives images without masks'),
+    (lambda root: tiny.data_cfg(root, ann_file='unlabeled.txt',
+                                pipeline=[dict(type='LoadAnnotations')]),
+     r'cannot load the first image.*b0\.png')])
+def test_images_without_masks_are_refused(data, dataset, said):
+    with pytest.raises(ValueError, match=f'(?s){said}.*PseudoLabelAuditHook.dataset=...'):
+        check_masks(DATASETS.build(dataset(data)))
+
+
+def test_what_cannot_be_audited_is_refused_at_the_start(tmp_path, data):
+    with pytest.raises(ValueError, match='no val_dataloader'):
+        tiny.run(tmp_path, data, [tiny.EMA, audit()], model=tiny.esl_cfg('dsl'))
+    runner = tiny.runner(tmp_path / 'more', data, [], model=tiny.esl_cfg('dsl'))
+    two = dict(tiny.val_loader_cfg(data)['dataset'],
+               metainfo=dict(classes=('a', 'b'), palette=tiny.PALETTE[:2]))
+    for dataset, said in ((unlabeled(data), 'LoadEmptyAnnotations'),
+                          (two, '2 classes and the model 3')):
+        with pytest.raises(ValueError, match=said):
+            PseudoLabelAuditHook(1, dataset=dataset).before_train(runner)
+
+
+def test_a_model_without_a_teacher_is_refused(tmp_path, data):
+    with pytest.raises(TypeError, match='EncoderDecoder has no teacher'):
+        tiny.run(tmp_path, data, [audit()], model=ConfigDict(tiny.segmentor()), val=True,
+                 val_cfg=dict(type='ValLoop'))
+
+
+@pytest.mark.parametrize('key', ['interval', 'max_images', 'bins'])
+def test_bad_arguments(key):
+    with pytest.raises(ValueError, match=f'PseudoLabelAuditHook.{key} must be at least 1, got 0'):
+        PseudoLabelAuditHook(**{'interval': 1, key: 0})
