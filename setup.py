@@ -52,7 +52,7 @@ setup(
     python_requires='>=3.8',
     cmdclass=dict(build_py=BuildWithMim),
     packages=find_packages(include=['mmseg_esl', 'mmseg_esl.*']),
-    package_data={'mmseg_esl.splits': ['registry.csv']},
+    package_data={'mmseg_esl.splits': ['registry.csv'], 'mmseg_esl.report': ['page.html']},
     install_requires=[
         'numpy',
         'scikit-learn',  # K-means of the parts, before training
@@ -64,6 +64,9 @@ setup(
         'strong': ['kornia'],
         # tools/dataset_converters/voc_aug.py: SBD's masks are MATLAB files
         'data': ['scipy'],
+        # tools/report.py: a template that escapes every name, and the curves. torch and mmengine
+        # bring both along, as a rule
+        'report': ['jinja2', 'matplotlib>=3.6'],
         # logging to TensorBoard, when a config asks for it
         'tensorboard': ['tensorboard'],
     },

@@ -65,8 +65,9 @@ def test_block_blocks():
     assert 'pip install' in result.stderr
 
 
-def test_results_need_mmengine_alone():
-    result = run(BLOCK.format(names=MM[1:]) + 'import mmseg_esl.results')
+@pytest.mark.parametrize('name', ['results', 'report'])
+def test_of_mm_only_mmengine_is_needed(name):
+    result = run(BLOCK.format(names=MM[1:]) + f'import mmseg_esl.{name}')
     assert result.returncode == 0, result.stderr
 
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mmcv
+import mmseg
 from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
@@ -31,8 +33,9 @@ class ProtocolHook(Hook):
     into the run's log folder: ``protocol``, ``published``, ``description``, and count and checksum
     of each list. ``check_same_protocol`` keeps a table to one protocol.
 
-    Beside it lies ``run.json``: version and commit of this package, the seed (drawn, if the config
-    names none), the number of processes and the command. ``tools/summarize.py`` reads both.
+    Beside it lies ``run.json``: version and commit of this package, the versions of mmcv and mmseg
+    (mmengine logs those of the others), the seed (drawn, if the config names none), the number of
+    processes and the command. ``tools/summarize.py`` and ``tools/report.py`` read both.
 
     A dataset that is no SemiDataset counts as labelled. All of this is our choice.
     """
@@ -86,7 +89,8 @@ def write_info(path: str, found: dict) -> None:
 @master_only
 def write_run(runner) -> None:
     write_info(osp.join(runner.log_dir, RUN_FILE), dict(
-        mmseg_esl=__version__, commit=commit_of(Path(__file__).parent), seed=runner.seed,
+        mmseg_esl=__version__, commit=commit_of(Path(__file__).parent),
+        versions=dict(mmcv=mmcv.__version__, mmseg=mmseg.__version__), seed=runner.seed,
         world_size=get_world_size(), command=' '.join(map(shlex.quote, sys.argv))))
 
 

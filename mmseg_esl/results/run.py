@@ -20,6 +20,8 @@ class Run:
         folder: its work folder.
         cfg: the config of its last start.
         load_from: what its first start began from, or None.
+        starts: its log folders that count, ascending.
+        training: ``{iteration: {'loss': ..., 'lr': ..., ...}}`` as logged in training, ascending.
         validations: ``{iteration: {'teacher/mIoU': per cent, ...}}``, ascending.
         last_step: last iteration that is logged at all.
         protocol: content of ``protocol.json``, {} if there is none.
@@ -31,6 +33,8 @@ class Run:
     folder: Path
     cfg: dict
     load_from: str | None
+    starts: list
+    training: dict
     validations: dict
     last_step: int
     protocol: dict
@@ -83,22 +87,24 @@ def key_of(network: str, metric: str) -> str:
     return f'{network}/{metric}' if network else metric
 
 
-def read_run(folder) -> Run:
+def read_run(folder, check: bool = True) -> Run:
     """Read a work folder of mmengine's Runner.
 
     A start without ``resume`` begins anew: what came before it is not counted. A resumed one goes
     on, and replaces what its predecessor logged beyond the checkpoint.
 
+    Args:
+        folder: the work folder.
+        check: refuse what makes no row of a table. Without it a run that logged nothing yet, that
+            never validated, or that counts epochs is read for what there is.
+
     Raises:
         ValueError: it holds no logged training or no config, a line in the middle of a log cannot
-            be read, its starts trained on different lists, or a finished run never validated.
+            be read, its starts trained on different lists, or (``check``) a finished run never
+            validated.
     """
     folder = Path(folder)
-    starts = sorted(path.parents[1] for path in folder.glob(f'*/{SCALARS}'))
-    if not starts:
-        raise ValueError(f"{folder}: no '*/{SCALARS}' in it. Name the work folder of a run "
-                         '(--work-dir of tools/train.py), whose config has '
-                         "vis_backends=[dict(type='LocalVisBackend')]")
+    starts = _starts(folder, check)
     configs, notes = [_config(folder, start) for start in starts], []
     fresh = max((i for i, cfg in enumerate(configs) if not cfg.get('resume')), default=0)
     if fresh:
@@ -106,16 +112,31 @@ def read_run(folder) -> Run:
     starts, configs = starts[fresh:], configs[fresh:]
     if len(starts) > 1:
         notes.append(f'resumed, {len(starts)} starts')
-    last_step, validations = _read_logs(starts, notes)
-    infos = [_json(start / 'run.json') for start in starts]
+    last_step, training, validations = _read_logs(starts, notes)
+    infos = [read_json(start / 'run.json') for start in starts]
     run = Run(
         folder=folder, cfg=configs[-1], load_from=configs[0].get('load_from'), notes=notes,
-        validations=validations, last_step=last_step, protocol=_protocol(folder, starts),
+        starts=starts, training=training, validations=validations, last_step=last_step,
+        protocol=_protocol(folder, starts),
         seed=infos[0].get('seed', (configs[0].get('randomness') or {}).get('seed')),
         commit=' then '.join(dict.fromkeys(i['commit'] for i in infos if i.get('commit'))),
         world_size=infos[-1].get('world_size'))
-    _check(run)
+    if check:
+        _check(run)
     return run
+
+
+def _starts(folder: Path, logged: bool) -> list[Path]:
+    """The log folders with scalars; unless they must be ``logged``, else those with any log."""
+    starts = sorted(path.parents[1] for path in folder.glob(f'*/{SCALARS}'))
+    if not starts and not logged:
+        starts = sorted(path.parent for path in folder.glob('*/*.log')
+                        if path.stem == path.parent.name)
+    if not starts:
+        raise ValueError(f"{folder}: no '*/{SCALARS}' in it. Name the work folder of a run "
+                         '(--work-dir of tools/train.py), whose config has '
+                         "vis_backends=[dict(type='LocalVisBackend')]")
+    return starts
 
 
 def _check(run: Run) -> None:
@@ -131,15 +152,24 @@ def _check(run: Run) -> None:
                          'is not known. Set default_hooks.logger.log_metric_by_epoch=False')
 
 
-def _config(folder: Path, start: Path) -> dict:
-    """The start's own config; if it was not kept, the copy in the work folder."""
+def config_of(folder: Path, start: Path) -> Path:
+    """The start's own config; if it was not kept, the copy in the work folder.
+
+    Raises:
+        ValueError: there is neither, or several copies.
+    """
     path, copies = start / CONFIG, sorted(folder.glob('*.py'))
-    if not path.is_file():
-        if len(copies) != 1:
-            raise ValueError(f"{folder}: no '{start.name}/{CONFIG}', and {len(copies)} configs "
-                             '(*.py) in the folder itself, where one would do instead. Copy the '
-                             'config of this run there')
-        path = copies[0]
+    if path.is_file():
+        return path
+    if len(copies) != 1:
+        raise ValueError(f"{folder}: no '{start.name}/{CONFIG}', and {len(copies)} configs "
+                         '(*.py) in the folder itself, where one would do instead. Copy the '
+                         'config of this run there')
+    return copies[0]
+
+
+def _config(folder: Path, start: Path) -> dict:
+    path = config_of(folder, start)
     try:
         return Config.fromfile(str(path), import_custom_modules=False)
     except Exception as error:  # a config is Python: anything may be wrong with it
@@ -147,16 +177,21 @@ def _config(folder: Path, start: Path) -> dict:
                          f'({type(error).__name__}: {error})') from error
 
 
-def _read_logs(starts, notes: list) -> tuple[int, dict]:
-    validations, step = {}, 0
+def _read_logs(starts, notes: list) -> tuple[int, dict, dict]:
+    training, validations, step = {}, {}, 0
     for start in starts:
         for row in _rows(start / SCALARS, notes):
-            if row['step'] < step:  # resumed before it
-                validations = {s: v for s, v in validations.items() if s < row['step']}
-            step = row['step']
+            # a validation that is logged by epoch has step 0, wherever it stands
+            if 0 < row['step'] < step:  # resumed before it
+                training, validations = (
+                    {s: v for s, v in found.items() if s < row['step']}
+                    for found in (training, validations))
             if _is_validation(row):
-                validations.setdefault(step, {}).update(row)
-    return step, validations
+                validations.setdefault(row['step'], {}).update(row)
+            elif 'iter' in row:
+                training.setdefault(row['step'], {}).update(row)
+            step = row['step'] or step
+    return step, training, validations
 
 
 def _is_validation(row: dict) -> bool:
@@ -166,7 +201,7 @@ def _is_validation(row: dict) -> bool:
 
 
 def _rows(path: Path, notes: list):
-    lines = path.read_text(encoding='utf-8').splitlines()
+    lines = path.read_text(encoding='utf-8').splitlines() if path.is_file() else ()
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
@@ -181,7 +216,8 @@ def _rows(path: Path, notes: list):
             yield row
 
 
-def _json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
+    """Content of a JSON file; {} if it is not there, ValueError if it is damaged."""
     try:
         return json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError:
@@ -192,7 +228,7 @@ def _json(path: Path) -> dict:
 
 
 def _protocol(folder: Path, starts) -> dict:
-    found = [info for info in (_json(start / 'protocol.json') for start in starts) if info]
+    found = [info for info in (read_json(start / 'protocol.json') for start in starts) if info]
     names = list(dict.fromkeys(info['protocol'] for info in found))
     if len(names) > 1:
         raise ValueError(f"{folder}: its starts trained on different lists, '{names[0]}' and "

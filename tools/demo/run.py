@@ -46,6 +46,8 @@ def load_config(method: str, work_dir: Path, data: Path, seed: int, iters: int |
     from mmengine.config import Config
     cfg = Config.fromfile(str(ROOT / 'configs' / 'esl' / 'demo' / f'{method}.py'))
     cfg.work_dir, cfg.randomness, cfg.launcher = str(work_dir), dict(seed=seed), 'none'
+    # mmengine keeps one visualiser of each name in a process, with the folder of its first run
+    cfg.visualizer.name = str(work_dir)
     sets = cfg.train_dataloader.dataset
     for dataset in (sets.labeled, sets.unlabeled, cfg.val_dataloader.dataset,
                     cfg.test_dataloader.dataset):

@@ -1,0 +1,306 @@
+"""The page against the files it is made from, read here on their own."""
+import dataclasses
+import inspect
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import workdirs
+from mmengine.config import Config
+from mmengine.runner import Runner
+from tiny import EMA, PARTS, quiet, runner_cfg, write_data
+from workdirs import CLASSES, FIRST, SECOND, Page, audit, config, training, validation, write_start
+
+from mmseg_esl.engine.teacher_hook import TeacherEMAHook
+from mmseg_esl.models.esl import ESLTrainCfg
+from mmseg_esl.models.part_memory import PartMemory
+from mmseg_esl.report import curves, make_page
+from mmseg_esl.report.settings import EMA_MOMENTUM, MEMORY, SEMI
+
+ROOT = Path(__file__).parents[2]
+TOOL, VISUALIZE = ROOT / 'tools/report.py', ROOT / 'tools/visualize.py'
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    return workdirs.full_folder(tmp_path_factory.mktemp('runs') / 'the <run>')
+
+
+@pytest.fixture(scope='module')
+def text(folder):
+    return make_page(folder)
+
+
+@pytest.fixture(scope='module')
+def page(text):
+    return Page(text)
+
+
+def tool(*args):
+    return subprocess.run([sys.executable, str(TOOL), *map(str, args)], text=True,
+                          capture_output=True)
+
+
+# ------------------------------------------------------------------------------- the page itself
+
+
+def test_tags_match_and_ids_are_unique(page):
+    ids = Counter(attrs['id'] for _, attrs in page.tags if 'id' in attrs)
+    assert ids and max(ids.values()) == 1, ids
+    for _, attrs in page.tags:
+        for value in attrs.values():
+            for name in re.findall(r'url\(#([^)]+)\)', value or ''):
+                assert name in ids  # clip paths and markers of the plots
+        if (attrs.get('xlink:href') or '').startswith('#'):
+            assert attrs['xlink:href'][1:] in ids
+
+
+def test_nothing_is_loaded_from_elsewhere(page, text):
+    for tag, attrs in page.tags:
+        assert tag not in ('script', 'iframe', 'object', 'embed', 'base')
+        assert not any(name.startswith('on') for name in attrs)
+        for name in ('src', 'href', 'xlink:href', 'srcset', 'data'):
+            assert (attrs.get(name) or 'data:').startswith(('data:', '#')), attrs
+    assert not re.findall(r'url\(["\']?(?!#)', text) and '@import' not in text
+
+
+def test_names_are_escaped(page, text):
+    for label in CLASSES:
+        assert page.tables['classes'][1 + CLASSES.index(label)][0] == label
+        assert page.tables['audit'][1 + CLASSES.index(label)][0] == label
+    assert 'the <run>' in page.text and 'Sample<Dataset>' in page.text
+    assert "python train.py 'a <b>.py'" in page.text
+    assert 'Some GPU <with> 80GB' in page.text and 'a"><script>' in page.pictures()
+    assert len([tag for tag, _ in page.tags if tag == 'img']) == 4
+    assert '<script' not in text
+
+
+# ---------------------------------------------------------------------------- figures against JSON
+
+
+def rows_of(folder, name):
+    path = folder / name / 'vis_data/scalars.json'
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_scores_are_those_of_the_json(folder, page):
+    """The first start's validation at 60 was beyond the checkpoint: the second replaces it."""
+    rows = [row for row in rows_of(folder, FIRST) if row['step'] <= 50] + rows_of(folder, SECOND)
+    found = {row['step']: row for row in rows if 'teacher/mIoU' in row}
+    best = max(found, key=lambda step: found[step]['teacher/mIoU'])
+    head, *lines = page.tables['scores']
+    assert (best, head[1:]) == (80, ['last, at 100', 'best, at 80'])
+    for line, name in zip(lines, ('teacher', 'student')):
+        assert line == [name, *(f'{found[step][f"{name}/mIoU"]:.2f}' for step in (100, best))]
+    # the dots are each network's own best
+    student = max(found, key=lambda step: found[step]['student/mIoU'])
+    assert student == 100 and 'student: best 51.13 at 100' in page.text
+    assert 'teacher: best 52.35 at 80' in page.text and '99.0' not in page.text
+
+
+def test_classes_are_those_of_the_last_validation(folder, page):
+    last = rows_of(folder, SECOND)[-1]
+    assert page.tables['classes'][1:] == [
+        [label, *(f'{last[f"{name}/IoU.{label}"]:.2f}' for name in ('teacher', 'student')), '']
+        for label in CLASSES]
+
+
+def test_curves_end_where_the_log_ends(folder, page):
+    last = [row for row in rows_of(folder, SECOND) if 'iter' in row][-1]
+    for key in ('loss', 'loss_sce', 'confidence', 'lr'):
+        assert re.search(rf'\b{key} .*?last {last[key]:.4g}', page.text), key
+    shares = ' '.join(f'{name}: last {100 * last[f"dominant/{name}"]:.1f} %'
+                      for name in ('1', '2', '3+'))
+    assert shares in page.text
+
+
+def test_lines_go_through_the_values(folder):
+    """The points of an SVG path are the logged values, but for one affine map of each axis."""
+    steps = np.array([0, 10, 20, 50, 60])
+    values = np.array([3.0, 1.0, 2.0, 0.5, 0.7])
+    svg = curves.lines({'': (steps, values)}, 60)
+    path, = re.findall(r'<path d="([^"]*)" clip-path="[^"]*" style="fill: none; '
+                       rf'stroke: {curves.COLOURS[0]}', svg)
+    points = np.array(re.findall(r'[ML] ([\d.]+) ([\d.]+)', path), float)
+    for drawn, wanted in zip(points.T, (steps, values)):
+        slope, offset = np.polyfit(wanted, drawn, 1)
+        np.testing.assert_allclose(slope * wanted + offset, drawn, atol=1e-3)
+    assert np.polyfit(values, points[:, 1], 1)[0] < 0  # up is more
+
+
+def test_thinned_curves_are_means_of_neighbours():
+    steps = np.arange(1.0, 2502)
+    values = np.random.RandomState(0).rand(2501)
+    found = curves.thin(steps, values)
+    assert len(found[0]) == 834  # the fewest threes
+    for index in (0, 400, 833):
+        part = slice(3 * index, min(3 * index + 3, 2501))
+        assert found[0][index] == pytest.approx(sum(steps[part]) / len(steps[part]))
+        assert found[1][index] == pytest.approx(sum(values[part]) / len(values[part]))
+    assert curves.thin(steps[:1000], values[:1000])[0].shape == (1000,)
+
+
+def test_audit_figures(folder, page):
+    found = json.loads((folder / 'audit/iter_100.json').read_text())
+    columns = ('precision', 'recall', 'coverage', 'hard_accuracy', 'soft_hit_rate', 'ece',
+               'hard_share', 'soft_share', 'true_share')
+    for index, line in enumerate(page.tables['audit'][1:]):
+        values = [found['per_class'][key][index] for key in columns]
+        assert line == [CLASSES[index], *('–' if v is None else f'{100 * v:.1f}' for v in values),
+                        '']
+    for index, line in enumerate(page.tables['parts'][1:]):
+        parts = found['parts']
+        pairs = zip(parts['usage'][index], parts['part_purity'][index])
+        assert line[3:] == [' '.join(
+            wanted.format('–' if v is None else f'{100 * v:.1f}')
+            for wanted, v in zip(('{}', '({})'), pair)) for pair in pairs]
+    assert [line[1] for line in page.tables['parts'][1:]] == ['0.40', '0.43', '0.46', '–']
+    assert 'soft, true class in the set: last 0.7 ' in page.text
+    assert 'hard, argmax is true: last 0.6 ' in page.text
+    assert 'Iteration 100, 7 images' in page.text
+
+
+def test_audit_without_parts(tmp_path):
+    write_start(tmp_path, [training(10)], config())
+    workdirs.write_audits(tmp_path, audit(10, None))
+    found = Page(make_page(tmp_path))
+    assert 'audit' in found.tables and 'parts' not in found.tables
+
+
+def test_pictures_in_order(page):
+    assert page.pictures() == ['contact sheet', 'a"><script>', 'image 2', 'image 10']
+
+
+def test_settings_and_environment(page):
+    for said in ('ESL (variant dsl+ctr)', 'η, mass of the dominant classes 0.9 ',
+                 'λ₁, weight of the soft cross entropy 0.2 (default)', 'K, parts of a class 3 ',
+                 'EMA momentum 0.996', 'batch 2 labelled + 3 unlabelled crop 33×65',
+                 'SGD, lr 0.01, momentum 0.9', 'R50', '11 labelled and 222 unlabelled images',
+                 '100 of 100 iterations', 'seed 5', 'resumed, 2 starts', 'commit abc123',
+                 'mmcv 2.1', 'PyTorch 2.13.0', 'Python 3.11.7 (main) [GCC 12.2.0] CUDA',
+                 'python train.py --resume'):
+        assert said in page.text, said
+    assert 'not an environment' not in page.text and 'GCC 13.3' not in page.text
+
+
+def test_defaults_are_those_of_the_components():
+    real = {field.name: field.default for field in dataclasses.fields(ESLTrainCfg)}
+    assert {key: real[key] for key in SEMI} == SEMI
+    memory = inspect.signature(PartMemory).parameters
+    assert {key: memory[key].default for key in MEMORY} == MEMORY
+    assert inspect.signature(TeacherEMAHook).parameters['momentum'].default == EMA_MOMENTUM
+
+
+# --------------------------------------------------------------------------------- missing pieces
+
+
+@pytest.mark.parametrize('rows, cfg, wanted', [
+    (None, {}, ['no training was logged', 'Nothing was logged.', 'No validation yet.']),
+    ([], {}, ['no training was logged']),
+    ([training(10)], {}, ['unfinished: last logged iteration 10 of 100', 'No validation yet.']),
+    ([training(100)], {}, ['no validation yet']),
+    ([training(10), dict(validation(10, 5.0, 6.0), step=0), training(20)], {},
+     ['logged by epoch', 'last 0.05', 'No validation yet.']),
+    ([training(10)], dict(train_cfg=dict(max_epochs=3)),
+     ['10 iterations seed 5', 'iterations 3 epochs']),
+    ([training(10)], dict(train_cfg=None), ['not in the config']),
+    ([training(100), {'mIoU': 12.341, 'step': 100}], dict(model=config()['model']['segmentor']),
+     ['supervised (EncoderDecoder)', '12.34', 'No IoU of each class was logged']),
+    ([training(100), {'teacher/mFscore': 1.0, 'step': 100}], {}, ['No validation has the metric']),
+    ([training(100), validation(100, float('nan'), 3.0)], {}, ['nan', '3.00']),
+    ([dict(training(10), loss=float('nan'), grad_norm=float('inf'))], {}, ['last nan', 'last inf']),
+    ([training(10)], dict(model=dict(
+        type='ESL', segmentor=dict(type='CascadeEncoderDecoder', decode_head=[
+            dict(type='FCNHead', loss_decode=[dict(type='A'), dict(type='B')]),
+            dict(type='OCRHead')]))), ['FCNHead, OCRHead', 'A, B']),
+])
+def test_missing_pieces_are_said(tmp_path, rows, cfg, wanted):
+    write_start(tmp_path, rows, config(**cfg), log='' if rows is None else workdirs.LOG)
+    found = Page(make_page(tmp_path))
+    for said in ['No audit was written', 'No pictures', 'The command was not recorded', *wanted]:
+        assert said in found.text, said
+
+
+def test_damaged_files_are_said(tmp_path):
+    start = write_start(tmp_path, [training(10), training(20)], config())
+    path = start / 'vis_data/scalars.json'
+    path.write_text(path.read_text()[:-20])
+    workdirs.write_audits(tmp_path, audit(10), audit(11, schema=2), audit(12, per_class=[1]),
+                          audit(30))
+    (tmp_path / 'audit/iter_13.json').write_text('{"schema": 1, "it')
+    (tmp_path / 'pictures').mkdir()
+    (tmp_path / 'pictures/half.png').write_bytes(b'nothing')
+    found = Page(make_page(tmp_path)).text
+    for said in ('scalars.json is broken off', 'iter_11.json is left out: ValueError: schema 2',
+                 'iter_12.json is left out: TypeError: per_class is a list',
+                 'iter_13.json is left out', 'pictures/half.png is left out',
+                 'audit of iteration 30 lies beyond the last logged one, 10'):
+        assert said in found, said
+
+
+# ------------------------------------------------------------------------------- the command line
+
+
+def test_no_work_folder(tmp_path):
+    done = tool(tmp_path)
+    assert done.returncode == 1 and not list(tmp_path.iterdir())
+    assert done.stderr.splitlines()[-1].startswith(f'report.py: {tmp_path}: no ')
+    assert 'Name the work folder of a run' in done.stderr
+    with pytest.raises(ValueError, match='nowhere: no .*Name the work folder'):
+        make_page(tmp_path / 'nowhere')
+    write_start(tmp_path, [training(10)], dict(train_cfg=None))
+    with pytest.raises(ValueError, match="config.py has no 'model'"):
+        make_page(tmp_path)
+
+
+def test_pictures_that_cannot_be_made(tmp_path):
+    write_start(tmp_path, [training(10)], config())
+    done = tool(tmp_path, '--pictures')
+    assert done.returncode == 1 and "no checkpoint that 'last_checkpoint' names" in done.stderr
+    (tmp_path / 'iter_10.pth').write_bytes(b'no checkpoint')
+    (tmp_path / 'last_checkpoint').write_text('iter_10.pth')
+    done = tool(tmp_path, '--pictures')
+    assert done.returncode == 1 and not (tmp_path / 'report.html').exists()
+    assert re.search(r'visualize\.py .*config\.py .*iter_10\.pth --what all --out .*pictures '
+                     r'failed with status \d', done.stderr)
+    assert 'Without --pictures' in done.stderr
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A real run of four iterations, with two validations."""
+    root = tmp_path_factory.mktemp('trained')
+    write_data(root)
+    hooks = [EMA, PARTS, dict(type='DiagnosticsHook'), dict(type='ProtocolHook')]
+    cfg = runner_cfg(root / 'work', root, hooks, max_iters=4, val=True, save_every=4,
+                     train_cfg=dict(type='SemiTrainLoop', max_iters=4, val_interval=2))
+    with quiet():
+        Runner.from_cfg(Config(cfg)).train()
+    return root / 'work'
+
+
+def test_a_real_run(trained):
+    done = tool(trained, '--out', trained / 'sub/page.html')
+    assert done.returncode == 0, done.stderr
+    found = Page((trained / 'sub/page.html').read_text())
+    path, = trained.glob('*/vis_data/scalars.json')
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    last = [row for row in rows if 'teacher/mIoU' in row][-1]
+    assert [line[1] for line in found.tables['scores'][1:]] == [
+        f'{last[f"{name}/mIoU"]:.2f}' for name in ('teacher', 'student')]
+    assert [line[0] for line in found.tables['classes'][1:]] == ['ground', 'thing', 'sky']
+    for said in ('4 of 4 iterations', 'loss_sce', 'loss_ctr', 'parts_used', 'mmseg '):
+        assert said in found.text, said
+
+
+@pytest.mark.skipif(not VISUALIZE.is_file(), reason='tools/visualize.py is not there')
+def test_pictures_of_a_real_run(trained):
+    done = tool(trained, '--pictures')
+    assert done.returncode == 0, done.stderr
+    found = Page((trained / 'report.html').read_text()).pictures()
+    assert len(found) == len(list((trained / 'pictures').rglob('*.png'))) > 0

@@ -1,0 +1,79 @@
+"""One training run as one HTML page: ``python tools/report.py WORK_DIR [--out report.html]``.
+
+The page is complete in itself and needs no network: docs/report.md.
+"""
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import cli_common  # noqa: F401 - finds the package and mends the stack
+from mmengine.runner import find_latest_checkpoint
+
+from mmseg_esl.atomic import atomic_file
+from mmseg_esl.results.run import config_of, read_run
+
+VISUALIZE = Path(__file__).resolve().parent / 'visualize.py'
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description='Write one HTML page about one training run.')
+    parser.add_argument('work_dir', type=Path, help="the run's work folder")
+    parser.add_argument('--out', type=Path, metavar='FILE',
+                        help='the page (default: report.html in the work folder)')
+    parser.add_argument('--pictures', action='store_true',
+                        help='first run tools/visualize.py on the last checkpoint, into '
+                             'WORK_DIR/pictures')
+    return parser.parse_args()
+
+
+def make_pictures(folder: Path) -> None:
+    """Run tools/visualize.py on the run's config and last checkpoint.
+
+    Raises:
+        ValueError: there is no checkpoint, or it fails; with its last words.
+    """
+    run = read_run(folder, check=False)
+    checkpoint = last_checkpoint(folder)
+    command = [sys.executable, VISUALIZE, config_of(folder, run.starts[-1]), checkpoint, '--what',
+               'all', '--out', folder / 'pictures']
+    done = subprocess.run([str(word) for word in command], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise ValueError(f'{" ".join(map(str, command))} failed with status {done.returncode}:\n'
+                         f'{done.stdout[-3000:].strip()}\nWithout --pictures the page is written '
+                         'with what pictures there are')
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """What ``last_checkpoint`` names; in the folder itself, should that have been moved."""
+    named = Path(find_latest_checkpoint(str(folder)) or '')
+    for path in (folder / named, folder / named.name):
+        if path.is_file():
+            return path
+    raise ValueError(f"{folder}: no checkpoint that 'last_checkpoint' names; pictures need one. "
+                     'Leave --pictures out')
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        from mmseg_esl.report import make_page
+    except ModuleNotFoundError as error:
+        sys.exit(f"report.py: {error}; pip install 'mmseg_esl[report]' brings it")
+    out = args.out or args.work_dir / 'report.html'
+    try:
+        if args.pictures:
+            make_pictures(args.work_dir)
+        page = make_page(args.work_dir).encode('utf-8')
+        with atomic_file(out) as file:
+            file.write(page)
+    except (ValueError, OSError) as error:
+        sys.exit(f'report.py: {error}')
+    print(f'{out}: {len(page) / 2 ** 20:.1f} MB')
+
+
+if __name__ == '__main__':
+    main()
