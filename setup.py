@@ -69,5 +69,7 @@ setup(
         'report': ['jinja2', 'matplotlib>=3.6'],
         # logging to TensorBoard, when a config asks for it
         'tensorboard': ['tensorboard'],
+        # tools/export_onnx.py: the file format, torch's exporter from 2.6 on, and the check
+        'onnx': ['onnx', 'onnxscript', 'onnxruntime'],
     },
 )

@@ -34,7 +34,7 @@ def newest_readable(folder, work_dir, template: str, warn) -> str | None:
         fault = why_unreadable(path)
         if not fault:
             if faults:
-                warn(f'resuming from {path}, since newer ones are damaged: ' + '; '.join(faults))
+                warn(f'taking {path}, since newer ones are damaged: ' + '; '.join(faults))
             return str(path)
         faults.append(f'{path} ({fault})')
     if faults:

@@ -1,0 +1,182 @@
+"""The plain segmentor as an ONNX graph that takes images as they are."""
+from __future__ import annotations
+
+import inspect
+import json
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..atomic import atomic_file
+
+OPSET = 18
+INPUT, LOGITS, CLASSES = 'image', 'logits', 'classes'
+POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+
+
+class Deployed(nn.Module):
+    """Image in, logits or classes out: the preprocessor and the segmentor in one forward.
+
+    A window of mmseg's slide mode is what it predicts at once; nothing is padded and no image is
+    resized.
+
+    Args:
+        segmentor: with mmseg's ``encode_decode`` and SegDataPreProcessor.
+        argmax: give classes in place of logits.
+
+    Raises:
+        ValueError: a segmentor that takes other images than RGB, or no ``encode_decode``.
+    """
+
+    def __init__(self, segmentor, argmax: bool = False) -> None:
+        super().__init__()
+        pre = segmentor.data_preprocessor
+        if not hasattr(segmentor, 'encode_decode'):
+            raise ValueError(f'{type(segmentor).__name__} has no encode_decode and cannot be '
+                             'exported')
+        if pre._enable_normalize and pre.mean.numel() not in (1, 3):
+            raise ValueError(f'the preprocessor has {pre.mean.numel()} channels: only networks of '
+                             'RGB images can be exported')
+        self.segmentor, self.argmax = segmentor, argmax
+        # mmseg's loader gives BGR, which the preprocessor may turn round
+        self.order = 'RGB' if pre.channel_conversion else 'BGR'
+        normalize = pre._enable_normalize
+        self.register_buffer('mean', pre.mean.clone() if normalize else torch.zeros(3, 1, 1))
+        self.register_buffer('std', pre.std.clone() if normalize else torch.ones(3, 1, 1))
+        self.eval()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` uint8, RGB -> logits ``(N, C, H, W)`` float32 or ``(N, H, W)`` int64."""
+        x = image if self.order == 'RGB' else image.flip(1)
+        x = (x.float() - self.mean) / self.std
+        size = x.shape[-2:]
+        # one for all: as many as images would fix their number in the graph
+        metas = [dict(img_shape=size, ori_shape=size, pad_shape=size)]
+        logits = self.segmentor.encode_decode(x, metas)
+        if not self.argmax:
+            return logits
+        if logits.shape[1] > 1:
+            return logits.argmax(dim=1)
+        return (logits.sigmoid() > self.segmentor.decode_head.threshold)[:, 0].long()
+
+
+def export(deployed: Deployed, path, size: tuple | None) -> None:
+    """Write an ONNX file, with what a user must know in its metadata.
+
+    Args:
+        deployed: in eval mode, on the CPU.
+        path: file to write; it is there completely or not at all.
+        size: (H, W) of the images, any number of them; None: any size too.
+
+    Raises:
+        RuntimeError: the network cannot be exported, or not with sizes left open.
+        ImportError: onnx (and onnxscript, for torch 2.6 and newer) are missing.
+    """
+    import onnx
+
+    if size is None:
+        _refuse_grids(deployed)
+    # not the size that an open one is likely to have, and odd parts show what was taken as fixed
+    image = torch.randint(0, 256, (2, 3, *(size or (136, 200))), dtype=torch.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / 'draft.onnx'
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # the exporters' own, about each other
+                _export(deployed, image, str(draft), size)
+        except Exception as error:
+            hint = '' if size else ' with any size: try a fixed one (--size H W)'
+            raise RuntimeError(f'{type(deployed.segmentor.decode_head).__name__} cannot be '
+                               f'exported{hint}. torch says: {error}') from error
+        model = onnx.load(str(draft))
+    onnx.helper.set_model_props(model, metadata(deployed, size))
+    onnx.checker.check_model(model)
+    with atomic_file(path) as file:
+        file.write(model.SerializeToString())
+
+
+def _refuse_grids(deployed) -> None:
+    """Pooling to a fixed grid: torch exports it with any size, and it fails at some of them."""
+    for name, module in deployed.segmentor.named_modules():
+        grid = getattr(module, 'output_size', None)
+        if isinstance(module, POOLS) and grid not in (1, (1, 1)):
+            raise RuntimeError(f"'{name}' pools to a grid of {grid} and cannot be exported with "
+                               'any size: give a fixed one (--size H W)')
+
+
+def _export(deployed, image, path: str, size) -> None:
+    axes = {0: 'batch'} if size else {0: 'batch', 2: 'height', 3: 'width'}
+    output = CLASSES if deployed.argmax else LOGITS
+    common = dict(input_names=[INPUT], output_names=[output], opset_version=OPSET)
+    if 'dynamic_shapes' in inspect.signature(torch.onnx.export).parameters and _newer():
+        shapes = {axis: torch.export.Dim(name, min=1) if axis == 0 else torch.export.Dim.DYNAMIC
+                  for axis, name in axes.items()}
+        torch.onnx.export(deployed, (image, ), path, dynamo=True, external_data=False,
+                          dynamic_shapes=(shapes, ), verbose=False, **common)
+    else:
+        kept = axes if not deployed.argmax else {
+            axis - (axis > 0): name for axis, name in axes.items()}
+        torch.onnx.export(deployed, (image, ), path,
+                          dynamic_axes={INPUT: axes, output: kept}, **common)
+
+
+def _newer() -> bool:
+    """Whether torch's newer exporter is ready for this: from 2.6 on."""
+    return tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 6)
+
+
+def metadata(deployed: Deployed, size: tuple | None) -> dict:
+    """What is written into the model: text by text."""
+    meta = deployed.segmentor.dataset_meta
+    shape = f'N x 3 x {size[0]} x {size[1]}' if size else 'N x 3 x H x W'
+    return {
+        'input': f'{INPUT}: {shape} uint8, RGB, 0..255, as decoded; normalised inside',
+        'output': (f'{CLASSES}: class indices, N x H x W int64' if deployed.argmax else
+                   f'{LOGITS}: N x C x H x W float32, of the size of the input'),
+        'network_order': deployed.order,
+        'mean': json.dumps(deployed.mean.flatten().tolist()),
+        'std': json.dumps(deployed.std.flatten().tolist()),
+        'classes': json.dumps(list(meta['classes'])),
+        'palette': json.dumps(meta['palette']),
+    }
+
+
+def compare(deployed: Deployed, path, images: list) -> tuple:
+    """(largest difference of logits, share of equal classes) of onnxruntime and torch.
+
+    Args:
+        deployed: what was exported, in eval mode.
+        path: of the ONNX file.
+        images: ``(N, 3, H, W)`` uint8 tensors.
+
+    Returns:
+        Difference relative to the largest logit (nan for a graph of classes), and the share.
+
+    Raises:
+        RuntimeError: onnxruntime fails, or gives another shape.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    worst, equal, total = 0.0, 0, 0
+    for image in images:
+        with torch.no_grad():
+            wanted = deployed(image)
+        try:
+            found = torch.from_numpy(session.run(None, {INPUT: image.numpy()})[0])
+        except Exception as error:
+            raise RuntimeError(f'onnxruntime fails on images of {tuple(image.shape)}: {error}'
+                               ) from error
+        if found.shape != wanted.shape:
+            raise RuntimeError(f'{path} gives {tuple(found.shape)} for images of '
+                               f'{tuple(image.shape)}, torch {tuple(wanted.shape)}')
+        if deployed.argmax:
+            worst = float('nan')
+        else:
+            worst = max(worst, ((found - wanted).abs().max() / wanted.abs().max()).item())
+            found, wanted = found.argmax(dim=1), wanted.argmax(dim=1)
+        equal, total = equal + (found == wanted).sum().item(), total + found.numel()
+    return worst, equal / total

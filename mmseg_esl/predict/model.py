@@ -1,0 +1,141 @@
+"""The plain segmentor of a config and a checkpoint, of whichever kind either is."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.runner.checkpoint import CheckpointLoader
+from mmseg.apis import init_model
+from mmseg.registry import DATASETS
+
+from ..checkpoint import is_wrapper, strip_module, to_plain
+from ..engine.resumable import newest_readable
+
+
+def from_work_dir(work_dir, warn=print) -> tuple:
+    """(config, newest whole checkpoint) of a training run's folder, as paths.
+
+    Args:
+        work_dir: the folder; mmengine leaves the run's whole config in it.
+        warn: called with a text that names damaged checkpoints, if an older one is taken.
+
+    Raises:
+        ValueError: no config, several, or no checkpoint.
+        RuntimeError: none of the checkpoints can be read.
+    """
+    config = config_in(work_dir)
+    hook = Config.fromfile(config).get('default_hooks', {}).get('checkpoint', {})
+    template = hook.get('filename_tmpl') or (
+        'epoch_{}.pth' if hook.get('by_epoch', True) else 'iter_{}.pth')
+    checkpoint = newest_readable(work_dir, work_dir, template, warn)
+    if checkpoint is None:
+        raise ValueError(f"{work_dir} holds no checkpoint named like '{template}'. Name config "
+                         'and checkpoint instead')
+    return config, checkpoint
+
+
+def config_in(work_dir) -> str:
+    """The config that a training run left in its folder; raises ValueError unless there is one."""
+    configs = sorted(Path(work_dir).glob('*.py'))
+    if len(configs) != 1:
+        found = ', '.join(path.name for path in configs) or 'none'
+        raise ValueError(f'{work_dir} should hold one config (*.py), as a training run leaves it; '
+                         f'found: {found}. Name config and checkpoint instead')
+    return str(configs[0])
+
+
+def load_segmentor(config, checkpoint, device: str = 'cpu', network: str | None = None,
+                   cfg_options: dict | None = None):
+    """Build the plain segmentor and fill it, by mmseg's ``init_model`` but strictly.
+
+    The wrapper's config gives the segmentor in it; the wrapper's checkpoint one of its two
+    networks. Auxiliary heads, which predictions do not use, need not fit.
+
+    Args:
+        config: path or Config, of the wrapper or of a plain segmentor.
+        checkpoint: path, of the wrapper or of a plain segmentor.
+        device: as torch names it.
+        network: 'teacher' or 'student' of a wrapper's checkpoint. None: what the config predicts
+            with, else the teacher.
+        cfg_options: keys to override in the config.
+
+    Returns:
+        The segmentor in eval mode, with ``cfg`` and ``dataset_meta`` (``classes``, ``palette``).
+
+    Raises:
+        ValueError: the checkpoint is of another architecture, or has no such network.
+    """
+    cfg = config if isinstance(config, Config) else Config.fromfile(config)
+    cfg.merge_from_dict(cfg_options or {})
+    asked = network
+    if 'segmentor' in cfg.model:
+        network = network or cfg.model.get('semi_test_cfg', {}).get('predict_on')
+        cfg.model = {'data_preprocessor': cfg.model.get('data_preprocessor'),
+                     **cfg.model.segmentor}
+    if cfg.model.get('data_preprocessor') is None:  # as mmengine's Runner does
+        cfg.model.data_preprocessor = cfg.get('data_preprocessor')
+    content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
+    state = content.get('state_dict', content)
+    if is_wrapper(state):
+        state = to_plain(state, network or 'teacher')
+    elif asked:
+        raise ValueError(f'{checkpoint} is of a plain segmentor and holds one network, not a '
+                         f'{asked}: leave --network out')
+    segmentor = init_model(cfg, device='cpu')
+    fill(segmentor, strip_module(state), checkpoint)
+    if not str(device).startswith('cuda'):
+        segmentor = revert_sync_batchnorm(segmentor)
+    head = segmentor.decode_head
+    head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
+    meta = content.get('meta', {}).get('dataset_meta') or {}
+    segmentor.dataset_meta = names_and_colours(meta, cfg, head.num_classes)
+    return segmentor.to(device).eval()
+
+
+def fill(segmentor, state: dict, source) -> None:
+    """Load a plain state dict; refuse what does not fit, which mmseg would leave at random.
+
+    Raises:
+        ValueError: names the first tensors that are missing, left over or of another shape.
+    """
+    own = segmentor.state_dict()
+    wanted = {name: tuple(value.shape) for name, value in own.items() if _counts(name)}
+    given = {name: tuple(value.shape) for name, value in state.items() if _counts(name)}
+    faults = [f'{name} ({given.get(name, "missing")}, should be {wanted.get(name, "absent")})'
+              for name in sorted({*wanted, *given}) if wanted.get(name) != given.get(name)]
+    if faults:
+        raise ValueError(
+            f'{source} does not fit the config: {len(faults)} tensors differ: '
+            + ', '.join(faults[:3]) + '. Take the config that the checkpoint was trained with')
+    segmentor.load_state_dict({name: value for name, value in state.items()
+                               if name in own and 'auxiliary_head.' not in name}, strict=False)
+
+
+def _counts(name: str) -> bool:
+    return 'auxiliary_head.' not in name and not name.endswith('num_batches_tracked')
+
+
+def names_and_colours(meta: dict, cfg, num_classes: int) -> dict:
+    """``classes`` and ``palette`` (RGB, one colour a class) for a segmentor.
+
+    From the checkpoint, else the config's test set; else numbers and random colours: mmseg would
+    take the names of any data set with as many classes (our choice).
+
+    Args:
+        meta: the checkpoint's ``dataset_meta``.
+        cfg: the config.
+        num_classes: of the decode head.
+    """
+    tested = cfg.get('test_dataloader', {}).get('dataset', {})
+    kind = DATASETS.get(tested['type']) if 'type' in tested else None
+    known = [meta, {**getattr(kind, 'METAINFO', {}), **tested.get('metainfo', {})}]
+    known = [one for one in known if len(one.get('classes') or ()) == num_classes]
+    one = known[0] if known else {}
+    palette = one.get('palette') or []
+    if len(palette) != num_classes:
+        generator = torch.Generator().manual_seed(42)
+        palette = torch.randint(0, 256, (num_classes, 3), generator=generator).tolist()
+    classes = one.get('classes') or [f'class {index}' for index in range(num_classes)]
+    return dict(classes=tuple(classes), palette=[list(colour) for colour in palette])
