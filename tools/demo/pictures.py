@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from synthetic import CLASSES, PALETTE
 
-from mmseg_esl.functional import assign_parts, dynamic_soft_label
+from mmseg_esl.analysis import look
+from mmseg_esl.analysis.palette import COUNTS, paint, part_colours
+from mmseg_esl.analysis.panels import swatches
+from mmseg_esl.analysis.pictures import array, mean_iou, shares_of
 
-COUNTS = np.array([(230, 230, 230), (86, 180, 233), (204, 51, 17)], np.uint8)  # 1, 2, >= 3
-PARTS = np.array([(68, 119, 170), (238, 102, 119), (34, 136, 51), (204, 187, 68), (170, 51, 119),
-                  (102, 204, 238), (187, 187, 187)], np.uint8)
 TITLES = ('input', 'truth', 'supervised (EMA)', 'ESL (teacher)', 'dominant classes', 'parts')
 
 
@@ -25,56 +25,25 @@ def chosen_stems(data: Path, count: int) -> list[str]:
     return stems[:count]
 
 
-def colour(index: np.ndarray, palette) -> np.ndarray:
-    return np.asarray(palette, np.uint8)[index]
-
-
-def paint_parts(parts: np.ndarray, classes: np.ndarray, num_parts: int) -> np.ndarray:
-    """Parts of objects in colours, parts of the background in shades of grey."""
-    picture = colour(np.clip(parts, 0, None) % num_parts % len(PARTS), PARTS)
-    grey = 40 + 12 * (np.clip(parts, 0, None) % num_parts)
-    picture[classes == 0] = grey[classes == 0, None]
-    return picture
-
-
-def mean_iou(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Over the classes that occur in either map, per cent."""
-    seen = np.union1d(prediction, truth)
-    return 100 * float(np.mean([((prediction == c) & (truth == c)).sum() /
-                                ((prediction == c) | (truth == c)).sum() for c in seen]))
-
-
-def look(model, image: np.ndarray) -> dict:
-    """Teacher's view of one RGB image (H, W, 3): classes, number of dominant classes, parts."""
+def view(model, image: np.ndarray):
+    """The teacher's Look of one RGB image (H, W, 3)."""
     bgr = torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))
-    batch = model.data_preprocessor(dict(inputs=[bgr]), training=False)['inputs']
-    memory = getattr(model, 'part_memory', None)
-    view = model.teacher_view(batch, encoder=memory is not None)
-    probs = view.logits.float().softmax(dim=1)
-    classes = probs.argmax(dim=1)
-    seen = dict(classes=classes, count=dynamic_soft_label(
-        probs, mass=getattr(model.semi_cfg, 'mass', 0.95))[1])
-    if memory is not None:
-        seen['parts'] = assign_parts(view.encoder.float(), classes, memory.prototypes,
-                                     align_corners=model.align_corners)
-    return {key: value[0].cpu().numpy() for key, value in seen.items()}
+    return look(model, model.data_preprocessor(dict(inputs=[bgr]), training=False)['inputs'])
 
 
 def row(supervised, esl, data: Path, stem: str) -> tuple[list, list]:
     """The pictures of one test image, and what to write below each."""
     from PIL import Image
     image = np.asarray(Image.open(data / 'images' / 'test' / f'{stem}.png').convert('RGB'))
-    truth = np.asarray(Image.open(data / 'masks' / 'test' / f'{stem}.png'))
-    ours, theirs = look(esl, image), look(supervised, image)
-    num_parts = esl.part_memory.num_parts
-    shares = [(ours['count'] == n).mean() * 100 for n in (1, 2)]
-    pictures = [image, colour(truth, PALETTE), colour(theirs['classes'], PALETTE),
-                colour(ours['classes'], PALETTE), colour(np.clip(ours['count'], 1, 3) - 1, COUNTS),
-                paint_parts(ours['parts'], ours['classes'], num_parts)]
-    notes = [stem, '', f'mIoU {mean_iou(theirs["classes"], truth):.0f}',
-             f'mIoU {mean_iou(ours["classes"], truth):.0f}',
-             f'{shares[0]:.0f} / {shares[1]:.0f} / {100 - sum(shares):.0f} %', '']
-    return pictures, notes
+    truth = np.asarray(Image.open(data / 'masks' / 'test' / f'{stem}.png')).astype(int)
+    seen = view(esl, image)
+    size, found = array(seen.size), [array(view(supervised, image).classes), array(seen.classes)]
+    shades = part_colours(PALETTE, esl.part_memory.num_parts)
+    pictures = [image, *(paint(each, PALETTE) for each in (truth, *found)),
+                paint(size.clip(1, 3) - 1, COUNTS), paint(array(seen.parts), shades)]
+    scores = [f'mIoU {mean_iou(each, truth, len(CLASSES)):.0f}' for each in found]
+    shares = ' / '.join(f'{share:.0f}' for share in shares_of(size))
+    return pictures, [stem, '', *scores, f'{shares} %', '']
 
 
 def contact_sheet(supervised, esl, data: Path, path: Path, count: int = 6) -> None:
@@ -82,7 +51,6 @@ def contact_sheet(supervised, esl, data: Path, path: Path, count: int = 6) -> No
     import matplotlib
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
-    from matplotlib.patches import Patch
     stems = chosen_stems(Path(data), count)
     figure, axes = plt.subplots(len(stems), len(TITLES), squeeze=False, layout='constrained',
                                 figsize=(2.3 * len(TITLES), 1.95 * len(stems) + 0.9))
@@ -97,15 +65,14 @@ def contact_sheet(supervised, esl, data: Path, path: Path, count: int = 6) -> No
         axis.set_title(title, fontsize=11)
 
     def legend(colours, names, title, place):
-        handles = [Patch(facecolor=np.asarray(c) / 255, edgecolor='0.4', label=n)
-                   for c, n in zip(colours, names)]
-        figure.legend(handles=handles, title=title, loc=place, ncols=len(handles), fontsize=8,
-                      title_fontsize=8, frameon=False, handlelength=1.2, columnspacing=1.0)
+        figure.legend(handles=swatches(colours, names), title=title, loc=place, ncols=len(names),
+                      fontsize=8, title_fontsize=8, frameon=False, handlelength=1.2,
+                      columnspacing=1.0)
 
-    num_parts = min(esl.part_memory.num_parts, len(PARTS))
+    num_parts = esl.part_memory.num_parts
     legend(PALETTE, CLASSES, 'classes', 'outside lower left')
     legend(COUNTS, ('1', '2', '3 or more'), 'dominant classes of a pixel', 'outside lower center')
-    legend([*PARTS[:num_parts], (64, 64, 64)], [*range(1, num_parts + 1), 'background'],
-           'part of its class', 'outside lower right')
+    legend(part_colours(PALETTE[1:2], num_parts), [*range(1, num_parts + 1)],
+           f'part of its class (shades of {CLASSES[1]})', 'outside lower right')
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -1,0 +1,145 @@
+"""All pictures of a checkpoint: which can be made, and their files."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..functional import nearest
+from . import contrast, pictures
+from .palette import class_colours
+from .panels import contact_sheet, save
+from .scenes import Scene, Trained, look_at, predict
+
+KINDS = ('dominant', 'entropy', 'parts', 'pairs', 'compare', 'embedding')
+OF_PARTS = ('parts', 'pairs', 'embedding')
+
+
+@dataclass
+class Album:
+    """What to draw from and how.
+
+    Attributes:
+        trained: the checkpoint. scenes: the images. out: folder of the PNGs.
+        other: a second checkpoint to compare with; None: the first one's student.
+        pixel: (x, y) in each picture, or None. palette: 'safe' or 'dataset'.
+    """
+    trained: Trained
+    scenes: list[Scene]
+    out: Path
+    other: Trained | None = None
+    pixel: tuple | None = None
+    palette: str = 'safe'
+
+    def __post_init__(self):
+        if self.pixel is not None:
+            for scene in self.scenes:
+                height, width = scene.image.shape[:2]
+                x, y = self.pixel
+                if not (0 <= x < width and 0 <= y < height):
+                    raise ValueError(f'pixel ({x}, {y}) lies outside of {scene.stem}, which is '
+                                     f'{width} x {height} pixels as the network is shown it')
+        if self.palette == 'dataset' and self.trained.palette is None:
+            raise ValueError('--palette dataset: neither checkpoint nor config has a palette of '
+                             f'{len(self.trained.classes)} colours')
+        given = self.trained.palette if self.palette == 'dataset' else None
+        self.colours = class_colours(self.trained.classes, given)
+
+    def impossible(self, kind: str) -> str:
+        """Why a kind of picture cannot be made; '' if it can."""
+        memory = getattr(self.trained.model, 'part_memory', None)
+        if kind in OF_PARTS and memory is None:
+            variant = getattr(self.trained.model.semi_cfg, 'variant', 'plain')
+            return (f"a model of variant '{variant}' has no parts and no projector: only those of "
+                    "a '+ctr' variant do")
+        if kind in OF_PARTS and not bool(memory.initialised):
+            return ('the checkpoint holds no parts of this config (a plain segmentor, another '
+                    "variant or size, or written before the parts' start)")
+        if kind == 'compare' and self.other is None and self.trained.plain:
+            return 'the checkpoint holds one network: give a second one with --with'
+        if kind == 'compare' and self.other is not None and \
+                self.other.classes != self.trained.classes:
+            return 'the two checkpoints have different classes'
+        return ''
+
+    def draw(self, kinds) -> dict[str, list[Path]]:
+        """Write the pictures of some kinds, and a sheet of each; returns kind -> paths.
+
+        Raises:
+            ValueError: a kind is :meth:`impossible`, with the reason.
+        """
+        for kind in kinds:
+            if self.impossible(kind):
+                raise ValueError(f'no {kind} picture: {self.impossible(kind)}')
+        paths: dict[str, list[Path]] = {kind: [] for kind in kinds}
+        each = contrast.PIXELS // max(1, len(self.scenes))
+        points = []
+        for scene, name in zip(self.scenes, self._names()):
+            seen = look_at(self.trained, scene) if set(kinds) - {'compare'} else None
+            for kind in kinds:  # one image after the other: probabilities of many are large
+                if kind == 'embedding':
+                    points.append(contrast.pixel_points(seen, limit=each))
+                else:
+                    paths[kind].append(save(self.figure(kind, scene, seen),
+                                            self.out / f'{kind}_{name}.png'))
+        for kind, made in paths.items():
+            if kind == 'embedding':
+                made.append(save(self._embedding(points), self.out / 'embedding_all.png'))
+            elif made:
+                made.append(contact_sheet(made, self.out / f'contact_sheet_{kind}.png'))
+        return paths
+
+    def figure(self, kind: str, scene: Scene, seen=None):
+        """The matplotlib Figure of one scene; kind is any but 'embedding'.
+
+        Args:
+            seen: the scene's Look, for all kinds but 'compare'.
+        """
+        names, memory = self.trained.classes, getattr(self.trained.model, 'part_memory', None)
+        if kind == 'compare':
+            return self._compare(scene)
+        if kind == 'dominant':
+            return pictures.dominant(scene.image, seen, names, pixel=self.pixel, title=scene.stem)
+        if kind == 'entropy':
+            return pictures.entropy(scene.image, seen, title=scene.stem)
+        if kind == 'parts':
+            return pictures.parts(scene.image, seen, names, memory.num_parts,
+                                  colours=self.colours, title=scene.stem)
+        return contrast.pairs(scene.image, seen, names, memory, pixel=self.pixel,
+                              title=scene.stem)
+
+    def _embedding(self, points: list):
+        memory = self.trained.model.part_memory
+        points = contrast.join([contrast.queue_points(memory), *points])
+        return contrast.embedding(points, self.trained.classes, memory.num_parts, self.colours)
+
+    def _compare(self, scene: Scene):
+        if self.other is None:
+            made = {name: predict(self.trained, scene, name) for name in ('student', 'teacher')}
+        else:
+            labels = _labels(self.trained, self.other)
+            made = dict(zip(labels, (predict(t, scene) for t in (self.trained, self.other))))
+        truth, first = scene.truth, next(iter(made.values()))
+        if truth is not None and truth.shape != first.shape:
+            truth = nearest(torch.from_numpy(truth)[None], first.shape)[0].numpy()
+        ignore = self.trained.model.decode_head.ignore_index
+        return pictures.compare(scene.image, made, self.trained.classes, truth, ignore=ignore,
+                                colours=self.colours, title=scene.stem)
+
+    def _names(self) -> list[str]:
+        """Each scene's stem, with a number where an earlier one has the same."""
+        names: list[str] = []
+        for scene in self.scenes:
+            name, number = scene.stem, 2
+            while name in names:
+                name, number = f'{scene.stem}_{number}', number + 1
+            names.append(name)
+        return names
+
+
+def _labels(first: Trained, second: Trained) -> tuple[str, str]:
+    """Names of two checkpoints that differ."""
+    if first.name != second.name:
+        return first.name, second.name
+    return f'{first.name} (first)', f'{second.name} (second)'

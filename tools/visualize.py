@@ -1,0 +1,111 @@
+"""The paper's pictures of a checkpoint: ``python tools/visualize.py CONFIG CKPT``.
+
+    --what dominant    how many classes compete at each pixel, and one pixel's probabilities
+           entropy     of the teacher's probabilities
+           parts       part grouping
+           pairs       an anchor of the contrast, its positives and negatives
+           compare     two checkpoints, or student and teacher, and where they are wrong
+           embedding   t-SNE of part features
+           all         whatever the checkpoint allows (default)
+
+Works with checkpoints of ESL and of plain segmentors. docs/pictures.md shows the pictures.
+"""
+
+import argparse
+import pickle
+import sys
+from pathlib import Path
+
+from cli_common import config_file  # which also finds the package and mends the stack
+from mmengine.config import Config, DictAction
+
+from mmseg_esl.analysis.album import KINDS, Album
+from mmseg_esl.analysis.scenes import (
+    file_scenes,
+    list_files,
+    load_trained,
+    validation_scenes,
+)
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description="The paper's pictures of a checkpoint.", epilog=__doc__.split('\n\n', 1)[1],
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint: of the wrapper, or of a plain segmentor')
+    parser.add_argument('--what', nargs='+', choices=[*KINDS, 'all'], default=['all'],
+                        metavar='KIND', help=f'one or more of {", ".join(KINDS)}, all')
+    parser.add_argument('--images', nargs='+', metavar='PATH',
+                        help="files or folders (default: the first of the config's validation set)")
+    parser.add_argument('--masks', nargs='+', metavar='PATH', default=[],
+                        help='truth of the given images: files or folders, same stems')
+    parser.add_argument('--limit', type=int, default=6, metavar='N',
+                        help='most images of a folder or of the validation set (default: 6)')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/pictures'),
+                        help='folder for the PNGs (default: %(default)s)')
+    parser.add_argument('--device', default='cpu', help='default: cpu')
+    parser.add_argument('--pixel', type=int, nargs=2, metavar=('X', 'Y'),
+                        help='pixel of dominant and pairs (default: found in each image)')
+    parser.add_argument('--with', nargs='+', dest='other', metavar='PATH', default=[],
+                        help='[CONFIG] CKPT to compare with (default: student against teacher)')
+    parser.add_argument('--palette', choices=['safe', 'dataset'], default='safe',
+                        help="colours of the classes: safe for colour-blind readers, or the data "
+                             "set's own")
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override keys of the config')
+    args = parser.parse_args()
+    if len(args.other) > 2:
+        parser.error('--with takes a checkpoint, or a config and a checkpoint')
+    if args.limit < 1:
+        parser.error(f'--limit must be at least 1, got {args.limit}')
+    return args
+
+
+def read_config(name: str, args) -> Config:
+    cfg = Config.fromfile(config_file(name))
+    cfg.merge_from_dict(args.cfg_options or {})
+    return cfg
+
+
+def find_scenes(cfg, args) -> list:
+    """The images; of folders and the validation set the first --limit."""
+    if not args.images:
+        return validation_scenes(cfg, args.limit)
+    files = []
+    for path in args.images:
+        found = list_files([path])
+        files += found[:args.limit]
+        if len(found) > args.limit:
+            print(f'{path}: the first {args.limit} of {len(found)} images (see --limit)')
+    return file_scenes(cfg, files, list_files(args.masks))
+
+
+def draw(args) -> None:
+    cfg = read_config(args.config, args)
+    trained, other = load_trained(cfg, args.checkpoint, args.device), None
+    if args.other:
+        second = read_config(args.other[0], args) if len(args.other) == 2 else cfg
+        other = load_trained(second, args.other[-1], args.device)
+    album = Album(trained, find_scenes(cfg, args), args.out, other, args.pixel, args.palette)
+    kinds = list(dict.fromkeys(args.what))
+    if 'all' in kinds:
+        reasons = {kind: album.impossible(kind) for kind in KINDS}
+        for kind, reason in reasons.items():
+            if reason:
+                print(f'no {kind} picture: {reason}')
+        kinds = [kind for kind in KINDS if not reasons[kind]]
+    for paths in album.draw(kinds).values():
+        for path in paths:
+            print(path)
+
+
+def main() -> None:
+    try:
+        draw(parse_args())
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        sys.exit(f'visualize.py: {error}')
+
+
+if __name__ == '__main__':
+    main()
