@@ -54,13 +54,13 @@ def test_measure_every_setting_that_a_cpu_has(gpu):
     row = gpu.measure(cfg, 'cpu', batch, rounds=1, warmup=1, channels_last=True, fused=True,
                       compiled=dict(backend='eager'))
     assert cfg.optim_wrapper.optimizer.fused
-    assert row['seconds'] > 0
+    assert row['seconds'] > 0 and row['floor'] > 0
     assert row['images_per_second'] == pytest.approx(2 / row['seconds'])
     assert row['peak_bytes'] is None and row['waits'] is None
     shown = gpu.line(dict(row, network='R18-d16', crop=65, images=2, setting='x', share=0.5,
                           peak_bytes=2 ** 30, waits='none'))
     assert shown.count('|') == gpu.HEADER.splitlines()[0].count('|')
-    assert '| 1.0 | 50% | none |' in shown
+    assert '| 1.0 | 50% | none |' in shown and f"{row['seconds'] / row['floor']:.2f}×" in shown
     shown = gpu.line(dict(network='R18-d16', crop=65, images=2, setting='x', failed='too big'))
     assert 'too big' in shown and shown.count('|') == gpu.HEADER.splitlines()[0].count('|')
 
@@ -68,6 +68,15 @@ def test_measure_every_setting_that_a_cpu_has(gpu):
 def test_matmul_rate(gpu):
     slow, fast = (gpu.matmul_rate(torch.float32, 'cpu', size=256, rounds=3) for _ in range(2))
     assert 1e8 < slow < 1e13 and 1e8 < fast < 1e13
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU: CUDA alone tells of waits')
+def test_no_wait_on_a_gpu(gpu):
+    """torch.cuda.set_sync_debug_mode('error') from the teacher's forward to the end of the EMA."""
+    model, optimizer = gpu.build(gpu.load(18, 8, 65), 'cuda')
+    batch = gpu.make_batch(2, 2, 65, pin=True)
+    gpu.whole.esl_step(model, optimizer, batch)  # first calls may wait for libraries
+    assert gpu.waits(model, optimizer, batch) == 'none'
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')

@@ -123,7 +123,7 @@ class Album:
         truth, first = scene.truth, next(iter(made.values()))
         if truth is not None and truth.shape != first.shape:
             truth = nearest(torch.from_numpy(truth)[None], first.shape)[0].numpy()
-        ignore = self.trained.model.decode_head.ignore_index
+        ignore = self.trained.model.ignore_index
         return pictures.compare(scene.image, made, self.trained.classes, truth, ignore=ignore,
                                 colours=self.colours, title=scene.stem)
 

@@ -27,18 +27,20 @@ class PseudoLabelAudit:
         bins: of the calibration error, equally wide, (0, 1/bins] to (1 - 1/bins, 1].
         mass: the paper's eta, with which the looks were made; for the record.
         confidence: the paper's zeta; ``coverage`` is what exceeds it.
+        part_mask: ``(C, K)`` bool, the parts in use (None: all), by which entropies are normalised.
 
     Raises:
         ValueError: a size below 1.
     """
 
     def __init__(self, num_classes: int, num_parts: int | None = None, bins: int = 15,
-                 mass: float = 0.95, confidence: float = 0.95):
+                 mass: float = 0.95, confidence: float = 0.95, part_mask: Tensor | None = None):
         for name, size in dict(num_classes=num_classes, num_parts=num_parts, bins=bins).items():
             if size is not None and size < 1:
                 raise ValueError(f'PseudoLabelAudit: {name} must be at least 1, got {size}')
         self.num_classes, self.num_parts, self.bins = num_classes, num_parts, bins
         self.mass, self.confidence = mass, confidence
+        self.part_mask = None if part_mask is None else part_mask.cpu()
 
         def zeros(*shape, dtype=torch.int64):
             return torch.zeros(shape, dtype=dtype)
@@ -130,10 +132,10 @@ class PseudoLabelAudit:
         - ``dominant``: share of the pixels with 1, 2 and 3 or more dominant classes.
 
         ``parts`` (None without them; paper Sec. 3.3): a part is its class's as the teacher calls
-        it. ``usage``: how a class's K parts share out its pixels; ``entropy`` of that, over log K
-        (None for K = 1); ``part_purity`` and ``purity``: of the pixels in a part, or in all of a
-        class's, the share whose true class is that class. The paper defines no such figures: they
-        are our choice.
+        it. ``usage``: how a class's K parts share out its pixels; ``entropy`` of that, over the log
+        of the number of its parts in use (None for a single one); ``part_purity`` and ``purity``:
+        of the pixels in a part, or in all of a class's, the share whose true class is that class.
+        The paper defines no such figures: they are our choice.
 
         Args:
             classes: C names.
@@ -168,13 +170,14 @@ class PseudoLabelAudit:
                 'soft_share': _plain(counts['soft_mass'] / pixels),
                 'true_share': _plain(true / pixels)},
             'parts': None if self.num_parts is None else _part_figures(
-                counts['part_pixels'], counts['part_right'])}
+                counts['part_pixels'], counts['part_right'], self.part_mask)}
 
 
-def _part_figures(pixels: Tensor, right: Tensor) -> dict:
-    """Of ``(C, K)`` counts."""
+def _part_figures(pixels: Tensor, right: Tensor, mask: Tensor | None) -> dict:
+    """Of ``(C, K)`` counts; mask ``(C, K)`` bool or None: the parts in use."""
     usage = pixels / pixels.sum(dim=1, keepdim=True)
-    most = pixels.new_tensor(pixels.shape[1]).log()  # 0, and so 0 / 0, for a single part
+    in_use = torch.ones_like(pixels) if mask is None else mask.to(pixels)
+    most = in_use.sum(dim=1).log()  # 0, and so 0 / 0, for a single part
     entropy = torch.special.entr(usage).sum(dim=1) / most
     return dict(usage=_plain(usage), entropy=_plain(entropy),
                 purity=_plain(right.sum(dim=1) / pixels.sum(dim=1)),

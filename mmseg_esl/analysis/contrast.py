@@ -8,7 +8,7 @@ import numpy as np
 from ..functional import nearest
 from .look import Look
 from .palette import paint, part_colours
-from .panels import SMALL, TITLE, bar_chart, figure_legend, grid, mark, show, swatches
+from .panels import NAME, SMALL, TITLE, bar_chart, figure_legend, grid, mark, show, swatches
 from .pictures import array
 
 OWN, SAME_CLASS, OTHERS = (0, 114, 178), (230, 159, 0), (204, 121, 167)  # Okabe and Ito
@@ -102,7 +102,9 @@ def tint(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
 
 
 def part_name(part: int, classes, num_parts: int) -> str:
-    return f'{classes[part // num_parts]} {part % num_parts + 1}'
+    name = str(classes[part // num_parts])
+    name = name if len(name) <= NAME - 3 else name[:NAME - 4] + '…'  # the number shall stay
+    return f'{name} {part % num_parts + 1}'
 
 
 def _bars(axis, cosine: np.ndarray, own: int, classes, num_parts: int) -> None:

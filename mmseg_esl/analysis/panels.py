@@ -148,10 +148,10 @@ def save(figure: Figure, path) -> Path:
     return path
 
 
-def contact_sheet(paths, out, limit: int = 12) -> Path:
-    """One PNG with the first ``limit`` pictures below each other, at their own size."""
+def contact_sheet(paths, out) -> Path:
+    """One PNG with all pictures below each other, at their own size."""
     from PIL import Image
-    pictures = [Image.open(path).convert('RGB') for path in list(paths)[:limit]]
+    pictures = [Image.open(path).convert('RGB') for path in paths]
     sheet = Image.new('RGB', (max(p.width for p in pictures), sum(p.height for p in pictures)),
                       'white')
     top = 0

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
-
 
 @dataclass
 class Trained:
@@ -134,18 +132,19 @@ def file_scenes(cfg, images, masks=()) -> list[Scene]:
 
 
 def list_files(paths) -> list[Path]:
-    """Files as they are, folders as the images in them, in order.
+    """Files as they are, folders as the images below them (as training reads them), in order.
 
     Raises:
         FileNotFoundError: there is no such file, or a folder holds no image.
     """
+    from ..datasets.files import IMAGE_SUFFIXES, find_images
     out = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            inside = find_images(str(path))
             if not inside:
-                raise FileNotFoundError(f'{path} holds no image ({", ".join(SUFFIXES)})')
-            out += inside
+                raise FileNotFoundError(f'{path} holds no image ({", ".join(IMAGE_SUFFIXES)})')
+            out += [path / name for name in inside]
         elif path.is_file():
             out.append(path)
         else:
@@ -191,7 +190,7 @@ def _load(model, state: dict, source: str) -> None:
 def _classes(cfg, meta: dict, num_classes: int) -> tuple[tuple, list | None]:
     """Names and palette: the checkpoint's, else the config's, else numbers."""
     from mmseg.registry import DATASETS
-    dataset = (cfg.get('val_dataloader') or cfg.get('test_dataloader') or {}).get('dataset') or {}
+    dataset = _dataset(cfg)
     kind = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else None
     for source in (meta, dataset.get('metainfo') or {}, getattr(kind, 'METAINFO', {})):
         if len(source.get('classes') or ()) == num_classes:
@@ -201,9 +200,17 @@ def _classes(cfg, meta: dict, num_classes: int) -> tuple[tuple, list | None]:
     return tuple(f'class {c}' for c in range(num_classes)), None
 
 
+def _dataset(cfg) -> dict:
+    """Config of the validation set, or of the first of those that it is put together from."""
+    dataset = (cfg.get('val_dataloader') or cfg.get('test_dataloader') or {}).get('dataset') or {}
+    while 'datasets' in dataset or isinstance(dataset.get('dataset'), dict):
+        dataset = dataset['datasets'][0] if 'datasets' in dataset else dataset['dataset']
+    return dataset
+
+
 def _pipeline(cfg) -> list:
     """The validation set's pipeline, or the least that there can be."""
-    dataset = (cfg.get('val_dataloader') or cfg.get('test_dataloader') or {}).get('dataset') or {}
+    dataset = _dataset(cfg)
     return copy.deepcopy(dataset.get('pipeline') or cfg.get('test_pipeline') or [
         dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')])
 
@@ -211,10 +218,11 @@ def _pipeline(cfg) -> list:
 def _label_rules(cfg) -> dict:
     """How the validation set reads masks (label_map, reduce_zero_label)."""
     from mmseg.registry import DATASETS
-    loader = cfg.get('val_dataloader') or cfg.get('test_dataloader')
-    if not loader:
-        return {}
-    dataset = DATASETS.build(dict(loader['dataset'], lazy_init=True))
+    given = _dataset(cfg)
+    if not given:
+        steps = [s for s in _pipeline(cfg) if str(s['type']).endswith('LoadAnnotations')]
+        return dict(reduce_zero_label=bool(steps and steps[0].get('reduce_zero_label')))
+    dataset = DATASETS.build(dict(given, lazy_init=True))
     return dict(label_map=dataset.label_map, reduce_zero_label=dataset.reduce_zero_label)
 
 

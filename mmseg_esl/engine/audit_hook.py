@@ -15,13 +15,12 @@ from ..analysis import PseudoLabelAudit, look
 from ..analysis.audit import resized
 from ..atomic import atomic_file
 from ..datasets.inner import has_empty_labels
+from .interrupt import shield_workers
 from .on_main import on_main
 from .rng import rng_state, set_rng_state
 from .teacher_hook import unwrap
 
 FOLDER = 'audit'  # below the work folder
-PER_CLASS = ('precision', 'recall', 'coverage', 'ece', 'soft_hit_rate')  # for the curves
-PER_PART = ('entropy', 'purity')
 
 
 @HOOKS.register_module()
@@ -99,7 +98,8 @@ class PseudoLabelAuditHook(Hook):
         found = memory is not None and bool(memory.initialised)
         audit = PseudoLabelAudit(
             model.num_classes, memory.num_parts if found else None, bins=self.bins,
-            mass=model.semi_cfg.mass, confidence=model.semi_cfg.confidence)
+            mass=model.semi_cfg.mass, confidence=model.semi_cfg.confidence,
+            part_mask=memory.part_mask if found else None)
         error = None
         try:
             self._count_share(runner, model, audit)
@@ -121,7 +121,9 @@ class PseudoLabelAuditHook(Hook):
         loader = DataLoader(Subset(self._dataset, places[get_rank()::get_world_size()]),
                             collate_fn=pseudo_collate,
                             num_workers=min(2, runner.train_dataloader.num_workers))
-        for batch in loader:
+        for number, batch in enumerate(loader):
+            if number == 0:  # its workers shall survive a Ctrl-C: the iteration is to be finished
+                shield_workers()
             area = tuple(batch['inputs'][0].shape[-2:])  # the preprocessor may pad it
             data = model.data_preprocessor(batch, training=False)
             truth = data['data_samples'][0].gt_sem_seg.data.long()  # (1, H, W)
@@ -165,11 +167,13 @@ def scalars(found: dict) -> dict[str, float]:
     """The figures that are drawn as curves, by name; those without a value are left out."""
     out = {f'audit/{name}': found[name] for name in ('hard_accuracy', 'soft_hit_rate', 'ece')}
     out.update({f'audit/dominant/{size}': share for size, share in found['dominant'].items()})
-    tables = [(name, found['per_class'][name]) for name in PER_CLASS]
-    if found['parts'] is not None:
-        tables += [(f'part_{name}', found['parts'][name]) for name in PER_PART]
-    for name, values in tables:
-        out.update({f'audit/{name}/{c}': value for c, value in zip(found['classes'], values)})
+    parts = found['parts'] or {}
+    tables = {**found['per_class'], **{f'parts/{name}': table for name, table in parts.items()}}
+    for name, values in tables.items():
+        for c, value in zip(found['classes'], values):
+            several = isinstance(value, list)  # of each part
+            out.update({f'audit/{name}/{c}/{k + 1}': v for k, v in enumerate(value)} if several
+                       else {f'audit/{name}/{c}': value})
     return {name: value for name, value in out.items() if value is not None}
 
 

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Subset
 from ..datasets.guard import Guarded
 from ..datasets.inner import first_places, loading_steps
 from ..functional import sample_features
+from .interrupt import shield_workers
 from .part_clusters import fixed_parts, parts_by_silhouette
 from .reservoir import Reservoir
 from .teacher_hook import unwrap
@@ -49,9 +50,9 @@ class PartInitHook(Hook):
             training sees images at another scale (None: images as they are loaded).
 
     Raises:
-        ValueError: a class has labelled pixels, but fewer than parts. (A class without any only
-            warns: its prototypes stay zero until the teacher predicts it.) ``adaptive`` is
-            unknown.
+        ValueError: a class has labelled pixels, but fewer than K and is to have K parts (a class
+            without any only warns: its prototypes stay zero until the teacher predicts it);
+            ``adaptive`` is unknown.
     """
     priority = 'NORMAL'
 
@@ -124,7 +125,10 @@ class PartInitHook(Hook):
                             num_workers=min(2, runner.train_dataloader.num_workers))
         generator = torch.Generator().manual_seed(self.seed * world + rank)
         kept = [Reservoir(self.max_samples) for _ in range(num_classes)]
-        for batch in track(loader, 'part features', disable=not is_main_process(), transient=True):
+        for number, batch in enumerate(track(loader, 'part features', transient=True,
+                                             disable=not is_main_process())):
+            if number == 0:  # its workers shall survive a Ctrl-C: the iteration is to be finished
+                shield_workers()
             data = model.data_preprocessor(batch, training=False)
             inputs, label = data['inputs'], data['data_samples'][0].gt_sem_seg.data[0]
             pad = [0, inputs.shape[-1] - label.shape[1], 0, inputs.shape[-2] - label.shape[0]]
@@ -170,13 +174,14 @@ class PartInitHook(Hook):
 
     def _cluster(self, shares, pixels: int, name, num_parts: int) -> np.ndarray:
         feats = np.concatenate([s for s in shares if len(s)])
+        if self.adaptive:
+            return parts_by_silhouette(feats, min(num_parts, len(feats)), self.seed)
         if len(feats) < num_parts:
             raise ValueError(
                 f"class '{name}' has {pixels} labelled pixels, fewer than the "
                 f'{num_parts} parts to find. Label more of it, raise '
                 'PartInitHook.max_samples, or lower model.part_memory.num_parts.')
-        find = parts_by_silhouette if self.adaptive else fixed_parts
-        return find(feats, num_parts, self.seed)
+        return fixed_parts(feats, num_parts, self.seed)
 
 
 def _undistorted(dataset, extra):

@@ -34,6 +34,9 @@ def sample_anchors(classes: Tensor, num_classes: int, *, fraction: float = 0.1,
     Returns:
         index ``(A,)`` long into the pixels and chosen ``(A,)`` bool, A = min(M, floor(fraction * M)
         + C); where not chosen the index is 0. Anchors come ordered by class.
+
+    Raises:
+        ValueError: ``fraction`` outside (0, 1], or ``limit`` below 1.
     """
     if not 0 < fraction <= 1:
         raise ValueError(f'fraction must be in (0, 1], got {fraction}')
@@ -112,8 +115,9 @@ def part_contrast(embeddings: Tensor, classes: Tensor, parts: Tensor, chosen: Te
                   generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """L_CTR: InfoNCE of anchors against one positive and many negatives (paper Sec. 3.3).
 
-    Mean over the anchors of a class, then (1/C) times the sum over the classes; a class without
-    anchors adds zero and still counts in C (our choice).
+    L_CTR = (1/C) sum_c mean_i -log(e^{z_i.z+ / t} / (e^{z_i.z+ / t} + sum_n e^{z_i.z_n / t})) over
+    the anchors i of each class c, of vectors brought to length 1, with temperature t. A class
+    without anchors adds zero and still counts in C (our choice).
 
     Args:
         embeddings: ``(A, L)`` float, student features of the anchors (gradients flow here only).

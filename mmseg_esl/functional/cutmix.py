@@ -57,6 +57,9 @@ def mix(x: Tensor, mask: Tensor, group: int | None = None) -> Tensor:
 
     Returns:
         tensor like ``x``. With N = 1 an image is its own partner and nothing changes.
+
+    Raises:
+        ValueError: not as many boxes as images.
     """
     if mask.shape[0] != x.shape[0]:
         raise ValueError(f'{x.shape[0]} images but {mask.shape[0]} boxes')

@@ -13,8 +13,9 @@ from .precision import at_least_float
 def dynamic_soft_label(probs: Tensor, *, mass: float = 0.95) -> tuple[Tensor, Tensor]:
     """Keep each pixel's dominant classes and renormalise them (paper Sec. 3.2, DSL).
 
-    The dominant classes are those whose probability reaches that of the last class needed for a
-    cumulative probability of at least ``mass`` (ties are kept).
+    The dominant classes are those whose probability reaches delta, that of the last class needed
+    for a cumulative probability of at least ``mass`` (ties are kept):
+    y*_c = p_c [p_c >= delta] / sum_c' p_c' [p_c' >= delta].
 
     Args:
         probs: ``(N, C, H, W)`` float, probabilities in [0, 1] that sum to 1 over C.
@@ -84,6 +85,9 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor, *,
 
     Returns:
         scalar >= 0.
+
+    Raises:
+        ValueError: the shapes do not fit each other.
     """
     if logits.shape != target.shape or valid.shape != target[:, 0].shape:
         raise ValueError(f'shapes do not fit: logits {tuple(logits.shape)}, target '

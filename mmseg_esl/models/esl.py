@@ -162,10 +162,6 @@ class ESL(TeacherStudentSegmentor):
             losses['loss_ctr'] = connected_zero(self.projector)
         return losses
 
-    @property
-    def ignore_index(self) -> int:
-        return self._main_head(self.student).ignore_index
-
     @phase('soft label')
     def _soft_label(self, probs: Tensor) -> tuple[Tensor, Tensor]:
         if self.semi_cfg.label == 'hard':

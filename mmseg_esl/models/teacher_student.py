@@ -443,6 +443,10 @@ class TeacherStudentSegmentor(BaseModel):
         return self._main_head(self.student).num_classes
 
     @property
+    def ignore_index(self) -> int:
+        return self._main_head(self.student).ignore_index
+
+    @property
     def out_channels(self) -> int:
         return self._main_head(self.student).out_channels
 

@@ -161,7 +161,7 @@ def compare(deployed: Deployed, path, images: list) -> tuple:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
-    worst, equal, total = 0.0, 0, 0
+    differences, equal, total = [], 0, 0
     for image in images:
         with torch.no_grad():
             wanted = deployed(image)
@@ -173,10 +173,9 @@ def compare(deployed: Deployed, path, images: list) -> tuple:
         if found.shape != wanted.shape:
             raise RuntimeError(f'{path} gives {tuple(found.shape)} for images of '
                                f'{tuple(image.shape)}, torch {tuple(wanted.shape)}')
-        if deployed.argmax:
-            worst = float('nan')
-        else:
-            worst = max(worst, ((found - wanted).abs().max() / wanted.abs().max()).item())
+        if not deployed.argmax:
+            differences.append((found - wanted).abs().max() / wanted.abs().max())
             found, wanted = found.argmax(dim=1), wanted.argmax(dim=1)
         equal, total = equal + (found == wanted).sum().item(), total + found.numel()
+    worst = torch.stack(differences).max().item() if differences else float('nan')  # nan stays
     return worst, equal / total

@@ -99,7 +99,8 @@ def pipeline_of(cfg) -> list:
     """The config's test pipeline, as mmseg's inference takes it, without labels."""
     steps = cfg.get('test_pipeline')
     if steps is None:
-        dataset = cfg.get('test_dataloader', {}).get('dataset', {})
+        loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
+        dataset = loader.get('dataset') or {}
         while 'pipeline' not in dataset and 'dataset' in dataset:
             dataset = dataset['dataset']
         steps = dataset.get('pipeline')

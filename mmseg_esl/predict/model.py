@@ -10,6 +10,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.apis import init_model
 from mmseg.registry import DATASETS
 
+from ..analysis.palette import class_colours
 from ..checkpoint import is_wrapper, strip_module, to_plain
 from ..engine.resumable import newest_readable
 
@@ -120,22 +121,22 @@ def _counts(name: str) -> bool:
 def names_and_colours(meta: dict, cfg, num_classes: int) -> dict:
     """``classes`` and ``palette`` (RGB, one colour a class) for a segmentor.
 
-    From the checkpoint, else the config's test set; else numbers and random colours: mmseg would
-    take the names of any data set with as many classes (our choice).
+    From the checkpoint, else the config's test or validation set; else numbers, and colours that
+    can be told apart: mmseg would take the names of any data set with as many classes (our choice).
 
     Args:
         meta: the checkpoint's ``dataset_meta``.
         cfg: the config.
         num_classes: of the decode head.
     """
-    tested = cfg.get('test_dataloader', {}).get('dataset', {})
+    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
+    tested = loader.get('dataset') or {}
     kind = DATASETS.get(tested['type']) if 'type' in tested else None
-    known = [meta, {**getattr(kind, 'METAINFO', {}), **tested.get('metainfo', {})}]
+    known = [meta, {**getattr(kind, 'METAINFO', {}), **(tested.get('metainfo') or {})}]
     known = [one for one in known if len(one.get('classes') or ()) == num_classes]
     one = known[0] if known else {}
+    classes = one.get('classes') or [f'class {index}' for index in range(num_classes)]
     palette = one.get('palette') or []
     if len(palette) != num_classes:
-        generator = torch.Generator().manual_seed(42)
-        palette = torch.randint(0, 256, (num_classes, 3), generator=generator).tolist()
-    classes = one.get('classes') or [f'class {index}' for index in range(num_classes)]
+        palette = class_colours(classes).tolist()
     return dict(classes=tuple(classes), palette=[list(colour) for colour in palette])

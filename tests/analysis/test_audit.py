@@ -192,6 +192,22 @@ def test_without_parts_and_without_a_known_pixel():
         float(single['part_right'][0].sum() / single['part_pixels'][0].sum()))
 
 
+def test_entropy_goes_by_the_parts_in_use():
+    look, truth = made_up(0)
+    mask = torch.ones(C, K, dtype=torch.bool)
+    mask[1, 1:], mask[3, 2:] = False, False
+    # part k of the class becomes part k modulo what is in use
+    owner, part = look.parts.div(K, rounding_mode='floor'), look.parts % K
+    look.parts = torch.where(look.parts >= 0, owner * K + part % mask.sum(dim=1)[owner], -1)
+    audit = PseudoLabelAudit(C, K, mass=0.9, confidence=ZETA, part_mask=mask)
+    audit.update(look, truth)
+    parts = audit.result('abcd')['parts']
+    assert parts['entropy'][1] is None and parts['usage'][1] == [1.0] + [0.0] * (K - 1)
+    usage = np.array(parts['usage'][3][:2])
+    assert parts['entropy'][3] == pytest.approx(-(usage * np.log2(usage)).sum())
+    assert parts['entropy'][0] == audited((look, truth)).result('abcd')['parts']['entropy'][0]
+
+
 def test_a_look_is_resized_by_its_logits_and_without_its_padding():
     gen = torch.Generator().manual_seed(0)
     logits = 4 * torch.randn(1, C, 8, 12, generator=gen)

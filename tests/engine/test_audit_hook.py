@@ -1,7 +1,10 @@
 """PseudoLabelAuditHook under a real Runner: right figures, and a training that does not notice."""
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import audited
@@ -10,12 +13,27 @@ import pytest
 import tiny
 from audited import Sharpen, audit
 from mmengine.config import ConfigDict
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
 from mmseg_esl.engine import PseudoLabelAuditHook
 from mmseg_esl.engine.audit_hook import check_masks
 from mmseg_esl.engine.rng import rng_state
+
+
+@TRANSFORMS.register_module()
+class Slow:
+    """Says that it has begun, and takes its time."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, results):
+        with open(self.path, 'a') as file:
+            file.write('.')
+        time.sleep(0.5)
+        return results
+
 
 LOCAL = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='audit')
 
@@ -182,3 +200,31 @@ def test_a_model_without_a_teacher_is_refused(tmp_path, data):
 def test_bad_arguments(key):
     with pytest.raises(ValueError, match=f'PseudoLabelAuditHook.{key} must be at least 1, got 0'):
         PseudoLabelAuditHook(**{'interval': 1, key: 0})
+
+
+def test_a_signal_during_an_audit_saves_and_ends(tmp_path, data):
+    """It goes to the audit's loader worker too, as from a terminal or from torchrun."""
+    begun = tmp_path / 'begun'
+    loader = tiny.val_loader_cfg(data)
+    loader['dataset']['pipeline'].insert(0, dict(type='Slow', path=str(begun)))
+    child = os.fork()
+    if not child:
+        os.setpgid(0, 0)
+        try:
+            tiny.run(tmp_path, data, [tiny.EMA, tiny.PARTS, audit(interval=2)], max_iters=50,
+                     val=True, val_dataloader=loader,
+                     train_dataloader=dict(tiny.loader_cfg(data), num_workers=1),
+                     default_hooks=dict(checkpoint=dict(
+                         type='SemiCheckpointHook', by_epoch=False, interval=1000)))
+        except SystemExit as end:
+            os._exit(end.code)
+        finally:
+            os._exit(99)
+    end = time.monotonic() + 120
+    while not (begun.is_file() and begun.read_text().count('.') > 2):  # one came at the start
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    os.killpg(child, signal.SIGTERM)
+    assert os.WEXITSTATUS(os.waitpid(child, 0)[1]) == 128 + signal.SIGTERM
+    saved, = (tmp_path / 'work').glob('iter_*.pth')
+    assert (tmp_path / 'work/audit/iter_2.json').is_file() and saved.name == 'iter_3.pth'

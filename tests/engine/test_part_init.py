@@ -169,6 +169,17 @@ def test_adaptive_number_of_parts(tmp_path, data, monkeypatch):
         assert not found.prototypes[~found.part_mask].any()
 
 
+def test_adaptive_takes_a_class_of_few_pixels(tmp_path, data):
+    def change(mask):
+        mask[mask == 2] = 0
+        mask[5, 5] = 2
+
+    rewrite(data, change)
+    hooks = [tiny.EMA, dict(type='PartInitHook', adaptive='silhouette')]
+    memory = tiny.run(tmp_path, data, hooks, model=tiny.esl_cfg(parts=5)).model.part_memory
+    assert 1 <= memory.part_mask[2].sum() <= 3  # pixels
+
+
 def test_adaptive_is_checked():
     with pytest.raises(ValueError, match="adaptive must be None or 'silhouette', got 'bic'"):
         PartInitHook(adaptive='bic')

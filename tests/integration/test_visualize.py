@@ -1,8 +1,10 @@
 """tools/visualize.py from a trained project to PNGs."""
 import numpy as np
 import pytest
+import tiny
 import torch
 from commands import tool
+from mmseg.structures import SegDataSample
 from PIL import Image
 
 from mmseg_esl.analysis import album, scenes
@@ -148,7 +150,7 @@ def test_a_plain_checkpoint_says_what_it_cannot_show(trained, monkeypatch, tmp_p
     (['--pixel', '64', '0'], r'pixel \(64, 0\) lies outside of val0, which is 64 x 48'),
     (['--images', 'nowhere.png'], 'nowhere.png does not exist'),
     (['--images', 'DATA/images/val', '--masks', 'DATA/masks/train'], 'no mask has the stem'),
-    (['--images', 'DATA/images'], 'holds no image'),
+    (['--images', 'EMPTY'], 'holds no image'),
     (['--cfg-options', 'val_dataloader=None', 'test_dataloader=None'], 'has no val_dataloader'),
     (['--with', 'none.pth'], 'checkpoint none.pth does not exist'),
     (['--cfg-options', 'model.segmentor.backbone.depth=34'], 'of another architecture'),
@@ -156,10 +158,33 @@ def test_a_plain_checkpoint_says_what_it_cannot_show(trained, monkeypatch, tmp_p
 ])
 def test_refusals(trained, monkeypatch, tmp_path, args, message):
     config, work, _ = trained
-    args = [arg.replace('DATA', str(config.parent / 'data')) for arg in args]
+    (tmp_path / 'empty').mkdir()
+    places = dict(DATA=config.parent / 'data', EMPTY=tmp_path / 'empty')
+    for name, place in places.items():
+        args = [arg.replace(name, str(place)) for arg in args]
     with pytest.raises(SystemExit, match=f'visualize.py: .*{message}'):
         run(monkeypatch, config, work / 'iter_6.pth', '--out', tmp_path / 'out', *args)
     assert not (tmp_path / 'out').exists()
+
+
+def test_a_folder_is_read_as_training_reads_it(tmp_path):
+    """With what lies in folders below, without what a Mac leaves beside each file."""
+    for name in ('b/c.png', 'a.jpg', '._a.jpg', 'a.txt'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert scenes.list_files([tmp_path, tmp_path / 'a.txt']) == [
+        tmp_path / 'a.jpg', tmp_path / 'b/c.png', tmp_path / 'a.txt']
+
+
+def test_compare_of_a_cascade():
+    model = tiny.esl(segmentor=tiny.cascade()).eval()
+    found = scenes.Trained(model, 'x', tiny.CLASSES, None, False)
+    image = np.zeros((32, 32, 3), np.uint8)
+    sample = SegDataSample(metainfo=dict(ori_shape=(32, 32), img_shape=(32, 32)))
+    scene = scenes.Scene('a', image, dict(
+        inputs=[torch.zeros(3, 32, 32, dtype=torch.uint8)], data_samples=[sample]),
+        np.zeros((32, 32), int))
+    assert album.Album(found, [scene], None).figure('compare', scene)
 
 
 def test_a_file_without_weights(trained, monkeypatch, tmp_path):

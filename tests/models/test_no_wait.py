@@ -12,6 +12,8 @@ import torch
 sys.path.append(str(Path(__file__).parents[2] / 'tools'))
 from bench.counting import SyncCounter
 
+from mmseg_esl.functional.contrast import _SumOverBlocks
+
 OHEM = dict(type='OHEMCrossEntropyLoss', min_kept=100)
 MEAN = dict(type='CrossEntropyLoss', avg_non_ignore=True)
 WEIGHTED = dict(type='CrossEntropyLoss', avg_non_ignore=True, class_weight=[1.0, 2.0, 0.5])
@@ -50,10 +52,59 @@ def extra_operations(classes, parts, images) -> int:
     return step.all - networks.all
 
 
-def test_operations_do_not_grow_with_classes_or_parts():
-    assert len({extra_operations(c, k, 2) for c in (2, 7) for k in (1, 5)}) == 1
+def test_operations_do_not_grow_with_classes_or_parts(monkeypatch):
+    """But for more chunks of anchors where there are many parts, each of the same operations."""
+    settings = [(2, 1), (7, 5), (40, 5), (81, 10)]
+    default = _SumOverBlocks.CELLS
+    monkeypatch.setattr(_SumOverBlocks, 'CELLS', 10 ** 9)  # all in one chunk
+    alone = {extra_operations(c, k, 2) for c, k in settings}
+    assert len(alone) == 1
+    monkeypatch.setattr(_SumOverBlocks, 'CELLS', default)
+    chunks, differentiate = [], torch.autograd.grad
+
+    def grad(*args):
+        chunks[-1] += 1
+        return differentiate(*args)
+
+    monkeypatch.setattr(torch.autograd, 'grad', grad)  # once for each chunk
+    for c, k in settings:
+        chunks.append(0)
+        more = extra_operations(c, k, 2) - max(alone)
+        assert more <= 150 * (chunks[-1] - 1)
+    assert chunks[0] == 1 < chunks[-1]
 
 
 def test_operations_of_an_image_are_few():
     two, four = (extra_operations(3, 2, images) for images in (2, 4))
     assert 0 < four - two <= 150 * 4  # two images of each kind more
+
+
+class Count(tiny.Hook):
+    """Counts what an iteration dispatches and waits for, from before all hooks to after all."""
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self):
+        self.found = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.counter = SyncCounter()
+        self.counter.__enter__()
+
+    def end(self, runner):
+        self.counter.__exit__(None, None, None)
+        self.found.append(dict(self.counter.waits))
+
+
+@pytest.mark.parametrize('clip, waits', [(None, 1), (dict(max_norm=1.0), 2)])
+def test_an_iteration_waits_for_the_verdict_alone(tmp_path, clip, waits):
+    """All hooks of a run included; clipping makes mmengine read the gradients' norm."""
+    tiny.write_data(tmp_path / 'data')
+    count = Count()
+    hooks = [tiny.EMA, tiny.PARTS, dict(type='DiagnosticsHook'), dict(type='RunStateHook'),
+             dict(type='FiniteGuardHook'), count, tiny.Watch(count.end)]
+    tiny.run(tmp_path, tmp_path / 'data', hooks, max_iters=5, interval=10 ** 6,
+             wrapper=dict(clip_grad=clip))
+    assert len(count.found) == 5
+    for found in count.found[1:-1]:  # the first clusters prototypes, the last reads the log
+        assert found == dict(_local_scalar_dense=waits)

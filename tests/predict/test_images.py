@@ -1,7 +1,10 @@
 """Which images are found, and where their results go."""
 import pytest
+from mmengine.config import ConfigDict
 
 from mmseg_esl.predict import list_items
+from mmseg_esl.predict.masks import pipeline_of
+from mmseg_esl.predict.model import names_and_colours
 
 
 @pytest.fixture
@@ -54,3 +57,18 @@ def test_nothing_to_predict(folder, tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(ValueError, match="no image below '.*empty'"):
         list_items([tmp_path / 'empty'], tmp_path / 'out')
+
+
+def test_a_config_without_a_test_set():
+    """The validation set stands in; names and colours are made up only where neither has any."""
+    steps = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
+             dict(type='PackSegInputs')]
+    seen = dict(type='BaseSegDataset', pipeline=steps,
+                metainfo=dict(classes=('a', 'b'), palette=[[1, 2, 3], [4, 5, 6]]))
+    cfg = ConfigDict(test_dataloader=None, val_dataloader=dict(dataset=seen))
+    assert [step['type'] for step in pipeline_of(cfg)] == ['LoadImageFromFile', 'PackSegInputs']
+    assert names_and_colours({}, cfg, 2) == dict(classes=('a', 'b'),
+                                                 palette=[[1, 2, 3], [4, 5, 6]])
+    made_up = names_and_colours({}, ConfigDict(test_dataloader=None, val_dataloader=None), 150)
+    assert made_up['classes'][149] == 'class 149'
+    assert len({tuple(colour) for colour in made_up['palette']}) == 150

@@ -125,7 +125,7 @@ def count_flops(cfg: Config, device: str, batch: dict) -> int:
 
 
 def waits(model, optimizer, batch: dict) -> str:
-    """'none', or what made the host wait between preprocessing and the end of backward."""
+    """'none', or what made the host wait between preprocessing and the end of the EMA."""
     with optimizer.optim_context(model):
         data = model.data_preprocessor(batch, training=True)
         torch.cuda.synchronize()
@@ -133,24 +133,30 @@ def waits(model, optimizer, batch: dict) -> str:
         try:
             loss, _ = model.parse_losses(model(**data, mode='loss'))
             loss.backward()
+            model.after_optimizer_step(10 ** 6, 0.99)
         except RuntimeError as error:
             return str(error).splitlines()[0]
         finally:
             torch.cuda.set_sync_debug_mode('default')
             model.zero_grad()
-            model.after_skipped_step()
+            model.after_skipped_step()  # takes back what is staged, should it have come so far
     return 'none'
 
 
 def measure(cfg: Config, device: str, batch: dict, rounds: int, warmup: int, **setting) -> dict:
-    """Seconds, images per second, peak bytes and waits (None on a CPU) of one setting."""
+    """Seconds of a step and of the floor loop, images per second, peak bytes and waits (None on a
+    CPU) of one setting."""
     model, optimizer = build(cfg, device, **setting)
     cuda = device != 'cpu'
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     seconds = timed(lambda: whole.esl_step(model, optimizer, batch), device, rounds, warmup)
-    return dict(seconds=seconds, images_per_second=len(batch['inputs']) / seconds,
-                peak_bytes=torch.cuda.max_memory_allocated() if cuda else None,
+    peak = torch.cuda.max_memory_allocated() if cuda else None
+    images = batch['inputs']
+    labels = torch.randint(model.num_classes, (len(images), *images[0].shape[-2:]), device=device)
+    floor = timed(lambda: whole.floor_step(model, optimizer, batch, labels), device, rounds, warmup)
+    return dict(seconds=seconds, floor=floor, images_per_second=len(images) / seconds,
+                peak_bytes=peak,
                 waits=waits(model, optimizer, batch) if cuda else None)
 
 
@@ -182,13 +188,14 @@ def line(row: dict) -> str:
     """A row of the markdown table."""
     head = f"| {row['network']} | {row['crop']} | {row['images']} | {row['setting']} |"
     if 'failed' in row:
-        return f"{head} {row['failed']} | | | | |"
-    return (f"{head} {row['seconds'] * 1000:.0f} | {row['images_per_second']:.1f} | "
+        return f"{head} {row['failed']} | | | | | |"
+    return (f"{head} {row['seconds'] * 1000:.0f} | "
+            f"{row['seconds'] / row['floor']:.2f}× | {row['images_per_second']:.1f} | "
             f"{row['peak_bytes'] / 2 ** 30:.1f} | {row['share']:.0%} | {row['waits']} |")
 
 
-HEADER = ('| network | crop | images | setting | ms | images/s | GiB | of matmul | waits |\n'
-          '|---|--:|--:|---|--:|--:|--:|--:|---|')
+HEADER = ('| network | crop | images | setting | ms | over the floor | images/s | GiB | of matmul '
+          '| waits |\n|---|--:|--:|---|--:|--:|--:|--:|--:|---|')
 
 
 def main() -> None:

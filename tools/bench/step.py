@@ -96,12 +96,13 @@ def floor_step(model, optimizer, batch, labels) -> None:
     The strictest reading: the teacher's logits stay at the resolution of its decoder.
     """
     inputs = model.data_preprocessor(batch, training=True)['inputs']
-    with torch.no_grad():
-        network(model.teacher, model.teacher_projector, inputs)
-    logits, embedding = network(model.student, model.projector, inputs)
-    logits = F.interpolate(logits, size=inputs.shape[-2:], mode='bilinear',
-                           align_corners=model.align_corners)
-    loss = F.cross_entropy(logits, labels, ignore_index=255)
+    with optimizer.optim_context(model):  # autocast, if the step has it
+        with torch.no_grad():
+            network(model.teacher, model.teacher_projector, inputs)
+        logits, embedding = network(model.student, model.projector, inputs)
+        logits = F.interpolate(logits, size=inputs.shape[-2:], mode='bilinear',
+                               align_corners=model.align_corners)
+        loss = F.cross_entropy(logits, labels, ignore_index=255)
     # times zero: the projector is back-propagated through all the same
     optimizer.update_params(loss + 0.0 * embedding.mean())
 
