@@ -1,4 +1,4 @@
-"""Train, resume and test a tiny ESL config through the tools, on whichever stack is installed.
+"""Train, resume, test, predict and draw through the tools, a tiny ESL config on any stack.
 
 ``python tests/integration/smoke.py --work-dir DIR``
 """
@@ -68,6 +68,15 @@ def main() -> None:
 
     refuse_malicious(work)
     print('refusal ok', flush=True)
+
+    images = folder / 'data/images/val'
+    said = tool('predict.py', work, images, '--out', folder / 'masks', '--save', 'index,overlay')
+    masks = list((folder / 'masks/index').glob('*.png'))
+    expect(len(masks) == len(list(images.iterdir())) > 0, 'not one mask an image', said)
+    said = tool('report.py', work, '--pictures')
+    expect((work / 'report.html').is_file(), 'no report was written', said)
+    expect(len(list((work / 'pictures').glob('contact_sheet_*.png'))) == 5, 'no pictures', said)
+    print('predict, visualize, report ok', flush=True)
 
 
 if __name__ == '__main__':
