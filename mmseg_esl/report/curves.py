@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 COLOURS = ('#3b82c4', '#e07b39', '#2a9d6e', '#a65fc0')  # distinct on white and on black
 INK = '#010203'  # becomes the page's
 MOST_POINTS = 1000
+MOST_NAMES = 25  # beyond, they could not be read
 STYLE = {
     'svg.fonttype': 'none', 'svg.hashsalt': 'report', 'font.size': 8,
     'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.alpha': 0.15,
@@ -65,6 +66,28 @@ def stacked(steps, shares: dict, until: int) -> str:
                            linewidth=0)
         axes.set_ylim(0, 1)
         return _svg(figure)
+
+
+def heat(steps, names, values, until: int) -> str:
+    """A row of shades for each name, over iterations; ``values`` ``[names][iterations]``."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(until)
+        thinned = [thin(np.asarray(steps, float), np.asarray(line, float)) for line in values]
+        ends = thinned[0][0]  # a value is the mean since the one before
+        ends = np.concatenate([[max(0, 2 * ends[0] - ends[min(1, len(ends) - 1)])], ends])
+        ends[0] -= ends[0] == ends[1]
+        axes.pcolormesh(ends, np.arange(len(names) + 1), [line for _, line in thinned],
+                        cmap='cividis', rasterized=True)
+        axes.grid(False)
+        axes.invert_yaxis()
+        shown = names if len(names) <= MOST_NAMES else ()
+        axes.set_yticks(np.arange(len(shown)) + 0.5, [_cut(name) for name in shown],
+                        fontsize=min(7, 90 / max(1, len(shown))))
+        return _svg(figure)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= 14 else name[:13] + '…'
 
 
 def thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -175,6 +175,8 @@ def _training_panels(run: Run) -> list[Panel]:
     shares = [key for key in keys if key in ('dominant/1', 'dominant/2', 'dominant/3+')]
     panels = []
     for key in sorted(keys, key=lambda key: 'loss' not in key):
+        if key.partition('/')[0] in keys and '/' in key:  # of one class: in its _class_panel
+            continue
         if key in shares:
             if key == shares[0]:
                 panels += _shares_panel([dict(row, iter=step) for step, row in
@@ -182,7 +184,20 @@ def _training_panels(run: Run) -> list[Panel]:
             continue
         found = {step: row[key] for step, row in run.training.items() if _numeric(row.get(key))}
         panels.append(_line_panel(key, {'': found}, run.last_step))
+        panels += _class_panel(key, [k for k in keys if k.startswith(f'{key}/')], run)
     return panels
+
+
+def _class_panel(name: str, keys: list, run: Run) -> list[Panel]:
+    """What DiagnosticsHook logs of each class, beside the mean over the classes."""
+    rows = {step: row for step, row in run.training.items() if any(key in row for key in keys)}
+    if not rows:
+        return []
+    values = [[row.get(key, math.nan) for row in rows.values()] for key in keys]
+    known = [v for line in values for v in line if math.isfinite(v)]
+    svg = curves.heat(list(rows), [key[len(name) + 1:] for key in keys], values, run.last_step)
+    ends = f': dark {_short(min(known))} to light {_short(max(known))}' if known else ''
+    return [Panel(f'{name}, each class{ends}', svg, [])]
 
 
 def _line_panel(title: str, found: dict, until: int) -> Panel:

@@ -21,7 +21,8 @@ class Run:
         cfg: the config of its last start.
         load_from: what its first start began from, or None.
         starts: its log folders that count, ascending.
-        training: ``{iteration: {'loss': ..., 'lr': ..., ...}}`` as logged in training, ascending.
+        training: ``{iteration: {'loss': ..., 'lr': ..., 'anchors/sky': ..., ...}}`` as logged in
+            training, ascending.
         validations: ``{iteration: {'teacher/mIoU': per cent, ...}}``, ascending.
         last_step: last iteration that is logged at all.
         protocol: content of ``protocol.json``, {} if there is none.
@@ -188,7 +189,7 @@ def _read_logs(starts, notes: list) -> tuple[int, dict, dict]:
                     for found in (training, validations))
             if _is_validation(row):
                 validations.setdefault(row['step'], {}).update(row)
-            elif 'iter' in row:
+            elif 'iter' in row or not any(key.startswith('audit/') for key in row):
                 training.setdefault(row['step'], {}).update(row)
             step = row['step'] or step
     return step, training, validations

@@ -2,12 +2,14 @@
 import dataclasses
 import inspect
 import json
+import math
 import re
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
+import matplotlib.axes
 import numpy as np
 import pytest
 import workdirs
@@ -23,7 +25,7 @@ from mmseg_esl.report import curves, make_page
 from mmseg_esl.report.settings import EMA_MOMENTUM, MEMORY, SEMI
 
 ROOT = Path(__file__).parents[2]
-TOOL, VISUALIZE = ROOT / 'tools/report.py', ROOT / 'tools/visualize.py'
+TOOL = ROOT / 'tools/report.py'
 
 
 @pytest.fixture(scope='module')
@@ -145,6 +147,21 @@ def test_thinned_curves_are_means_of_neighbours():
     assert curves.thin(steps[:1000], values[:1000])[0].shape == (1000,)
 
 
+def test_shades_of_each_class(monkeypatch):
+    drawn = []
+    mesh = matplotlib.axes.Axes.pcolormesh
+    monkeypatch.setattr(matplotlib.axes.Axes, 'pcolormesh', lambda self, *args, **options: (
+        drawn.append(args), mesh(self, *args, **options)))
+    values = [[1.0, 2.0, math.nan], [0.0, 5.0, 7.0]]
+    svg = curves.heat([300, 320, 340], ['sky', 'a class with a long name'], values, 400)
+    (ends, rows, shades), = drawn
+    assert list(ends) == [280, 300, 320, 340] and list(rows) == [0, 1, 2]
+    np.testing.assert_array_equal(np.array(shades), values)
+    assert '>sky<' in svg and '>a class with …<' in svg
+    curves.heat([20], ['sky'], [[1.0]], 400)  # one value has no neighbour
+    assert list(drawn[1][0]) == [19, 20]
+
+
 def test_audit_figures(folder, page):
     found = json.loads((folder / 'audit/iter_100.json').read_text())
     columns = ('precision', 'recall', 'coverage', 'hard_accuracy', 'soft_hit_rate', 'ece',
@@ -224,6 +241,7 @@ def test_missing_pieces_are_said(tmp_path, rows, cfg, wanted):
     found = Page(make_page(tmp_path))
     for said in ['No audit was written', 'No pictures', 'The command was not recorded', *wanted]:
         assert said in found.text, said
+    assert 'anchors/sky' not in found.text
 
 
 def test_damaged_files_are_said(tmp_path):
@@ -294,11 +312,11 @@ def test_a_real_run(trained):
     assert [line[1] for line in found.tables['scores'][1:]] == [
         f'{last[f"{name}/mIoU"]:.2f}' for name in ('teacher', 'student')]
     assert [line[0] for line in found.tables['classes'][1:]] == ['ground', 'thing', 'sky']
-    for said in ('4 of 4 iterations', 'loss_sce', 'loss_ctr', 'parts_used', 'mmseg '):
+    for said in ('4 of 4 iterations', 'loss_sce', 'loss_ctr', 'parts_used', 'anchors, each class: ',
+                 'mmseg '):
         assert said in found.text, said
 
 
-@pytest.mark.skipif(not VISUALIZE.is_file(), reason='tools/visualize.py is not there')
 def test_pictures_of_a_real_run(trained):
     done = tool(trained, '--pictures')
     assert done.returncode == 0, done.stderr
