@@ -6,9 +6,9 @@ from pathlib import Path
 import guarded
 import pytest
 import torch
+from bench.counting import SyncCounter
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmseg_esl.engine import FiniteGuardHook
 
@@ -114,21 +114,12 @@ def test_beside_a_gradient_scaler(good, kind):
     assert ('loss scale' if kind == 'gradient' else guarded.FAULTS[kind]) in said
 
 
-class Waits(TorchDispatchMode):
-    """Counts how often the host waits for a value."""
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += func._schema.name in ('aten::_local_scalar_dense', 'aten::nonzero')
-        return func(*args, **(kwargs or {}))
-
-
 class Counted(FiniteGuardHook):
 
     def _judge(self, *args):
-        with Waits() as waits:
+        with SyncCounter() as counter:
             super()._judge(*args)
-        assert waits.count == 1
+        assert counter.waits == dict(_local_scalar_dense=1)
 
 
 def test_the_verdict_waits_once(tmp_path):

@@ -2,14 +2,9 @@
 
 The operators that wait are dispatched on a CPU as well: see tools/bench/counting.py.
 """
-import sys
-from pathlib import Path
-
 import pytest
 import tiny
 import torch
-
-sys.path.append(str(Path(__file__).parents[2] / 'tools'))
 from bench.counting import SyncCounter
 
 from mmseg_esl.functional.contrast import _SumOverBlocks
@@ -29,14 +24,19 @@ def with_loss(loss, auxiliary=False):
 @pytest.mark.parametrize('variant, options', [
     ('dsl+ctr', {}), ('dsl+ctr', dict(negatives='independent')),
     ('dsl+ctr', dict(sampling='image')), ('hard+ctr', dict(auxiliary_loss=True)),
+    ('topk+ctr', {}), ('topk+ctr', dict(negatives='independent')),
     ('topk', dict(cutmix_prob=1.0)), ('sup', {})])
 def test_from_the_teacher_to_the_ema(variant, options, loss):
     model = tiny.esl(variant, with_loss(loss, auxiliary=True), sharp=1.0, **options)
     with SyncCounter() as counter:
-        total, _ = model.parse_losses(model.loss(*tiny.batch()))
+        losses = model.loss(*tiny.batch())
+        total, _ = model.parse_losses(losses)
         total.backward()
         model.after_optimizer_step(3, 0.99)
+        model.loss(*tiny.batch())
+        model.after_skipped_step()
     assert counter.all > 500 and not counter.waits
+    assert not variant.endswith('+ctr') or losses['loss_ctr'] > 0  # anchors were compared
 
 
 def extra_operations(classes, parts, images) -> int:
