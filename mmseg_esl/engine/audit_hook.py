@@ -121,9 +121,9 @@ class PseudoLabelAuditHook(Hook):
         loader = DataLoader(Subset(self._dataset, places[get_rank()::get_world_size()]),
                             collate_fn=pseudo_collate,
                             num_workers=min(2, runner.train_dataloader.num_workers))
-        for number, batch in enumerate(loader):
-            if number == 0:  # its workers shall survive a Ctrl-C: the iteration is to be finished
-                shield_workers()
+        batches = iter(loader)
+        shield_workers()  # they shall survive a Ctrl-C: the iteration is to be finished
+        for batch in batches:
             area = tuple(batch['inputs'][0].shape[-2:])  # the preprocessor may pad it
             data = model.data_preprocessor(batch, training=False)
             truth = data['data_samples'][0].gt_sem_seg.data.long()  # (1, H, W)

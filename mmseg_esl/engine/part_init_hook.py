@@ -125,10 +125,10 @@ class PartInitHook(Hook):
                             num_workers=min(2, runner.train_dataloader.num_workers))
         generator = torch.Generator().manual_seed(self.seed * world + rank)
         kept = [Reservoir(self.max_samples) for _ in range(num_classes)]
-        for number, batch in enumerate(track(loader, 'part features', transient=True,
-                                             disable=not is_main_process())):
-            if number == 0:  # its workers shall survive a Ctrl-C: the iteration is to be finished
-                shield_workers()
+        batches = iter(loader)
+        shield_workers()  # they shall survive a Ctrl-C: the iteration is to be finished
+        for batch in track(batches, 'part features', total=len(loader), transient=True,
+                           disable=not is_main_process()):
             data = model.data_preprocessor(batch, training=False)
             inputs, label = data['inputs'], data['data_samples'][0].gt_sem_seg.data[0]
             pad = [0, inputs.shape[-1] - label.shape[1], 0, inputs.shape[-2] - label.shape[0]]

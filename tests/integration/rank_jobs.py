@@ -45,9 +45,9 @@ def parts(folder: Path, labeled: int) -> dict:
     memory = runner.model.module.part_memory
     with tiny.quiet():
         runner.model.module.init_weights()
-        found, absent = PartInitHook()._prototypes(runner, memory)
+        found, mask, absent = PartInitHook()._prototypes(runner, memory)
     every = all_gather_object(found.tolist())
-    assert not absent and all(other == every[0] for other in every)
+    assert not absent and mask.all() and all(other == every[0] for other in every)
     return dict(prototypes=every[0])
 
 

@@ -43,7 +43,7 @@ def test_ranks_find_the_parts_of_one_process(tmp_path):
     runner = tiny.runner(tmp_path / 'one', tmp_path / 'data', [])
     with tiny.quiet():
         runner.model.init_weights()
-    want, _ = PartInitHook()._prototypes(runner, runner.model.part_memory)
+    want, _, _ = PartInitHook()._prototypes(runner, runner.model.part_memory)
     for a, b in zip(found, torch.from_numpy(want)):  # both have clustered all pixels
         nearest = torch.cdist(a, b).argmin(dim=1)
         assert sorted(nearest.tolist()) == [0, 1]
