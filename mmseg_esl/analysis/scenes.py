@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .names import dataset_config, names_and_palette
+
 
 @dataclass
 class Trained:
@@ -78,7 +80,7 @@ def load_trained(cfg, checkpoint: str, device: str = 'cpu') -> Trained:
     model = MODELS.build(ConfigDict(given))
     _load(model, state, checkpoint)
     meta = content.get('meta', {}).get('dataset_meta') or {}
-    classes, palette = _classes(cfg, meta, model.num_classes)
+    classes, palette = names_and_palette(meta, _dataset(cfg), model.num_classes)
     path = Path(checkpoint).resolve()  # 'iter_40000' alone says little
     return Trained(model.to(device).eval(), f'{path.parent.name}/{path.stem}', classes, palette,
                    not is_wrapper(state))
@@ -187,25 +189,8 @@ def _load(model, state: dict, source: str) -> None:
         memory.initialised.fill_(False)  # half of what the parts need says nothing
 
 
-def _classes(cfg, meta: dict, num_classes: int) -> tuple[tuple, list | None]:
-    """Names and palette: the checkpoint's, else the config's, else numbers."""
-    from mmseg.registry import DATASETS
-    dataset = _dataset(cfg)
-    kind = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else None
-    for source in (meta, dataset.get('metainfo') or {}, getattr(kind, 'METAINFO', {})):
-        if len(source.get('classes') or ()) == num_classes:
-            palette = source.get('palette')
-            return tuple(source['classes']), palette if palette is not None and \
-                len(palette) == num_classes else None
-    return tuple(f'class {c}' for c in range(num_classes)), None
-
-
 def _dataset(cfg) -> dict:
-    """Config of the validation set, or of the first of those that it is put together from."""
-    dataset = (cfg.get('val_dataloader') or cfg.get('test_dataloader') or {}).get('dataset') or {}
-    while 'datasets' in dataset or isinstance(dataset.get('dataset'), dict):
-        dataset = dataset['datasets'][0] if 'datasets' in dataset else dataset['dataset']
-    return dataset
+    return dataset_config(cfg, 'val_dataloader', 'test_dataloader')
 
 
 def _pipeline(cfg) -> list:

@@ -10,6 +10,7 @@ from mmengine.dataset import Compose
 from mmseg.models.segmentors import SegTTAModel
 from mmseg.registry import MODELS
 
+from ..analysis.names import dataset_config
 from .tiles import tiled_classes
 
 SCALES = (0.75, 1.0, 1.25)  # our choice
@@ -99,11 +100,7 @@ def pipeline_of(cfg) -> list:
     """The config's test pipeline, as mmseg's inference takes it, without labels."""
     steps = cfg.get('test_pipeline')
     if steps is None:
-        loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
-        dataset = loader.get('dataset') or {}
-        while 'pipeline' not in dataset and 'dataset' in dataset:
-            dataset = dataset['dataset']
-        steps = dataset.get('pipeline')
+        steps = dataset_config(cfg, 'test_dataloader', 'val_dataloader').get('pipeline')
     if steps is None:
         raise ValueError('the config has neither test_pipeline nor test_dataloader.dataset.'
                          'pipeline: add test_pipeline, for example [dict(type='

@@ -8,8 +8,8 @@ from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.apis import init_model
-from mmseg.registry import DATASETS
 
+from ..analysis.names import dataset_config, names_and_palette
 from ..analysis.palette import class_colours
 from ..checkpoint import is_wrapper, strip_module, to_plain
 from ..engine.resumable import newest_readable
@@ -122,21 +122,15 @@ def names_and_colours(meta: dict, cfg, num_classes: int) -> dict:
     """``classes`` and ``palette`` (RGB, one colour a class) for a segmentor.
 
     From the checkpoint, else the config's test or validation set; else numbers, and colours that
-    can be told apart: mmseg would take the names of any data set with as many classes (our choice).
+    can be told apart.
 
     Args:
         meta: the checkpoint's ``dataset_meta``.
         cfg: the config.
         num_classes: of the decode head.
     """
-    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
-    tested = loader.get('dataset') or {}
-    kind = DATASETS.get(tested['type']) if 'type' in tested else None
-    known = [meta, {**getattr(kind, 'METAINFO', {}), **(tested.get('metainfo') or {})}]
-    known = [one for one in known if len(one.get('classes') or ()) == num_classes]
-    one = known[0] if known else {}
-    classes = one.get('classes') or [f'class {index}' for index in range(num_classes)]
-    palette = one.get('palette') or []
-    if len(palette) != num_classes:
+    dataset = dataset_config(cfg, 'test_dataloader', 'val_dataloader')
+    classes, palette = names_and_palette(meta, dataset, num_classes)
+    if palette is None:
         palette = class_colours(classes).tolist()
-    return dict(classes=tuple(classes), palette=[list(colour) for colour in palette])
+    return dict(classes=classes, palette=[list(colour) for colour in palette])
