@@ -39,25 +39,25 @@ demo-seeds: $(STAMP)
 	$(BIN)/python tools/demo/run.py --seeds 0 1 2
 
 test-stacks:
-	PYTHON='$(PYTHON)' PIP_ARGS='$(PIP_ARGS)' tools/test_stacks.sh
+	PYTHON='$(PYTHON)' PIP_ARGS='$(PIP_ARGS)' dev/test_stacks.sh
 
 drill-resume: $(STAMP)
-	$(BIN)/python tools/drills/resume.py $(DRILL_ARGS)
+	$(BIN)/python dev/drills/resume.py $(DRILL_ARGS)
 
 drill-crash: $(STAMP)
-	$(BIN)/python tools/drills/crash.py $(DRILL_ARGS)
+	$(BIN)/python dev/drills/crash.py $(DRILL_ARGS)
 
 drill-ranks: $(STAMP)
-	$(BIN)/python tools/drills/ranks.py $(DRILL_ARGS)
+	$(BIN)/python dev/drills/ranks.py $(DRILL_ARGS)
 
 bench: $(STAMP)
-	$(BIN)/python tools/benchmark.py $(BENCH_ARGS)
+	$(BIN)/python dev/benchmark.py $(BENCH_ARGS)
 
 drill-communication: $(STAMP)
-	$(BIN)/python tools/drills/communication.py $(DRILL_ARGS)
+	$(BIN)/python dev/drills/communication.py $(DRILL_ARGS)
 
 drill-scale: $(STAMP)
-	$(BIN)/python tools/drills/scale.py $(DRILL_ARGS)
+	$(BIN)/python dev/drills/scale.py $(DRILL_ARGS)
 
 # made anew whenever a requirement changes; the stamp is written last, so that an interrupted
 # installation is taken up again

@@ -2,7 +2,7 @@
 
 torch and the mm* packages are not requirements on purpose: mmcv, mmcv-lite and the OneDL forks all
 serve, under different distribution names, and a pin here would replace the user's. What is missing
-or too old is said at import, by mmseg_esl.compat. requirements/cpu.txt pins a stack that works.
+or too old is said at import, by mmseg_esl.stack. requirements/cpu.txt pins a stack that works.
 """
 
 import re
@@ -16,10 +16,10 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r"__version__ = '([^']+)'",
                     (ROOT / 'mmseg_esl/__init__.py').read_text(encoding='utf-8')).group(1)
 README = ROOT / 'README.md'
-# What `mim` and `mmseg_esl::` names look for inside an installed package; tools/drills and the
-# like need the tests, and stay in the checkout.
+# What `mim` and `mmseg_esl::` names look for inside an installed package; dev/ stays in the
+# checkout.
 MIM = ('configs', 'tools', 'model-index.yml')
-NOT_INSTALLED = shutil.ignore_patterns('__pycache__', '*.pyc', 'drills', 'test_stacks.sh')
+NOT_INSTALLED = shutil.ignore_patterns('__pycache__', '*.pyc')
 
 
 class BuildWithMim(build_py):

@@ -3,10 +3,10 @@
 The compatibility layer goes first: without it ``import mmseg.models`` fails on mmcv-lite.
 """
 
-from . import compat
+from . import stack
 
-compat.install()
+stack.install()
 
-from . import datasets, engine, models  # noqa: E402 - what it mends comes after it
+from . import datasets, engine, methods, models  # noqa: E402 - what it mends comes after it
 
-__all__ = ['datasets', 'engine', 'models']
+__all__ = ['datasets', 'engine', 'methods', 'models']

@@ -10,14 +10,14 @@ os.environ['PYTHONPATH'] = os.pathsep.join(
     filter(None, [ROOT, os.environ.get('PYTHONPATH', '')]))
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 sys.path.insert(0, ROOT)
-sys.path.append(os.path.join(ROOT, 'tools'))  # tools/bench: last, for it also holds a test.py
+sys.path.append(os.path.join(ROOT, 'dev'))  # dev/bench
 
 # A shell that starts pytest in the background lets it, and all that it starts, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from mmseg_esl import compat  # noqa: E402
+from mmseg_esl import stack  # noqa: E402
 
-compat.install()  # before any test module imports mmseg
+stack.install()  # before any test module imports mmseg
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

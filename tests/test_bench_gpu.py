@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-TOOL = Path(__file__).parents[1] / 'tools/bench/gpu.py'
+TOOL = Path(__file__).parents[1] / 'dev/bench/gpu.py'
 
 
 @pytest.fixture(scope='module')

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmseg_esl.checkpoint import check_fit, is_wrapper, strip_module, to_plain, to_wrapper
+from mmseg_esl.semi.keys import check_fit, is_wrapper, strip_module, to_plain, to_wrapper
 
 EXPORT = Path(__file__).parents[1] / 'tools/export_segmentor.py'
 

@@ -16,17 +16,17 @@ from mmengine.config import DictAction
 import mmseg_esl.register  # noqa: F401
 from mmseg_esl.datasets import SemiBatchSampler, SemiDataset, UnlabeledDataset
 from mmseg_esl.datasets.sampler import counts_per_rank
-from mmseg_esl.engine.audit_hook import PseudoLabelAuditHook
-from mmseg_esl.engine.diagnostics_hook import DiagnosticsHook
-from mmseg_esl.engine.finite_guard import FiniteGuardHook
-from mmseg_esl.engine.part_init_hook import PartInitHook
-from mmseg_esl.engine.run_state import RunStateHook
-from mmseg_esl.engine.teacher_hook import TeacherEMAHook
-from mmseg_esl.engine.val_loop import TeacherStudentValLoop
-from mmseg_esl.models.esl import ESLTrainCfg
+from mmseg_esl.engine.hooks.audit_hook import PseudoLabelAuditHook
+from mmseg_esl.engine.hooks.diagnostics_hook import DiagnosticsHook
+from mmseg_esl.engine.hooks.finite_guard import FiniteGuardHook
+from mmseg_esl.engine.hooks.part_init_hook import PartInitHook
+from mmseg_esl.engine.hooks.teacher_hook import TeacherEMAHook
+from mmseg_esl.engine.loops.val_loop import TeacherStudentValLoop
+from mmseg_esl.engine.resume.run_state import RunStateHook
+from mmseg_esl.methods.esl import ESLTrainCfg
 from mmseg_esl.models.part_memory import PartMemory
 from mmseg_esl.models.projector import ESLProjector
-from mmseg_esl.splits.registry import row_of
+from mmseg_esl.splits.published import row_of
 
 ROOT = Path(__file__).parents[1]
 with open(ROOT / 'docs/results/paper_results.csv', newline='') as file:

@@ -10,9 +10,9 @@ _ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 if osp.isdir(osp.join(_ROOT, 'mmseg_esl')):
     sys.path.insert(0, _ROOT)
 
-from mmseg_esl import compat
+from mmseg_esl import stack
 
-compat.install()
+stack.install()
 
 from mmengine.config import Config, DictAction
 
@@ -47,5 +47,5 @@ def load_config(args) -> Config:
     elif cfg.get('work_dir') is None:
         name = osp.splitext(osp.basename(args.config))[0]
         cfg.work_dir = osp.join('work_dirs', name)
-    compat.prepare_cpu(cfg)
+    stack.prepare_cpu(cfg)
     return cfg

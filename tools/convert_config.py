@@ -10,7 +10,7 @@ import sys
 
 import cli_common  # noqa: F401 - finds the package and mends the stack
 
-from mmseg_esl.atomic import atomic_file
+from mmseg_esl.storage.atomic import atomic_file
 
 
 def parse_args():

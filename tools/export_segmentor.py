@@ -13,9 +13,9 @@ import cli_common  # noqa: F401 - finds the package and mends the stack
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmseg_esl.atomic import atomic_file
-from mmseg_esl.checkpoint import is_wrapper, to_plain
-from mmseg_esl.portable import portable
+from mmseg_esl.semi.keys import is_wrapper, to_plain
+from mmseg_esl.storage.atomic import atomic_file
+from mmseg_esl.storage.portable import portable
 
 KEPT_META = ('dataset_meta', 'iter', 'epoch', 'seed', 'experiment_name', 'time',
              'mmengine_version')

@@ -12,8 +12,8 @@ from pathlib import Path
 import cli_common  # noqa: F401 - finds the package and mends the stack
 from mmengine.runner import find_latest_checkpoint
 
-from mmseg_esl.atomic import atomic_file
 from mmseg_esl.results.run import config_of, read_run
+from mmseg_esl.storage.atomic import atomic_file
 
 VISUALIZE = Path(__file__).resolve().parent / 'visualize.py'
 

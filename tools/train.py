@@ -10,7 +10,7 @@ from cli_common import add_common_options, load_config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmseg_esl import compat
+from mmseg_esl import stack
 
 
 def parse_args():
@@ -96,7 +96,7 @@ def main() -> None:
     args = parse_args()
     if args.amp:
         try:
-            compat.refuse_amp_on_cpu()
+            stack.refuse_amp_on_cpu()
         except RuntimeError as error:
             sys.exit(str(error))
     cfg = load_config(args)

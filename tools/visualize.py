@@ -19,8 +19,8 @@ from pathlib import Path
 from cli_common import config_file  # which also finds the package and mends the stack
 from mmengine.config import Config, DictAction
 
-from mmseg_esl.analysis.album import KINDS, Album
-from mmseg_esl.analysis.scenes import (
+from mmseg_esl.looks.album import KINDS, Album
+from mmseg_esl.looks.scenes import (
     file_scenes,
     list_files,
     load_trained,

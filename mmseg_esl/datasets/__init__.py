@@ -1,8 +1,8 @@
 """Data of a semi-supervised run: two datasets in one, their batches, and an empty label map."""
 
-from .. import compat
+from ..stack.shims import serve_mmcv_ext
 
-compat.serve_mmcv_ext()  # a spawned loader worker imports this package and nothing before it
+serve_mmcv_ext()  # a spawned loader worker imports this package and nothing before it
 
 from .guard import BadDataError  # noqa: E402
 from .sampler import SemiBatchSampler  # noqa: E402

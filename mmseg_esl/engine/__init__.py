@@ -1,19 +1,19 @@
 """Hooks, loops and metrics."""
-from .audit_hook import PseudoLabelAuditHook
-from .channels_last_hook import ChannelsLastHook
-from .checkpoint_hook import SemiCheckpointHook
-from .compile_hook import CompileHook
-from .diagnostics_hook import DiagnosticsHook
-from .finite_guard import FiniteGuardHook
+from .hooks.audit_hook import PseudoLabelAuditHook
+from .hooks.channels_last_hook import ChannelsLastHook
+from .hooks.checkpoint_hook import SemiCheckpointHook
+from .hooks.compile_hook import CompileHook
+from .hooks.diagnostics_hook import DiagnosticsHook
+from .hooks.finite_guard import FiniteGuardHook
+from .hooks.part_init_hook import PartInitHook
+from .hooks.profiler_hook import StepProfilerHook
+from .hooks.protocol_hook import ProtocolHook
+from .hooks.teacher_hook import TeacherEMAHook
+from .loops.train_loop import SemiTrainLoop
+from .loops.val_loop import TeacherStudentValLoop
 from .metrics import PerClassIoUMetric
 from .optimizer import StudentOptimWrapperConstructor
-from .part_init_hook import PartInitHook
-from .profiler_hook import StepProfilerHook
-from .protocol_hook import ProtocolHook
-from .run_state import RunStateHook
-from .teacher_hook import TeacherEMAHook
-from .train_loop import SemiTrainLoop
-from .val_loop import TeacherStudentValLoop
+from .resume.run_state import RunStateHook
 
 __all__ = [
     'ChannelsLastHook', 'CompileHook', 'DiagnosticsHook', 'FiniteGuardHook', 'PartInitHook',

@@ -5,7 +5,7 @@ import copy
 
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-from .teacher_hook import unwrap
+from .hooks.teacher_hook import unwrap
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..atomic import atomic_file
+from ..storage.atomic import atomic_file
 
 OPSET = 18
 INPUT, LOGITS, CLASSES = 'image', 'logits', 'classes'

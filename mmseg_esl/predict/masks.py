@@ -10,7 +10,7 @@ from mmengine.dataset import Compose
 from mmseg.models.segmentors import SegTTAModel
 from mmseg.registry import MODELS
 
-from ..analysis.names import dataset_config
+from ..looks.names import dataset_config
 from .tiles import tiled_classes
 
 SCALES = (0.75, 1.0, 1.25)  # our choice

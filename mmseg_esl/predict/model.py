@@ -9,10 +9,10 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.apis import init_model
 
-from ..analysis.names import dataset_config, names_and_palette
-from ..analysis.palette import class_colours
-from ..checkpoint import is_wrapper, strip_module, to_plain
-from ..engine.resumable import newest_readable
+from ..looks.names import dataset_config, names_and_palette
+from ..looks.palette import class_colours
+from ..semi.keys import is_wrapper, strip_module, to_plain
+from ..storage.resumable import newest_readable
 
 
 def from_work_dir(work_dir, warn=print) -> tuple:

@@ -9,7 +9,7 @@ from mmseg.structures import SegDataSample
 from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
-from ..atomic import atomic_file
+from ..storage.atomic import atomic_file
 
 
 class Overlay(SegLocalVisualizer):

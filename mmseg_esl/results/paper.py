@@ -5,7 +5,7 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
-from ..splits.registry import PROTOCOLS
+from ..splits.published import PROTOCOLS
 from .run import Run
 from .training import backbone, evaluation, kind, segmentor, variant
 

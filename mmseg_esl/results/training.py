@@ -1,7 +1,7 @@
 """What a run's config says about the training, in the words of a table."""
 from __future__ import annotations
 
-from ..flatten import flatten
+from ..storage.flatten import flatten
 from .run import Run
 
 LABELS = {'hard': 'hard label', 'dsl': 'DSL'}

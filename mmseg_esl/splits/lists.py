@@ -11,7 +11,7 @@ import os
 import re
 from pathlib import Path
 
-from ..atomic import atomic_file
+from ..storage.atomic import atomic_file
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 _SUFFIX = '|'.join(re.escape(suffix) for suffix in SUFFIXES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable
 
 from .lists import checksum
-from .registry import PROTOCOLS, find, row_of
+from .published import PROTOCOLS, find, row_of
 
 SHOWN = 12  # digits of a checksum in a name
 

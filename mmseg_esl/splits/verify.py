@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .lists import find_pairs, is_unlabeled_list, read_ids
 from .protocol import describe, is_published, protocol_of
-from .registry import LAYOUTS, PROTOCOLS, Layout, Row, find, row_of
+from .published import LAYOUTS, PROTOCOLS, Layout, Row, find, row_of
 
 
 @dataclass

@@ -2,9 +2,9 @@
 
 import gc
 
-from mmseg_esl import compat
+from mmseg_esl import stack
 
-compat.install()
+stack.install()
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

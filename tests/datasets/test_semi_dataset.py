@@ -453,7 +453,7 @@ def test_none_draws_another(data):
 
 
 def test_never_imports_models():
-    code = ('import sys; from mmseg_esl import compat; compat.install(); '
+    code = ('import sys; from mmseg_esl import stack; stack.install(); '
             'import mmseg_esl.datasets; '
             'sys.exit(any(m.startswith("mmseg_esl.models") for m in sys.modules))')
     assert subprocess.run([sys.executable, '-c', code], timeout=120).returncode == 0

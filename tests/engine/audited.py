@@ -74,10 +74,10 @@ def check(found: dict, wanted: dict) -> None:
 
 def main(folder: Path) -> None:
     """Three images, of which rank 1 has one; then one that rank 1 alone cannot read."""
-    from mmseg_esl import compat
+    from mmseg_esl import stack
 
     torch.set_num_threads(1)
-    compat.start_gloo('pytorch', timeout=120)
+    stack.start_gloo('pytorch', timeout=120)
     data = folder / f'data{get_rank()}'
     tiny.write_data(data)
 

@@ -138,10 +138,10 @@ def check(folder, kind: str, good: list, batches: list, ranks=(0, 1), **kwargs) 
 
 def main(folder: Path) -> None:
     """Only rank 1 is bad."""
-    from mmseg_esl import compat
+    from mmseg_esl import stack
 
     torch.set_num_threads(1)
-    compat.start_gloo('pytorch', timeout=120)
+    stack.start_gloo('pytorch', timeout=120)
     record = Fault()
     _, good = guarded_run(folder, record, 3)
     for kind, named in FAULTS.items():

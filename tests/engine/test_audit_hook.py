@@ -17,7 +17,7 @@ from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
 from mmseg_esl.engine import PseudoLabelAuditHook
-from mmseg_esl.engine.audit_hook import check_masks
+from mmseg_esl.engine.hooks.audit_hook import check_masks
 from mmseg_esl.engine.rng import rng_state
 
 

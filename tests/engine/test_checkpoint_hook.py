@@ -17,7 +17,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 
 import mmseg_esl.register  # noqa: F401  (so that the hook is known)
-from mmseg_esl import atomic, portable
+from mmseg_esl.storage import atomic, portable
 
 
 def hook(**changes):

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from mmseg_esl.engine.part_clusters import fixed_parts, parts_by_silhouette
+from mmseg_esl.engine.hooks.part_clusters import fixed_parts, parts_by_silhouette
 
 
 def directions(groups, pixels=40, width=8, spread=0.05, seed=0):

@@ -9,7 +9,7 @@ import tiny
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmseg_esl.phases import phase
+from mmseg_esl.functional.phases import phase
 
 LOOP = dict(type='SemiTrainLoop', max_iters=9, val_interval=9)
 GUARD = dict(type='FiniteGuardHook')

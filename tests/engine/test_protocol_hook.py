@@ -13,7 +13,7 @@ from mmseg.registry import DATASETS
 from PIL import Image
 from tiny import EMA, PARTS, run, runner, write_data
 
-from mmseg_esl.engine.protocol_hook import image_ids, protocol_info
+from mmseg_esl.engine.hooks.protocol_hook import image_ids, protocol_info
 from mmseg_esl.splits import protocol_of, read_ids
 
 LISTS = os.environ.get('MMSEG_ESL_SPLITS')

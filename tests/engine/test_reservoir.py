@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from scipy.stats import chisquare
 
-from mmseg_esl.engine.part_init_hook import PartInitHook
-from mmseg_esl.engine.reservoir import Reservoir
+from mmseg_esl.engine.hooks.part_init_hook import PartInitHook
+from mmseg_esl.engine.hooks.reservoir import Reservoir
 
 LIMIT = 200
 

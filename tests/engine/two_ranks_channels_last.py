@@ -11,14 +11,14 @@ from mmengine.dist import get_rank
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny
 
-from mmseg_esl import compat
+from mmseg_esl import stack
 
 WRAPPER = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
 
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    compat.start_gloo('pytorch', timeout=120)
+    stack.start_gloo('pytorch', timeout=120)
     data, states = folder / f'data{get_rank()}', []
     tiny.write_data(data)
     for name, hooks in (('without', []), ('with', [dict(type='ChannelsLastHook')])):

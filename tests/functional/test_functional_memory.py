@@ -7,7 +7,7 @@ import torch
 
 from mmseg_esl import functional as esl
 
-sys.path.append(str(Path(__file__).parents[2] / 'tools'))
+sys.path.append(str(Path(__file__).parents[2] / 'dev'))
 from bench.measuring import Work, peak_memory
 
 

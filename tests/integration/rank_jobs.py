@@ -1,4 +1,4 @@
-"""What tools/drills/ranks.py runs on every rank: ``torchrun rank_jobs.py JOB FOLDER COUNT``."""
+"""What dev/drills/ranks.py runs on every rank: ``torchrun rank_jobs.py JOB FOLDER COUNT``."""
 from __future__ import annotations
 
 import hashlib
@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny
 from collectives import Collectives
 
-from mmseg_esl import compat
-from mmseg_esl.engine.part_init_hook import PartInitHook
+from mmseg_esl import stack
+from mmseg_esl.engine.hooks.part_init_hook import PartInitHook
 
 ROOT = Path(__file__).parents[2]
 IMAGES = 2  # of each kind on each rank
@@ -245,7 +245,7 @@ def empty(folder: Path, steps: int) -> dict:
 def main() -> None:
     job, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
-    compat.start_gloo('pytorch', timeout=120)
+    stack.start_gloo('pytorch', timeout=120)
     jobs = [agree, own_step, empty, parts, communication]
     result = {function.__name__: function for function in jobs}[job](folder, count)
     if get_rank() == 0:

@@ -22,7 +22,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import DATASETS, HOOKS
 
-from mmseg_esl import compat
+from mmseg_esl import stack
 from mmseg_esl.datasets import SemiDataset
 
 # different from one start to the next by their nature
@@ -190,7 +190,7 @@ def main() -> None:
     path, work_dir, arguments = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     cfg = config(path, work_dir, **arguments)
     cfg.launcher = 'pytorch' if 'RANK' in os.environ else 'none'
-    compat.prepare_cpu(cfg)
+    stack.prepare_cpu(cfg)
     count_opened_images(Path(work_dir) / 'opened.txt')
     train(cfg)
 

@@ -9,7 +9,7 @@ IMAGES = 4  # of a rank
 
 @pytest.fixture(scope='module')
 def found():
-    drills = str(Path(__file__).parents[2] / 'tools/drills')
+    drills = str(Path(__file__).parents[2] / 'dev/drills')
     sys.path.insert(0, drills)
     try:
         import communication

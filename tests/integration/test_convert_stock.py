@@ -88,7 +88,7 @@ def shrink(cfg, data, changes, work):
 
 @pytest.mark.parametrize('name', STOCK, ids=lambda name: name.split('_')[0])
 def test_stock_config_trains(name, monkeypatch, tmp_path, data, capsys):
-    from mmseg_esl import compat
+    from mmseg_esl import stack
     out = tmp_path / 'esl.py'
     convert(monkeypatch, f'mmseg::{name}.py', out, data / 'more')
     said, text = capsys.readouterr().out, out.read_text()
@@ -104,7 +104,7 @@ def test_stock_config_trains(name, monkeypatch, tmp_path, data, capsys):
     kinds = [step.type for step in cfg.train_dataloader.dataset.unlabeled.pipeline]
     assert not {'PhotoMetricDistortion', 'LoadAnnotations'} & set(kinds)
     shrink(cfg, data, STOCK[name], tmp_path / 'work')
-    compat.prepare_cpu(cfg)
+    stack.prepare_cpu(cfg)
     runner = Runner.from_cfg(cfg)
     before = {key: value.clone() for key, value in runner.model.student.state_dict().items()}
     runner.train()

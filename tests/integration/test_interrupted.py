@@ -19,7 +19,7 @@ from mmengine.utils.dl_utils import collect_env
 from project import write_project
 
 import mmseg_esl.register  # noqa: F401  (so that the hook is known)
-from mmseg_esl import compat
+from mmseg_esl import stack
 from mmseg_esl.engine.interrupt import Interrupt
 
 RUNNING = []  # forks
@@ -45,7 +45,7 @@ def train(folder, rank=0, world=1, port=0, workers=0, max_iters=10**6, limit=Non
     if world > 1:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world),
                           MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-        compat.start_gloo('pytorch')
+        stack.start_gloo('pytorch')
         options = dict(launcher='pytorch', env_cfg=dict(dist_cfg=dict(backend='gloo')),
                        cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel',
                                                        device_ids=None)))

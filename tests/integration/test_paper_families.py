@@ -18,7 +18,7 @@ from config_files import FOLDER, loaded
 from mmengine.runner import Runner
 from PIL import Image
 
-from mmseg_esl import compat
+from mmseg_esl import stack
 
 CROP = 33  # of images of 26 x 60
 
@@ -108,7 +108,7 @@ def shrink(cfg, root, work) -> None:
     cfg.update(work_dir=str(work), log_level='WARNING', randomness=dict(seed=0),
                experiment_name=uuid.uuid4().hex)
     cfg.visualizer.name = cfg.experiment_name  # one of that name serves the whole process
-    compat.prepare_cpu(cfg)
+    stack.prepare_cpu(cfg)
 
 
 @pytest.fixture(scope='module', params=sorted(FAMILIES))

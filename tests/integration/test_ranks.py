@@ -1,4 +1,4 @@
-"""Two processes over gloo: the drill tools/drills/ranks.py with small counts.
+"""Two processes over gloo: the drill dev/drills/ranks.py with small counts.
 
 ``make drill-ranks`` runs it on two and four, for fifty steps.
 """
@@ -9,9 +9,9 @@ import pytest
 import tiny
 import torch
 
-from mmseg_esl.engine.part_init_hook import PartInitHook
+from mmseg_esl.engine.hooks.part_init_hook import PartInitHook
 
-DRILL = runpy.run_path(str(Path(__file__).parents[2] / 'tools/drills/ranks.py'))
+DRILL = runpy.run_path(str(Path(__file__).parents[2] / 'dev/drills/ranks.py'))
 TIMEOUT = 600  # only a hang takes so long
 
 

@@ -7,8 +7,8 @@ from commands import tool
 from mmseg.structures import SegDataSample
 from PIL import Image
 
-from mmseg_esl.analysis import album, scenes
-from mmseg_esl.analysis.palette import WRONG
+from mmseg_esl.looks import album, scenes
+from mmseg_esl.looks.palette import WRONG
 
 KINDS = ('dominant', 'entropy', 'parts', 'pairs', 'compare')
 NAMES = ('ground', 'red', 'blue', 'green')

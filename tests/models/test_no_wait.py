@@ -1,6 +1,6 @@
 """A whole step waits for no device, and its own work is bounded whatever the classes and parts.
 
-The operators that wait are dispatched on a CPU as well: see tools/bench/counting.py.
+The operators that wait are dispatched on a CPU as well: see dev/bench/counting.py.
 """
 import pytest
 import tiny

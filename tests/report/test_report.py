@@ -18,8 +18,8 @@ from mmengine.runner import Runner
 from tiny import EMA, PARTS, quiet, runner_cfg, write_data
 from workdirs import CLASSES, FIRST, SECOND, Page, audit, config, training, validation, write_start
 
-from mmseg_esl.engine.teacher_hook import TeacherEMAHook
-from mmseg_esl.models.esl import ESLTrainCfg
+from mmseg_esl.engine.hooks.teacher_hook import TeacherEMAHook
+from mmseg_esl.methods.esl import ESLTrainCfg
 from mmseg_esl.models.part_memory import PartMemory
 from mmseg_esl.report import curves, make_page
 from mmseg_esl.report.settings import EMA_MOMENTUM, MEMORY, SEMI

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from tiny import EMA, PARTS, esl_cfg, quiet, runner_cfg, write_data
 
-from mmseg_esl.engine.protocol_hook import NO_CHECKOUT, commit_of
+from mmseg_esl.engine.hooks.protocol_hook import NO_CHECKOUT, commit_of
 from mmseg_esl.results import (
     classes_to_csv,
     group,
@@ -27,7 +27,7 @@ from mmseg_esl.results import (
     to_markdown,
 )
 from mmseg_esl.results.run import SCALARS
-from mmseg_esl.splits.registry import rows
+from mmseg_esl.splits.published import rows
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ROOT / 'docs/results/paper_results.csv'
@@ -545,6 +545,7 @@ def test_commit_is_that_of_the_checkout(tmp_path):
 @pytest.fixture
 def tool(monkeypatch, capsys):
     """Call a tool's main with arguments; returns what it printed."""
+    monkeypatch.syspath_prepend(str(ROOT / 'dev'))
     monkeypatch.syspath_prepend(str(ROOT / 'tools'))
 
     def call(name, *args):
@@ -574,7 +575,7 @@ def test_command_line_refuses_and_groups(tmp_path, tool):
 
 
 def test_study_prints_these_tables(trained, tmp_path, tool):
-    """tools/camvid_study.py --tables, on folders with its names."""
+    """dev/camvid_study.py --tables, on folders with its names."""
     for name, old in (('1_16_seed0_dsl+ctr', 'esl0'), ('1_16_seed1_dsl+ctr', 'esl1'),
                       ('1_16_seed0_sup', 'sup')):
         (tmp_path / name).symlink_to(trained / old)

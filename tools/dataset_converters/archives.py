@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from rich.console import Console
 from rich.progress import Progress
 
-from mmseg_esl.atomic import atomic_file
+from mmseg_esl.storage.atomic import atomic_file
 
 SCREEN = Console(stderr=True)
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error)

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from synthetic import CLASSES, PALETTE
 
-from mmseg_esl.analysis import look
-from mmseg_esl.analysis.palette import COUNTS, paint, part_colours
-from mmseg_esl.analysis.panels import swatches
-from mmseg_esl.analysis.pictures import array, mean_iou, shares_of
+from mmseg_esl.looks import look
+from mmseg_esl.looks.palette import COUNTS, paint, part_colours
+from mmseg_esl.looks.panels import swatches
+from mmseg_esl.looks.pictures import array, mean_iou, shares_of
 
 TITLES = ('input', 'truth', 'supervised (EMA)', 'ESL (teacher)', 'dominant classes', 'parts')
 

@@ -113,8 +113,8 @@ def run_seed(seed: int, args, console) -> dict:
 
 def main(argv=None) -> int:
     args = parse_args(argv)
-    from mmseg_esl import compat
-    compat.install()
+    from mmseg_esl import stack
+    stack.install()
     import torch
     from report import print_table, write_report
     from rich.console import Console

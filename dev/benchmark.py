@@ -1,0 +1,109 @@
+"""Speed of mmseg_esl: its pieces, a whole step against its floor, data loading, growth.
+
+    python dev/benchmark.py                       # all of it, on the GPU if there is one
+    CUDA_VISIBLE_DEVICES= python dev/benchmark.py # on the CPU all the same
+    python dev/benchmark.py --quick --only pieces
+    python dev/benchmark.py --tables              # write the tables anew, measure nothing
+
+Results go to OUT/cpu.json or OUT/cuda.json, section by section, plots beside them; the tables of
+OUT.md, where there is such a page, are rewritten from both files. docs/performance.md says what is
+measured and how.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Iterable
+
+os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # the profiler announces each start and stop
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmseg_esl import stack
+
+stack.install()
+
+import torch
+from bench import loading, measuring, pieces, plots, ranks, step, tables
+
+SECTIONS = ('pieces', 'step', 'loading', 'growth', 'ranks')
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--out', type=Path, default=measuring.ROOT / 'docs/performance')
+    parser.add_argument('--only', nargs='+', choices=SECTIONS, default=SECTIONS)
+    parser.add_argument('--quick', action='store_true', help='few settings, smaller crops')
+    parser.add_argument('--tables', action='store_true', help='measure nothing')
+    parser.add_argument('--threads', type=int, default=1, help='of the CPU')
+    parser.add_argument('--rounds', type=int,
+                        help='repetitions of everything; default: 5, quick 3; GPU 20')
+    of_step = parser.add_argument_group('the whole step')
+    of_step.add_argument('--depth', type=int, choices=list(step.WIDTHS), default=50)
+    of_step.add_argument('--crop', type=int, help='default: 513, quick 257')
+    of_step.add_argument('--batch', type=int, help='images of each kind; default: 8, CPU 1')
+    of_step.add_argument('--classes', type=int, nargs='+', help='default: 21 81, quick 21')
+    args = parser.parse_args(argv)
+    cpu = not torch.cuda.is_available()
+    args.device = 'cpu' if cpu else 'cuda'
+    args.rounds = args.rounds or (20 if not cpu else 3 if args.quick else 5)
+    args.crop = args.crop or (257 if args.quick else 513)
+    args.batch = args.batch or (1 if cpu else 8)
+    args.classes = args.classes or ([21] if args.quick else [21, 81])
+    return args
+
+
+def run(args, section: str) -> Iterable[dict]:
+    """A section's rows, as they are measured."""
+    if section == 'pieces':
+        segmentor = step.build(step.load(args.depth, args.crop, 21), args.device)[0].student
+        return pieces.run(args.device, args.rounds, args.quick, segmentor, say)
+    if section == 'step':
+        return (step.run(args.device, args.rounds, args.depth, args.crop, args.batch, classes, say)
+                for classes in args.classes)
+    if section == 'loading':
+        return loading.run(4 * args.rounds, args.crop, say=say)
+    if section == 'growth':
+        return pieces.growth(args.device, args.rounds, args.quick, say)
+    return ranks.run(10 * args.rounds, say=say)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def read(folder: Path) -> dict:
+    files = {name: folder / f'{name}.json' for name in tables.DEVICES}
+    return {name: json.loads(path.read_text()) if path.is_file() else {}
+            for name, path in files.items()}
+
+
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    found = read(args.out)
+    with measuring.threads(args.threads), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        for section in () if args.tables else args.only:
+            found[args.device][section] = dict(
+                machine=measuring.machine(args.device), rows=[],
+                options=dict(rounds=args.rounds, quick=args.quick))
+            for row in run(args, section):
+                found[args.device][section]['rows'].append(row)
+                text = json.dumps(found[args.device], indent=1)  # a long run may be cut short
+                (args.out / f'{args.device}.json').write_text(text + '\n')
+    for device, results in found.items():
+        plots.draw(results, device, args.out)
+    for name, make in tables.TABLES.items():
+        print(f'\n## {name}\n\n{make(found)}')
+    page = args.out.with_suffix('.md')
+    if page.is_file():
+        tables.fill(page, found)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,4 @@
+"""Methods: one file a paper."""
+from .esl import ESL
+
+__all__ = ['ESL']

@@ -1,0 +1,1 @@
+"""What all methods share: roles, batches, views, the frame of a step."""

@@ -1,0 +1,1 @@
+"""Files that are there completely or not at all, and checkpoints that load safely."""
