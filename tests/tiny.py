@@ -18,6 +18,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 
 import mmseg_esl.register  # noqa: F401  (registers every component)
+from mmseg_esl.semi.network import main_head
 
 CLASSES = ('ground', 'thing', 'sky')
 PALETTE = [[0, 0, 0], [9, 9, 9], [99, 99, 99]]
@@ -103,8 +104,9 @@ def quiet():
 def sharpen(model, std: float):
     """Larger classifier weights, the same in both networks."""
     with torch.no_grad():
-        weight = model._main_head(model.student).conv_seg.weight.normal_(0, std)
-        model._main_head(model.teacher).conv_seg.weight.copy_(weight)
+        weight = main_head(model.main).conv_seg.weight.normal_(0, std)
+        for net in model.named(plain=True).values():
+            main_head(net).conv_seg.weight.copy_(weight)
 
 
 def begin(model):

@@ -8,9 +8,9 @@ from .hooks.finite_guard import FiniteGuardHook
 from .hooks.part_init_hook import PartInitHook
 from .hooks.profiler_hook import StepProfilerHook
 from .hooks.protocol_hook import ProtocolHook
-from .hooks.teacher_hook import TeacherEMAHook
+from .hooks.step_hook import StepHook, TeacherEMAHook
 from .loops.train_loop import SemiTrainLoop
-from .loops.val_loop import TeacherStudentValLoop
+from .loops.val_loop import SemiValLoop, TeacherStudentValLoop
 from .metrics import PerClassIoUMetric
 from .optimizer import StudentOptimWrapperConstructor
 from .resume.run_state import RunStateHook
@@ -18,6 +18,6 @@ from .resume.run_state import RunStateHook
 __all__ = [
     'ChannelsLastHook', 'CompileHook', 'DiagnosticsHook', 'FiniteGuardHook', 'PartInitHook',
     'PerClassIoUMetric', 'ProtocolHook', 'PseudoLabelAuditHook', 'RunStateHook',
-    'SemiCheckpointHook', 'SemiTrainLoop', 'StepProfilerHook', 'StudentOptimWrapperConstructor',
-    'TeacherEMAHook', 'TeacherStudentValLoop'
+    'SemiCheckpointHook', 'SemiTrainLoop', 'SemiValLoop', 'StepHook', 'StepProfilerHook',
+    'StudentOptimWrapperConstructor', 'TeacherEMAHook', 'TeacherStudentValLoop'
 ]

@@ -37,23 +37,70 @@ def cutmix_mask(num: int, size: tuple[int, int], *, area: float = 0.5, prob: flo
     box_w = (area * height * width / box_h.clamp(min=1)).round().clamp(max=width)
     top = (draw[1] * (height - box_h + 1)).floor()
     left = (draw[2] * (width - box_w + 1)).floor()
+    return _boxes(torch.stack([top, top + box_h, left, left + box_w]), size, device)
+
+
+def cutmix_masks_by_image(num: int, size: tuple[int, int], *, prob: float = 0.5,
+                          area: tuple[float, float] = (0.02, 0.4), ratio: float = 0.3,
+                          generator: torch.Generator | None = None, device=None) -> Tensor:
+    """A box for each image that draws one (the law of UniMatch's code).
+
+    Its share of the area is uniform in ``area``, its aspect (width over height) uniform in [ratio,
+    1 / ratio]; an aspect that does not fit into the image is drawn again, then the corner is
+    uniform over the places where the box fits. Drawn on the host, so that no device is waited for.
+
+    Args:
+        num: number of images N. size: (H, W) in pixels.
+        prob: chance of a box, one draw an image, in [0, 1].
+        area: least and largest share, in (0, 1]. ratio: in (0, 1].
+        generator: CPU generator; the default one if None.
+        device: where the mask is wanted.
+
+    Returns:
+        ``(N, H, W)`` bool, True inside the box.
+
+    Raises:
+        ValueError: ``prob`` outside [0, 1].
+    """
+    if not 0 <= prob <= 1:
+        raise ValueError(f'prob must be in [0, 1], got {prob}')
+    height, width = size
+    corners = torch.zeros(4, num)
+    for i in range(num):
+        draw = torch.rand(2, generator=generator)
+        if draw[0] >= prob:
+            continue
+        wanted = (area[0] + (area[1] - area[0]) * float(draw[1])) * height * width
+        while True:
+            r, top, left = torch.rand(3, generator=generator).tolist()
+            aspect = ratio + (1 / ratio - ratio) * r
+            box_h, box_w = int((wanted / aspect) ** 0.5), int((wanted * aspect) ** 0.5)
+            if box_h <= height and box_w <= width:
+                break
+        top, left = int(top * (height - box_h + 1)), int(left * (width - box_w + 1))
+        corners[:, i] = torch.tensor([top, top + box_h, left, left + box_w])
+    return _boxes(corners, size, device)
+
+
+def _boxes(corners: Tensor, size: tuple[int, int], device) -> Tensor:
+    """``(4, N)`` top, bottom, left, right on the host -> ``(N, H, W)`` bool on the device."""
     # only the corners travel: to send whole masks would wait for the device
-    top, bottom, left, right = torch.stack([top, top + box_h, left, left + box_w]).to(
-        device, non_blocking=True)[..., None]
-    rows = torch.arange(height, device=device)
-    cols = torch.arange(width, device=device)
+    top, bottom, left, right = corners.to(device, non_blocking=True)[..., None]
+    rows = torch.arange(size[0], device=device)
+    cols = torch.arange(size[1], device=device)
     in_rows = (rows >= top) & (rows < bottom)
     in_cols = (cols >= left) & (cols < right)
     return in_rows[:, :, None] & in_cols[:, None, :]
 
 
-def mix(x: Tensor, mask: Tensor, group: int | None = None) -> Tensor:
+def mix(x: Tensor, mask: Tensor, group: int | None = None, inside: Tensor | None = None) -> Tensor:
     """Replace each image's box by the same box of the next image in the batch.
 
     Args:
         x: ``(N, ..., h, w)`` of any dtype: images, soft labels, confidence, parts, validity.
         mask: ``(N, H, W)`` bool from :func:`cutmix_mask`; brought to (h, w) by nearest.
         group: images among which 'the next' goes round, a divisor of N; None: the whole batch.
+        inside: like ``x``, what the boxes are filled from (None: ``x``).
 
     Returns:
         tensor like ``x``. With N = 1 an image is its own partner and nothing changes.
@@ -65,10 +112,11 @@ def mix(x: Tensor, mask: Tensor, group: int | None = None) -> Tensor:
         raise ValueError(f'{x.shape[0]} images but {mask.shape[0]} boxes')
     box = nearest(mask, x.shape[-2:])
     box = box.view(box.shape[0], *[1] * (x.dim() - 3), *box.shape[-2:])
+    source = x if inside is None else inside
     if group is None:
-        partner = x.roll(-1, dims=0)
+        partner = source.roll(-1, dims=0)
     else:
-        partner = x.unflatten(0, (-1, group)).roll(-1, dims=1).flatten(0, 1)
+        partner = source.unflatten(0, (-1, group)).roll(-1, dims=1).flatten(0, 1)
     return torch.where(box, partner, x)
 
 

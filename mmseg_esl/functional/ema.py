@@ -14,7 +14,8 @@ def ema_momentum(step: int, momentum: float = 0.99) -> float:
 
 
 @torch.no_grad()
-def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+def ema_update(teacher: nn.Module, student: nn.Module, momentum: float,
+               buffers: bool = True) -> None:
     """teacher <- momentum * teacher + (1 - momentum) * student, in place, without host syncs.
 
     Floating parameters and buffers (batch-norm statistics too) follow; integer and bool buffers
@@ -23,13 +24,14 @@ def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     Args:
         teacher, student: modules of one structure, on one device.
         momentum: in [0, 1]; 0 copies.
+        buffers: False: parameters alone follow, as in some releases.
 
     Raises:
         ValueError: momentum out of range, or different structures.
     """
     if not 0 <= momentum <= 1:
         raise ValueError(f'momentum must be in [0, 1], got {momentum}')
-    mine, theirs = _tensors(teacher), _tensors(student)
+    mine, theirs = _tensors(teacher, buffers), _tensors(student, buffers)
     if [t.shape for t in mine] != [s.shape for s in theirs]:
         raise ValueError('teacher and student differ in structure: one must be a copy of the other')
     floats = [(t, s) for t, s in zip(mine, theirs) if t.is_floating_point()]
@@ -40,5 +42,5 @@ def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
         t.copy_(s)
 
 
-def _tensors(module: nn.Module) -> list[torch.Tensor]:
-    return [*module.parameters(), *module.buffers()]
+def _tensors(module: nn.Module, buffers: bool) -> list[torch.Tensor]:
+    return [*module.parameters(), *(module.buffers() if buffers else ())]

@@ -50,7 +50,7 @@ class Album:
         """Why a kind of picture cannot be made; '' if it can."""
         memory = getattr(self.trained.model, 'part_memory', None)
         if kind in OF_PARTS and memory is None:
-            variant = getattr(self.trained.model.semi_cfg, 'variant', 'plain')
+            variant = getattr(self.trained.model.cfg, 'variant', 'plain')
             return (f"a model of variant '{variant}' has no parts and no projector: only those of "
                     "a '+ctr' variant do")
         if kind in OF_PARTS and not bool(memory.initialised):

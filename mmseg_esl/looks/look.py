@@ -38,10 +38,10 @@ class Look:
 
 @torch.no_grad()
 def look(model, inputs: Tensor, classes: Tensor | None = None) -> Look:
-    """What the teacher of a TeacherStudentSegmentor sees; nothing of the model changes.
+    """What the network that labels sees; nothing of the model changes.
 
     Args:
-        model: the wrapper, such as ESL.
+        model: a method.
         inputs: ``(B, 3, H, W)`` float, as its data preprocessor makes them, on its device.
         classes: ``(B, H, W)`` long, by which to assign parts in place of the teacher's argmax
             (training uses the truth where an image is labelled); outside [0, C): no part.
@@ -50,7 +50,7 @@ def look(model, inputs: Tensor, classes: Tensor | None = None) -> Look:
         ValueError: ``classes`` has another shape than the images.
     """
     memory = getattr(model, 'part_memory', None)
-    view = model.teacher_view(inputs, encoder=memory is not None)
+    view = model.weak_view(inputs, encoder=memory is not None)
     probs = view.logits.float().softmax(dim=1)
     confidence, argmax = probs.max(dim=1)
     if classes is None:
@@ -59,13 +59,13 @@ def look(model, inputs: Tensor, classes: Tensor | None = None) -> Look:
         raise ValueError(f'classes have shape {tuple(classes.shape)}, the images '
                          f'{tuple(argmax.shape)}')
     known = (classes >= 0) & (classes < probs.shape[1])
-    target, size = dynamic_soft_label(probs, mass=getattr(model.semi_cfg, 'mass', 0.95))
+    target, size = dynamic_soft_label(probs, mass=getattr(model.cfg, 'mass', 0.95))
     seen = Look(probs, argmax, confidence, target, size, torch.where(known, classes, -1))
     if view.embedding is not None:
         seen.embedding = view.embedding.float()
     if memory is not None:
         seen.encoder, area = view.encoder.float(), inputs.shape[-2:]
-        if model.semi_cfg.part_resolution == 'embedding':
+        if model.cfg.part_resolution == 'embedding':
             area = view.embedding.shape[-2:]
         parts = assign_parts(seen.encoder, nearest(seen.grouped, area), memory.prototypes,
                              align_corners=model.align_corners, mask=memory.part_mask)

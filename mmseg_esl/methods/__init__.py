@@ -1,4 +1,6 @@
-"""Methods: one file a paper."""
-from .esl import ESL
+"""Methods: one file a paper. A file that is here is registered and tested by being here."""
+import importlib
+import pkgutil
 
-__all__ = ['ESL']
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f'{__name__}.{_module.name}')

@@ -47,7 +47,7 @@ class FeatureTap:
             raise RuntimeError(
                 f"'{self.name}' ran {len(self._caught)} times in one forward, but its features can "
                 "be tapped only if it runs once. Name another module in the model's "
-                "'embedding' key, or train without the contrast (semi_train_cfg.variant='dsl').")
+                "'embedding' key, or train without what reads these features")
         value, self._caught = self._caught[0], []
         return value[-1] if isinstance(value, (list, tuple)) else value
 
@@ -67,9 +67,9 @@ def find_module(root: nn.Module, path: str) -> nn.Module:
         if not isinstance(child, nn.Module):
             there = ', '.join(name for name, _ in module.named_children())
             raise ValueError(
-                f"{type(module).__name__} has no module '{step}' (of the path '{path}'), so the "
-                f"projector has nothing to read. Set the model's 'embedding' key to the module "
-                f"whose input are the decoder's features (there are: {there}), or train without "
-                "the contrast (semi_train_cfg.variant='dsl').")
+                f"{type(module).__name__} has no module '{step}' (of the path '{path}'), so "
+                f"there is nothing to read. Set the model's 'embedding' key to the module whose "
+                f"input are the decoder's features (there are: {there}), or train without what "
+                'reads them')
         module = child
     return module

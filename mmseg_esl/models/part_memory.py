@@ -6,13 +6,14 @@ import warnings
 import torch
 from mmengine.dist import all_gather, all_reduce
 from mmseg.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..functional import update_prototypes
+from .staged import Staged
 
 
 @MODELS.register_module()
-class PartMemory(nn.Module):
+class PartMemory(Staged):
     """K prototypes per class and a FIFO queue of part features per (class, part), as buffers.
 
     Every rank ends with the same bits: part features are gathered in the order of the images,
@@ -38,7 +39,8 @@ class PartMemory(nn.Module):
         super().__init__()
         if num_parts < 1 or queue_length < 1:
             raise ValueError(f'num_parts and queue_length must be at least 1, got {num_parts} and '
-                             f'{queue_length}; for K = 0 train with variant "dsl"')
+                             f'{queue_length}; to train without parts choose a variant that has '
+                             'no contrast')
         if not 0 <= momentum <= 1:
             raise ValueError(f'momentum must be in [0, 1], got {momentum}')
         self.num_classes, self.num_parts = num_classes, num_parts

@@ -34,3 +34,21 @@ class ESLProjector(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, in_channels, h, w)`` -> ``(B, channels, h, w)``."""
         return self.convs(x)
+
+
+def build_projector(module: nn.Module, path: str, cfg: dict, norm_cfg: dict | None) -> nn.Module:
+    """An ESLProjector on a module's input.
+
+    Args:
+        module: the one whose input it reads. path: what a user calls it.
+        cfg: the projector's config; ``in_channels`` and ``norm_cfg`` are filled in.
+        norm_cfg: of the segmentor's head.
+
+    Raises:
+        ValueError: the module does not say how wide its input is.
+    """
+    width = cfg.get('in_channels', getattr(module, 'in_channels', None))
+    if width is None:
+        raise ValueError(f"'{path}' has no in_channels: set projector.in_channels")
+    return MODELS.build({'type': 'ESLProjector', **cfg, 'in_channels': width,
+                         'norm_cfg': cfg.get('norm_cfg', norm_cfg)})

@@ -1,1 +1,11 @@
 """What all methods share: roles, batches, views, the frame of a step."""
+from . import network
+from .batch import PADDING, Batch
+from .network import Tap, View
+from .roles import Role
+from .segmentor import SemiSegmentor, connected_zero
+from .train_cfg import SemiTrainCfg
+from .views import Strong
+
+__all__ = ['PADDING', 'Batch', 'Role', 'SemiSegmentor', 'SemiTrainCfg', 'Strong', 'Tap', 'View',
+           'connected_zero', 'network']

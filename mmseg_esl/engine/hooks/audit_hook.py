@@ -18,7 +18,7 @@ from ...storage.atomic import atomic_file
 from ..interrupt import shield_workers
 from ..ranks import on_main
 from ..rng import rng_state, set_rng_state
-from .teacher_hook import unwrap
+from ..unwrap import unwrap
 
 FOLDER = 'audit'  # below the work folder
 
@@ -98,7 +98,7 @@ class PseudoLabelAuditHook(Hook):
         found = memory is not None and bool(memory.initialised)
         audit = PseudoLabelAudit(
             model.num_classes, memory.num_parts if found else None, bins=self.bins,
-            mass=model.semi_cfg.mass, confidence=model.semi_cfg.confidence,
+            mass=model.cfg.mass, confidence=model.cfg.confidence,
             part_mask=memory.part_mask if found else None)
         error = None
         try:

@@ -7,15 +7,14 @@ from mmengine.model import is_model_wrapper
 from mmseg.registry import HOOKS
 from torch import nn
 
-from ..networks import networks
-from .teacher_hook import unwrap
+from ..unwrap import networks_of, unwrap
 
 
 @HOOKS.register_module()
 class ChannelsLastHook(Hook):
     """Train with channels-last (NHWC) networks.
 
-    Student, teacher and projectors are converted before the first step, momenta of a resumed
+    Every network of the method is converted before the first step, momenta of a resumed
     optimiser with them; prototypes and queues stay as they are. Images need no conversion: a
     convolution whose weight is channels-last gives channels-last features. Shapes, names and
     checkpoints are the same, and numbers agree within rounding. Not the paper's.
@@ -38,5 +37,5 @@ class ChannelsLastHook(Hook):
 
 def use_channels_last(model: nn.Module) -> None:
     """Convert a model's networks in place; parameters stay the objects that they are."""
-    for _, network in networks(model):
+    for network in networks_of(model).values():
         network.to(memory_format=torch.channels_last)

@@ -16,6 +16,7 @@ from ...functional.phases import phase
 from ...storage.atomic import atomic_file, remove_leftovers
 from ...storage.portable import nonfinite_tensors, pack_histories, portable, unpack_histories
 from ...storage.resumable import POINTER, newest_readable
+from ..finite import infinite_by_design
 from ..interrupt import Interrupt, shield_workers
 from ..ranks import on_main
 from ..resume.run_state import collect
@@ -63,8 +64,8 @@ class SemiCheckpointHook(CheckpointHook):
     finding and removing are left to mmengine. All of this is our choice; the paper is silent.
 
     Args:
-        may_be_infinite: parts of the names of tensors that hold infinities by design, such as the
-            mask of an attention.
+        may_be_infinite: parts of the names of tensors that hold infinities by design and did not
+            before the first step (see mmseg_esl.engine.finite).
         kwargs: mmengine's; see its CheckpointHook.
 
     Raises:
@@ -82,7 +83,7 @@ class SemiCheckpointHook(CheckpointHook):
                       and '://' not in str(self.out_dir or ''))
         if self._ours:
             self.backend_args = dict(backend='atomic')
-        self._superseded = []
+        self._superseded, self._by_design = [], set()
         self._interrupt = self._run_state = self._saved = self._saved_step = None
 
     # ------------------------------------------------------------------------------- resuming
@@ -110,6 +111,7 @@ class SemiCheckpointHook(CheckpointHook):
 
     def before_train(self, runner) -> None:
         super().before_train(runner)
+        self._by_design = infinite_by_design(runner)
         if self._ours:
             self.file_backend = _RemovingLater(self._superseded)
             self._keep_to_folder(runner)
@@ -156,7 +158,7 @@ class SemiCheckpointHook(CheckpointHook):
             checkpoint['run_state'] = self._run_state
         checkpoint.update(portable(checkpoint))
         bad = [where for where in nonfinite_tensors(checkpoint)
-               if not any(part in where for part in self.may_be_infinite)]
+               if not any(f'[{name!r}]' in where for name in self._by_design)]
         if bad:
             raise FloatingPointError(
                 f'{len(bad)} tensors hold NaN or infinity, first {bad[0]}: no checkpoint is '

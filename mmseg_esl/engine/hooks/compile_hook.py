@@ -8,22 +8,21 @@ from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 from torch import nn
 
-from ...models.feature_tap import find_module
-from ..networks import networks
-from .teacher_hook import unwrap
+from ...semi import network
+from ..unwrap import networks_of, unwrap
 
 RECOMPILE_LIMIT = 64
 
 
 @HOOKS.register_module()
 class CompileHook(Hook):
-    """Compile the networks: student, teacher and their projectors, not the step around them.
+    """Compile a method's networks, not the step around them.
 
-    Compiled are the largest submodules with parameters that do not contain the module whose input
-    the projector reads (``model.embedding``): the backbone, the neck, and the children of the
-    decode head. Taps are forward hooks that live for one forward, and a compiled region may keep a
-    hook that it was traced with. Around a region, hooks run as ever. mmengine's own
-    ``cfg.compile`` takes the whole ``train_step``, which breaks into many graphs here.
+    Compiled are the largest submodules with parameters that contain no module that the method
+    listens to (``model.tapped``): the backbone, the neck, the decode head or its children. Taps
+    are forward hooks that live for one forward, and a compiled region may keep a hook that it was
+    traced with. Around a region, hooks run as ever. mmengine's own ``cfg.compile`` takes the whole
+    ``train_step``, which breaks into many graphs here.
 
     Only ``forward`` of an instance is replaced, so parameters, checkpoints and exports keep their
     names. The numbers agree within rounding, not bit for bit. All of this is our choice.
@@ -75,7 +74,7 @@ def compile_networks(model: nn.Module, **kwargs) -> list[str]:
     """Compile a model's networks in place, see CompileHook.
 
     Args:
-        model: a TeacherStudentSegmentor or a plain segmentor, not wrapped.
+        model: a method or a plain segmentor, not wrapped.
         kwargs: of torch.compile.
 
     Returns:
@@ -85,27 +84,26 @@ def compile_networks(model: nn.Module, **kwargs) -> list[str]:
     name = 'recompile_limit' if hasattr(config, 'recompile_limit') else 'cache_size_limit'
     setattr(config, name, max(getattr(config, name), RECOMPILE_LIMIT))
     done = []
-    for kind, network in networks(model):
-        if kind.endswith('projector'):
-            done.append((kind, network))
+    plain = model.named(plain=True) if hasattr(model, 'named') else {'': model}
+    for kind, net in networks_of(model).items():
+        if kind not in plain:
+            done.append((kind, net))
             continue
-        tapped = None
-        if getattr(model, 'projector', None) is not None:
-            tapped = find_module(network, model._head_path(model.embedding_path))
-        for key, child in network.named_children():
-            done += regions(child, f'{kind}.{key}' if kind else key, tapped)
+        listened = [network.tapped(net, path)[0] for path in getattr(model, 'tapped', ())]
+        for key, child in net.named_children():
+            done += regions(child, f'{kind}.{key}' if kind else key, listened)
     for _, module in done:
         module.forward = torch.compile(module.forward, **kwargs)
     return [name for name, _ in done]
 
 
-def regions(module: nn.Module, name: str, tapped: nn.Module | None) -> Iterator[tuple]:
-    """(name, module) of the largest modules under ``module`` that do not contain ``tapped``."""
-    if next(module.parameters(), None) is None or module is tapped:
+def regions(module: nn.Module, name: str, listened: list) -> Iterator[tuple]:
+    """(name, module) of the largest modules under ``module`` that contain none of ``listened``."""
+    if next(module.parameters(), None) is None or any(module is m for m in listened):
         return
     callable_ = type(module).forward is not nn.Module.forward  # a plain ModuleList is not
-    if callable_ and all(m is not tapped for m in module.modules()):
+    if callable_ and not any(m is inner for m in listened for inner in module.modules()):
         yield name, module
         return
     for key, child in module.named_children():
-        yield from regions(child, f'{name}.{key}', tapped)
+        yield from regions(child, f'{name}.{key}', listened)

@@ -4,7 +4,7 @@ from __future__ import annotations
 from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmseg.registry import HOOKS
 
-from .teacher_hook import unwrap
+from ..unwrap import unwrap
 
 
 @HOOKS.register_module()

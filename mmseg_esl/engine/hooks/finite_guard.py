@@ -10,7 +10,8 @@ from mmengine.logging import HistoryBuffer
 from mmseg.registry import HOOKS
 
 from ...functional.phases import phase
-from .teacher_hook import unwrap
+from ..finite import infinite_by_design, is_finite
+from ..unwrap import unwrap
 
 COUNTER = 'train/skipped_steps'
 
@@ -20,11 +21,11 @@ class FiniteGuardHook(Hook):
     """Keep NaN and infinity out of everything that outlives a step.
 
     Just before the optimiser would step, one flag is computed on the device: whether images,
-    teacher logits, part features, loss terms, gradients and the student's batch-norm statistics
-    are finite. It is reduced over the ranks and read, the one wait for the device in a step. If it
-    is false on any rank, all ranks skip: gradients are taken away (no optimiser of torch then
-    touches parameters, momenta or decay), the student's buffers go back to what they were before
-    the step, TeacherEMAHook lets neither the teacher nor prototypes and queues follow. Random
+    teacher logits, part features, loss terms, gradients and the batch-norm statistics of every
+    trained network are finite. It is reduced over the ranks and read, the one wait for the device
+    in a step. If it is false on any rank, all ranks skip: gradients are taken away (no optimiser of
+    torch then touches parameters, momenta or decay), buffers of the trained networks go back to
+    what they were before the step, StepHook lets neither averages nor staged memory follow. Random
     numbers, learning rate schedule and iteration count go on, as does the growth of AMP's loss
     scale, whose own skips are treated alike.
 
@@ -40,7 +41,7 @@ class FiniteGuardHook(Hook):
         RuntimeError: max_in_a_row steps in a row were skipped, or a checkpoint would hold a
             non-finite value; says what was found where.
     """
-    priority = 'ABOVE_NORMAL'  # before TeacherEMAHook, and before anything is logged or saved
+    priority = 'ABOVE_NORMAL'  # before StepHook, and before anything is logged or saved
 
     def __init__(self, max_in_a_row: int = 10):
         if max_in_a_row < 1:
@@ -54,15 +55,13 @@ class FiniteGuardHook(Hook):
         model.watch.on = True
         self._model, self._optimizer = model, runner.optim_wrapper.optimizer
         self._names = {id(p): name for name, p in model.named_parameters()}
-        # a buffer may hold infinities on purpose (masks); it is none of the statistics then
-        self._odd = {n for n, b in model.named_buffers() if not _is_finite(b)}
-        trained = [name for name, module in (('student', model.student),
-                                             ('projector', model.projector)) if module is not None]
-        self._buffers = [(f'{name}.{n}', b) for name in trained
-                         for n, b in getattr(model, name).named_buffers()]
+        # masks, say: they are none of the statistics
+        self._by_design = infinite_by_design(runner)
+        self._buffers = [(f'{name}.{n}', b) for name, net in model.named(trained=True).items()
+                         for n, b in net.named_buffers()]
         self._copies = [buffer.clone() for _, buffer in self._buffers]
         self._statistics = [(n, b) for n, b in self._buffers
-                            if b.is_floating_point() and b.numel() and n not in self._odd]
+                            if b.is_floating_point() and b.numel() and n not in self._by_design]
         history = runner.message_hub.log_scalars.get(COUNTER)
         self.skipped = int(history.current()) if history is not None else 0
         self._in_a_row, self._begins = 0, True
@@ -146,14 +145,14 @@ class FiniteGuardHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """The last line: parameters that overflowed in a step whose gradients were finite."""
-        state, odd = checkpoint['state_dict'], getattr(self, '_odd', ())
+        state, by_design = checkpoint['state_dict'], getattr(self, '_by_design', ())
         if not getattr(self, '_begins', True):  # an accumulated step that is yet to be judged
             for (name, buffer), copy in zip(self._buffers, self._copies):
-                if name in state and not _is_finite(buffer):
+                if name in state and not is_finite(buffer):
                     state[name] = copy.cpu()
-        tensors = [(n, t) for n, t in state.items() if n not in odd]
+        tensors = [(n, t) for n, t in state.items() if n not in by_design]
         tensors += list(_tensors(checkpoint.get('optimizer', {}), 'optimizer'))
-        bad = [name for name, tensor in tensors if not _is_finite(tensor)]
+        bad = [name for name, tensor in tensors if not is_finite(tensor)]
         if bad:
             raise RuntimeError(
                 f'rank {get_rank()}: the checkpoint of iteration {runner.iter + 1} is not written, '
@@ -164,10 +163,6 @@ class FiniteGuardHook(Hook):
         self._handle.remove()
         self._model.watch.on = False
         self._model.watch.clear()
-
-
-def _is_finite(x: torch.Tensor) -> bool:
-    return not x.is_floating_point() or bool(x.isfinite().all())
 
 
 def _tensors(tree, name: str):

@@ -23,9 +23,9 @@ from ...datasets.guard import Guarded
 from ...datasets.inner import first_places, loading_steps
 from ...functional import sample_features
 from ..interrupt import shield_workers
+from ..unwrap import unwrap
 from .part_clusters import fixed_parts, parts_by_silhouette
 from .reservoir import Reservoir
-from .teacher_hook import unwrap
 
 
 @HOOKS.register_module()
@@ -133,7 +133,7 @@ class PartInitHook(Hook):
             inputs, label = data['inputs'], data['data_samples'][0].gt_sem_seg.data[0]
             pad = [0, inputs.shape[-1] - label.shape[1], 0, inputs.shape[-2] - label.shape[0]]
             label = F.pad(label, pad, value=-1).to(inputs.device)
-            feats = model.teacher.backbone(inputs)
+            feats = getattr(model, model.labeler).backbone(inputs)
             feats = feats[-1] if isinstance(feats, (list, tuple)) else feats
             new = sample_features(feats[0].float(), label, num_classes, self.max_samples,
                                   align_corners=model.align_corners, generator=generator,

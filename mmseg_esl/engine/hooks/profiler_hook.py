@@ -13,7 +13,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from ...functional.phases import phase
-from .teacher_hook import unwrap
+from ..unwrap import unwrap
 
 # ranges that torch itself names
 TORCH_RANGES = {'enumerate(DataLoader)': 'wait for data', 'Optimizer.step': 'optimizer step',
@@ -62,7 +62,7 @@ class StepProfilerHook(Hook):
                              'train_cfg.max_iters or profile fewer')
         self._done = 0
         model = unwrap(runner.model)
-        supervised = getattr(getattr(model, 'semi_cfg', None), 'warmup_iters', 0)
+        supervised = getattr(getattr(model, 'cfg', None), 'warmup_iters', 0)
         if runner.iter + needed <= supervised:
             runner.logger.warning(
                 f'the profiled iterations lie in the supervised warm-up: set model.semi_train_cfg.'

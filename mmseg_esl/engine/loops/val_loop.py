@@ -1,36 +1,46 @@
-"""Validate the teacher and the student side by side."""
+"""Validate a method's networks side by side."""
 from __future__ import annotations
 
+from mmengine.logging import print_log
 from mmengine.runner import ValLoop
 from mmseg.registry import LOOPS
 
-from ..hooks.teacher_hook import unwrap
+from ..unwrap import unwrap
 
 
 @LOOPS.register_module()
-class TeacherStudentValLoop(ValLoop):
-    """mmengine's ValLoop, once per network: metrics get the prefixes ``teacher/``, ``student/``.
+class SemiValLoop(ValLoop):
+    """mmengine's ValLoop, once per plain network: metrics get its name, as in ``teacher/mIoU``.
 
     ``save_best='teacher/mIoU'`` then works as expected.
 
     Args:
-        networks: which to evaluate, in this order.
+        networks: which to evaluate, in this order. None: all that are whole segmentors, the one
+            that predicts (``semi_test_cfg.predict_on``) first.
+
+    Raises:
+        ValueError: ``networks`` names one that the method has not.
     """
 
-    def __init__(self, runner, dataloader, evaluator, fp16: bool = False,
-                 networks=('teacher', 'student')):
+    def __init__(self, runner, dataloader, evaluator, fp16: bool = False, networks=None):
         super().__init__(runner, dataloader, evaluator, fp16)
-        self.networks = tuple(networks)
+        self.networks = networks
 
     def run(self) -> dict:
         """Run all networks over the data; returns (and logs) every metric."""
+        model = unwrap(self.runner.model)
+        cfg, metrics = model.semi_test_cfg, {}
+        configured, there = cfg['predict_on'], model.named(plain=True)
+        names = self.networks or sorted(there, key=lambda name: name != configured)
+        unknown = [name for name in names if name not in there]
+        if unknown:
+            raise ValueError(f'val_cfg.networks: {type(model).__name__} has no network '
+                             f'{", ".join(unknown)}; there are {", ".join(there)}')
         self.runner.call_hook('before_val')
         self.runner.call_hook('before_val_epoch')
         self.runner.model.eval()
-        cfg = unwrap(self.runner.model).semi_test_cfg
-        configured, metrics = cfg['predict_on'], {}
         try:
-            for name in self.networks:
+            for name in names:
                 cfg['predict_on'] = name
                 for idx, data_batch in enumerate(self.dataloader):
                     self.run_iter(idx, data_batch)
@@ -41,3 +51,13 @@ class TeacherStudentValLoop(ValLoop):
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics
+
+
+@LOOPS.register_module()
+class TeacherStudentValLoop(SemiValLoop):
+    """The name that SemiValLoop had in release 0.1.0; configs that use it go on working."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        print_log("TeacherStudentValLoop is now SemiValLoop: write val_cfg=dict(type="
+                  "'SemiValLoop'). It works as it did", 'current')

@@ -10,7 +10,7 @@ from mmengine.dist import get_world_size
 
 from ...datasets.inner import infos
 from ...storage.flatten import flatten
-from ..hooks.teacher_hook import unwrap
+from ..unwrap import unwrap
 
 # Parts of a config that say how it trains; all others (loops, logs, validation, folders, workers)
 # may change from one start to the next.
@@ -49,7 +49,7 @@ def fingerprint(runner) -> dict:
     if memory is not None:
         for name in ('num_parts', 'queue_length', 'momentum'):
             out[f'model.part_memory.{name}'] = getattr(memory, name)
-    out.update(_set_fields(getattr(model, 'semi_cfg', None)))
+    out.update(_set_fields(getattr(model, 'cfg', None)))
     out.update(_training_config(runner.cfg))
     return {key: value if type(value) in (int, bool) else str(value) for key, value in out.items()}
 

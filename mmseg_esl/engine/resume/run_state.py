@@ -6,9 +6,9 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import IterBasedTrainLoop
 from mmseg.registry import HOOKS
 
-from ..hooks.teacher_hook import unwrap
 from ..loops.train_loop import SemiTrainLoop
 from ..rng import rng_state, seed_all, set_rng_state
+from ..unwrap import unwrap
 from .fingerprint import compare, fingerprint
 
 REMEDY = ('Set these back to go on with the run. To begin another run from the saved weights, give '

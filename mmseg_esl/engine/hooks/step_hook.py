@@ -1,0 +1,97 @@
+"""Tell the model the time, and whether the optimiser has really stepped."""
+from __future__ import annotations
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import EMAHook, Hook
+from mmengine.logging import print_log
+from mmengine.runner import EpochBasedTrainLoop
+from mmseg.registry import HOOKS
+
+from ...semi.roles import to_meta
+from ..unwrap import unwrap
+
+
+@HOOKS.register_module()
+class StepHook(Hook):
+    """Clock, seed and verdict of each step, for every method.
+
+    Before an iteration the model learns its number, for warm-up and ramp. After each step of the
+    optimiser that really happened, averages move and staged memory is committed; it listens to the
+    optimiser itself, so gradient accumulation and steps that the AMP scaler or FiniteGuardHook
+    refuses are none. After a refused step what was staged is taken back. Checkpoints say which
+    networks they hold, in ``meta['networks']``.
+
+    Raises:
+        ValueError: mmengine's EMAHook in the same run, two hooks of this kind, or a train loop that
+            counts epochs (the two endless streams of images have none).
+    """
+    priority = 'NORMAL'
+
+    def before_train(self, runner) -> None:
+        if any(isinstance(hook, EMAHook) for hook in runner.hooks):
+            raise ValueError('EMAHook swaps the weights that the averages follow: remove it from '
+                             'custom_hooks; a method with a teacher has the average already')
+        if sum(isinstance(hook, StepHook) for hook in runner.hooks) > 1:
+            raise ValueError('two StepHooks (TeacherEMAHook is its old name) would move the '
+                             'averages twice a step: remove one of them from the hooks')
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            raise ValueError('an epoch of two endless streams of images never ends: set '
+                             "train_cfg=dict(type='SemiTrainLoop', max_iters=..., "
+                             'val_interval=...) and by_epoch=False in schedules and hooks')
+        model = unwrap(runner.model)
+        model.driven = True
+        model.seed = runner.seed or 0
+        # mmengine seeds all ranks alike: they would cut the same boxes and drop the same channels
+        torch.manual_seed(torch.initial_seed() + get_rank())
+        steps = int(model.ema_steps)  # the one wait for the device, before the first step
+
+        def follow(*_):
+            nonlocal steps
+            if model.step_refused:  # FiniteGuardHook took the gradients away: nothing has moved
+                return
+            used = model.after_optimizer_step(steps)
+            if used is not None:
+                runner.message_hub.update_scalar('train/ema_momentum', used)
+            steps += 1
+            self._stepped = True
+
+        self._handle = runner.optim_wrapper.optimizer.register_step_post_hook(follow)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        unwrap(runner.model).iter = runner.iter
+        self._stepped = False
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if runner.optim_wrapper.should_update() and not self._stepped:
+            unwrap(runner.model).after_skipped_step()
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        model = unwrap(runner.model)
+        checkpoint['meta']['networks'] = to_meta(model.roles, model.semi_test_cfg['predict_on'])
+
+    def after_train(self, runner) -> None:
+        self._handle.remove()
+
+
+@HOOKS.register_module()
+class TeacherEMAHook(StepHook):
+    """The name that StepHook had in release 0.1.0; configs that use it go on working.
+
+    Args:
+        momentum: now ``semi_train_cfg.ema_momentum``, which it sets.
+
+    Raises:
+        ValueError: momentum outside [0, 1].
+    """
+
+    def __init__(self, momentum: float = 0.99):
+        if not 0 <= momentum <= 1:
+            raise ValueError(f'TeacherEMAHook.momentum must be in [0, 1], got {momentum}')
+        self.momentum = momentum
+
+    def before_run(self, runner) -> None:  # before a checkpoint's settings are compared
+        print_log("TeacherEMAHook is now StepHook: write dict(type='StepHook') and "
+                  f'semi_train_cfg=dict(ema_momentum={self.momentum}). It works as it did',
+                  'current')
+        unwrap(runner.model).cfg.ema_momentum = self.momentum

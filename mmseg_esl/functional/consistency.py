@@ -1,0 +1,64 @@
+"""Losses that hold one prediction against another one's, per pixel."""
+from __future__ import annotations
+
+from typing import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .precision import at_least_float
+
+
+def pseudo_label(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The most probable class of each pixel and its probability, in float32 at least.
+
+    Args:
+        logits: ``(N, C, H, W)``.
+
+    Returns:
+        labels ``(N, H, W)`` long in [0, C) and confidence ``(N, H, W)`` in (0, 1], no gradient.
+    """
+    confidence, labels = at_least_float(logits.detach()).softmax(dim=1).max(dim=1)
+    return labels, confidence
+
+
+def pseudo_cross_entropy(logits: Tensor, labels: Tensor, keep: Tensor, valid: Tensor, *,
+                         divisor: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Sum of the cross entropy over the kept pixels, divided by the number of *valid* ones.
+
+    So the loss is small while few pixels are kept (FixMatch as UniMatch's code has it).
+
+    Args:
+        logits: ``(N, C, H, W)``. labels: ``(N, H, W)`` long in [0, C).
+        keep, valid: ``(N, H, W)`` bool; what is kept and not valid does not count.
+        divisor: turns the count of valid pixels into the divisor; None: the count, at least 1.
+
+    Returns:
+        scalar >= 0; with no kept pixel a zero that is still connected to ``logits``.
+    """
+    count = valid.sum()
+    count = count.clamp(min=1) if divisor is None else divisor(count)
+    loss = F.cross_entropy(at_least_float(logits), labels, reduction='none')
+    return torch.where(keep & valid, loss, 0.0).sum() / count
+
+
+def probability_mse(logits: Tensor, target: Tensor, valid: Tensor, *,
+                    divisor: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Mean over classes and valid pixels of the squared difference of probabilities.
+
+    Args:
+        logits: ``(N, C, H, W)``, of the network that learns.
+        target: ``(N, C, H, W)`` logits of the one that teaches; no gradient goes there.
+        valid: ``(N, H, W)`` bool.
+        divisor: turns the count of valid pixels into the divisor; None: the count, at least 1.
+
+    Returns:
+        scalar >= 0, connected to ``logits``.
+    """
+    count = valid.sum()
+    count = count.clamp(min=1) if divisor is None else divisor(count)
+    mine = at_least_float(logits).softmax(dim=1)
+    theirs = at_least_float(target.detach()).softmax(dim=1)
+    squares = (mine - theirs).square().mean(dim=1)
+    return torch.where(valid, squares, 0.0).sum() / count

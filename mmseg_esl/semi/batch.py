@@ -1,0 +1,59 @@
+"""One step's images, labelled ones first."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PADDING = 255  # what mmseg pads label maps with, and LoadEmptyAnnotations' too
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Labelled and unlabelled images of one step, as weak views (normalised).
+
+    Args:
+        images: ``(B_l + B_u, 3, H, W)`` float. samples: their mmseg data samples.
+        num_labeled: B_l, at least 1.
+    """
+    images: Tensor
+    samples: list
+    num_labeled: int
+
+    @classmethod
+    def of(cls, images: Tensor, samples) -> Batch:
+        """What the data preprocessor gave.
+
+        Raises:
+            ValueError: the samples do not come from a SemiDataset, or are out of order.
+        """
+        flags = [s.metainfo.get('labeled') for s in samples]
+        if None in flags:
+            raise ValueError('a sample does not say whether it is labelled: train_dataloader.'
+                             'dataset must be a SemiDataset')
+        num = sum(flags)
+        if not all(flags[:num]) or num == 0:
+            raise ValueError('a batch must hold labelled images first, at least one: use '
+                             "batch_sampler=dict(type='SemiBatchSampler', ...)")
+        return cls(images, samples, num)
+
+    @property
+    def labeled(self) -> Tensor:
+        """``(B_l, 3, H, W)``."""
+        return self.images[:self.num_labeled]
+
+    @property
+    def weak(self) -> Tensor:
+        """``(B_u, 3, H, W)``, B_u may be 0."""
+        return self.images[self.num_labeled:]
+
+    @property
+    def labels(self) -> Tensor:
+        """``(B_l + B_u, H, W)`` long; of an unlabelled image 0, and 255 where it is padding."""
+        return torch.stack([s.gt_sem_seg.data[0] for s in self.samples])
+
+    @property
+    def valid(self) -> Tensor:
+        """``(B_u, H, W)`` bool: pixels of the unlabelled images that are no padding."""
+        return self.labels[self.num_labeled:] != PADDING

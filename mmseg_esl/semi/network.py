@@ -1,0 +1,261 @@
+"""How one plain segmentor is run: its views of images, its supervised losses, what is tapped."""
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Callable, Iterator, Sequence
+
+import torch
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.models.utils import resize
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from ..functional.phases import phase
+from ..models.feature_tap import FeatureTap, find_module
+from ..models.supervised import head_losses, pixel_means
+from .batch import Batch
+
+SEVERAL_OUTPUTS = ('DDRHead', 'PIDHead')
+Perturb = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+
+
+@dataclass
+class View:
+    """What one network makes of B images of H x W.
+
+    Args:
+        logits: ``(B, C, H, W)``.
+        embedding: ``(B, L, h, w)``, what ``project`` made of the tapped features, or None.
+        encoder: ``(B, D, h', w')``, last stage of the backbone, or None if not asked for.
+    """
+    logits: Tensor
+    embedding: Tensor | None = None
+    encoder: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Features on their way to a module of the decoder, and what is made of them.
+
+    Args:
+        path: dotted, within the segmentor, of the module whose input they are.
+        project: takes them.
+    """
+    path: str
+    project: nn.Module
+
+
+def build(cfg: dict) -> nn.Module:
+    """A segmentor that can be trained: softmax over C >= 2 channels, one output.
+
+    Raises:
+        ValueError: it cannot; says why and what to set.
+    """
+    net = MODELS.build(cfg)
+    head = main_head(net)
+    if head is None:
+        raise ValueError(f'{type(net).__name__} has no decode_head: only segmentors like '
+                         'EncoderDecoder can be wrapped')
+    if head.out_channels != head.num_classes or head.num_classes < 2:
+        raise ValueError(
+            f'decode_head has num_classes={head.num_classes} and out_channels='
+            f'{head.out_channels}: soft labels need one softmax channel per class. Set '
+            'out_channels to num_classes (2 for a binary problem) and use_sigmoid=False.')
+    if type(head).__name__ in SEVERAL_OUTPUTS:
+        raise ValueError(f'{type(head).__name__} gives several outputs in training, none of '
+                         'them known to be the prediction: use another decode_head')
+    return net
+
+
+def main_head(net: nn.Module):
+    """The head that predicts: the last one of a cascade."""
+    head = getattr(net, 'decode_head', None)
+    return head[-1] if isinstance(head, nn.ModuleList) else head
+
+
+def tapped(net: nn.Module, path: str) -> tuple[nn.Module, str]:
+    """The module at a path and that path; a cascade's last head stands for 'decode_head'."""
+    if isinstance(net.decode_head, nn.ModuleList) and path.startswith('decode_head.'):
+        path = path.replace('decode_head.', 'decode_head.-1.', 1)
+    return find_module(net, path), path
+
+
+@contextmanager
+def running(net: nn.Module, mode: str | None = None, statistics: bool = True) -> Iterator[None]:
+    """Run a network, within the block, in a mode of its own.
+
+    Args:
+        mode: 'train', 'eval' or None (as it is); every module gets its own mode back.
+        statistics: False: batch norm in training mode normalises by the batch, and its running
+            statistics stay as they are.
+    """
+    modes = [(m, m.training) for m in net.modules()] if mode else ()
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
+             and m.track_running_stats] if not statistics else ()
+    try:
+        if mode:
+            net.train(mode == 'train')
+        for norm in norms:
+            norm.track_running_stats = norm.training is False
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+def see(net: nn.Module, images: Tensor, *, tap: Tap | None = None, encoder: bool = False,
+        perturb: Perturb | None = None, num_logits: int | None = None) -> View:
+    """A network's view of ``(B, 3, H, W)`` images.
+
+    Args:
+        tap: what fills ``embedding``. encoder: fill ``encoder``.
+        perturb: changes the encoder's features (one tensor a level) on their way to the decoder.
+        num_logits: logits of the last so many images only (None: all); features are of all.
+
+    Raises:
+        TypeError: ``perturb`` with a segmentor whose decoder cannot be run by itself.
+    """
+    first = 0 if num_logits is None else len(images) - num_logits
+    embedding = _listener(net, tap)
+    stage = FeatureTap(net.backbone, 'backbone', output=True)
+    with embedding.listen(), stage.listen():
+        if (type(net).encode_decode is EncoderDecoder.encode_decode
+                and has_stock(net.decode_head, 'predict', 'predict_by_feat')):
+            # the same as below, but what nobody asks for is not brought to full size
+            feats = net.extract_feat(images)
+            logits = net.decode_head(feats if perturb is None else perturb(feats))[first:]
+            logits = upsample(net, logits, images)
+        elif perturb is None:
+            logits = net.encode_decode(images, _metas(images))[first:]
+        else:
+            raise _no_seam(net)
+    return View(logits, _projected(tap, embedding), stage.take() if encoder else None)
+
+
+@phase('student')
+def train_on(net: nn.Module, batch: Batch, views: Sequence[Tensor], *, divisor=None,
+             joint: bool = True, auxiliary: bool = False, tap: Tap | None = None,
+             perturb: Sequence[Perturb] = (), labeled: bool = False):
+    """One training forward over the labelled images and views of the unlabelled ones.
+
+    Args:
+        views: tensors ``(n, 3, H, W)``, n may be 0.
+        divisor: see models.supervised.pixel_means.
+        joint: all images in one forward, hence one set of batch-norm statistics; where that cannot
+            be (see :func:`is_joint`), each of them in its own.
+        auxiliary: losses of the auxiliary heads too.
+        perturb: each one gives one more view: the features of the labelled images and of
+            ``views[0]`` are changed and decoded in the same batch as the others.
+        labeled: a view of the labelled images too, before the others (if they are not in one
+            forward, by a forward that leaves batch norm's running statistics alone).
+
+    Returns:
+        losses: of the labelled images, as mmseg names them.
+        views: Views with logits alone, of ``views``, then of ``perturb``.
+        embedding: of the labelled images and of ``views``, in this order; None without ``tap``.
+
+    Raises:
+        TypeError: ``perturb``, and the decoder cannot be run by itself.
+    """
+    with pixel_means(net, divisor):
+        run = _jointly if joint and is_joint(net) else _apart
+        return run(net, batch, views, auxiliary, tap, perturb, labeled)
+
+
+def _jointly(net, batch, views, auxiliary, tap, perturb, labeled):
+    num, sizes = batch.num_labeled, [len(view) for view in views]
+    listener = _listener(net, tap)
+    with listener.listen():
+        feats = net.extract_feat(torch.cat([batch.labeled, *views]))
+        more = [function([f[:num + sizes[0]] for f in feats]) for function in perturb]
+        all_feats = [torch.cat(level) for level in zip(feats, *more)] if more else feats
+        logits = net.decode_head(all_feats)
+    samples = batch.samples[:num]
+    with phase('supervised loss'):
+        losses = _prefixed('decode', head_losses(net.decode_head, logits[:num], samples))
+    if auxiliary and net.with_auxiliary_head:
+        losses.update(_auxiliary_losses(net, [f[:num] for f in feats], samples))
+    groups = list(logits[num:].split([*sizes, *(num + sizes[0] for _ in perturb)]))
+    groups[len(sizes):] = [group[num:] for group in groups[len(sizes):]]
+    if labeled:
+        groups.insert(0, logits[:num])
+    seen = [View(upsample(net, group, batch.labeled) if len(group) else group) for group in groups]
+    return losses, seen, _projected(tap, listener)
+
+
+def _apart(net, batch, views, auxiliary, tap, perturb, labeled):
+    if perturb:
+        raise _no_seam(net)
+    listener = _listener(net, tap)
+    with listener.listen():
+        losses = net.loss(batch.labeled, batch.samples[:batch.num_labeled])
+    if not auxiliary:
+        losses = {k: v for k, v in losses.items() if not k.startswith('aux')}
+    embeddings, seen = [_projected(tap, listener)], []
+    if labeled:
+        with running(net, statistics=False):
+            seen.append(see(net, batch.labeled))
+    for view in views:
+        seen.append(see(net, view, tap=tap) if len(view) else View(view.new_zeros(0)))
+        if len(view):
+            embeddings.append(seen[-1].embedding)
+    return losses, seen, None if tap is None else torch.cat(embeddings)
+
+
+def is_joint(net: nn.Module) -> bool:
+    """Whether labelled and other images can share a forward: the head's losses are mmseg's own."""
+    # EncHead, say, returns more than its logits
+    return (has_stock(net.decode_head, 'loss', 'loss_by_feat')
+            and type(net).loss is EncoderDecoder.loss)
+
+
+def has_stock(head: nn.Module, *methods: str) -> bool:
+    """Whether a head's methods are BaseDecodeHead's own."""
+    return all(getattr(type(head), m, None) is getattr(BaseDecodeHead, m) for m in methods)
+
+
+def upsample(net: nn.Module, logits: Tensor, like: Tensor) -> Tensor:
+    """Logits at the size of images, in float as they are."""
+    return resize(logits, size=like.shape[-2:], mode='bilinear', align_corners=net.align_corners)
+
+
+def _auxiliary_losses(net, feats: list[Tensor], samples) -> dict:
+    heads, losses = net.auxiliary_head, {}
+    several = isinstance(heads, nn.ModuleList)
+    for idx, head in enumerate(heads if several else [heads]):
+        found = (head_losses(head, head(feats), samples) if has_stock(head, 'loss')
+                 else head.loss(feats, samples, net.train_cfg))
+        losses.update(_prefixed(f'aux_{idx}' if several else 'aux', found))
+    return losses
+
+
+def _listener(net, tap: Tap | None) -> FeatureTap:
+    if tap is None:  # nothing will be taken: any module will do
+        return FeatureTap(net, 'segmentor')
+    return FeatureTap(*tapped(net, tap.path))
+
+
+def _projected(tap: Tap | None, listener: FeatureTap) -> Tensor | None:
+    return None if tap is None else tap.project(listener.take())
+
+
+def _no_seam(net) -> TypeError:
+    return TypeError(
+        f'the encoder\'s features cannot be perturbed on their way into {type(net).__name__} with '
+        f'{type(main_head(net)).__name__}: its decoder is not run by itself, or '
+        'semi_train_cfg.joint_forward is False. Use another decode_head, or a method without '
+        'perturbed features')
+
+
+def _metas(images: Tensor) -> list[dict]:
+    """Of images as they are: a sample's img_shape is the unpadded size, which mmseg resizes to."""
+    size = tuple(images.shape[-2:])
+    return [dict(ori_shape=size, img_shape=size, pad_shape=size)] * len(images)
+
+
+def _prefixed(prefix: str, losses: dict) -> dict:
+    return {f'{prefix}.{key}': value for key, value in losses.items()}

@@ -1,0 +1,369 @@
+"""The frame of a method: its networks, one checked batch, averages, staged memory, checkpoints."""
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Callable
+
+import torch
+from mmengine.dist import all_reduce_params, get_rank, get_world_size
+from mmengine.model import BaseModel, revert_sync_batchnorm
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from ..functional import cutmix_mask, cutmix_masks_by_image, ema_momentum, ema_update
+from ..functional.phases import phase
+from ..models.diagnostics import Diagnostics
+from ..models.finite_watch import FiniteWatch
+from ..models.image_draws import ImageDraws
+from ..models.staged import Staged
+from ..models.supervised import mean_over_ranks
+from ..storage.fit import check_fit
+from . import network
+from .batch import Batch
+from .keys import to_method
+from .network import View
+from .roles import Role, first_average
+from .train_cfg import SemiTrainCfg
+from .views import Strong, strong_view
+
+
+class SemiSegmentor(BaseModel):
+    """Base of all methods. A method is its ``roles``, its config and ``step(batch)``.
+
+    Each network of the state dict is there under its role's name, a plain one exactly as the plain
+    segmentor, so a plain mmseg checkpoint fills every plain network and any can be exported to one.
+
+    Args:
+        segmentor: config of any mmseg EncoderDecoder (softmax over C >= 2 channels).
+        strong_view: config of a colour augmentation of the unlabelled images, or None.
+        semi_train_cfg: see the method's own config class.
+        semi_test_cfg: ``predict_on``, the plain network that is evaluated; by default the first
+            average, else the first network.
+        data_preprocessor: for a segmentor config without one (mmengine's Runner passes it).
+        train_cfg, test_cfg, pretrained: ignored; mmseg's inference API sets them on any model.
+        own: what else the method is made of, see its ``build_own``.
+    """
+    cfg_class = SemiTrainCfg
+    roles: dict[str, Role] = {'student': Role()}
+    title = ''  # as tables and reports call the method; '' = its class's name
+    hooks: tuple[str, ...] = ('StepHook',)  # what has to run beside it
+
+    def __init__(self, segmentor: dict, strong_view: dict | None = None,
+                 semi_train_cfg: dict | None = None, semi_test_cfg: dict | None = None,
+                 data_preprocessor: dict | None = None, train_cfg=None, test_cfg=None,
+                 pretrained=None, init_cfg=None, **own):
+        super().__init__(init_cfg=init_cfg)
+        self.cfg = self.parse_cfg(semi_train_cfg)
+        self.roles = self.roles_of(self.cfg)
+        self.iter, self.driven, self.seed = 0, False, 0  # set by StepHook
+        self.watch, self.step_refused = FiniteWatch(), False  # used by FiniteGuardHook
+        self.diagnostics = Diagnostics()
+        for name, role in self.roles.items():
+            if role.plain and not role.follows:
+                setattr(self, name, self._trained({'data_preprocessor': data_preprocessor,
+                                                   **segmentor}))
+        self.data_preprocessor = self.main.data_preprocessor
+        self.build_own(**own)
+        for name, role in self.roles.items():
+            if role.follows:
+                source = getattr(self, role.follows)
+                setattr(self, name, deepcopy(source).requires_grad_(False).eval())
+        self.strong_view = strong_view and MODELS.build(strong_view)
+        self.register_buffer('ema_steps', torch.zeros((), dtype=torch.long))
+        self.semi_test_cfg = {'predict_on': first_average(self.roles), **(semi_test_cfg or {})}
+        self.predictor  # noqa: B018  (raises on a wrong predict_on)
+
+    # ---- what a method says of itself ----------------------------------------------------------
+
+    @classmethod
+    def parse_cfg(cls, cfg: dict | None):
+        """``semi_train_cfg`` as the method's dataclass; ValueError names keys it has not."""
+        try:
+            return cls.cfg_class(**(cfg or {}))
+        except TypeError as error:
+            known = ', '.join(cls.cfg_class.__dataclass_fields__)
+            raise ValueError(f'semi_train_cfg: {error}; known keys: {known}') from error
+
+    @classmethod
+    def roles_of(cls, cfg) -> dict[str, Role]:
+        """The networks under a config, trained ones first."""
+        return dict(cls.roles)
+
+    @classmethod
+    def hooks_of(cls, cfg) -> tuple[str, ...]:
+        """Types of the hooks without which it does not train under a config."""
+        return cls.hooks
+
+    @classmethod
+    def name_of(cls, cfg) -> str:
+        """What tables and reports call the method under a config."""
+        return cls.title or cls.__name__
+
+    @classmethod
+    def passes(cls, cfg) -> dict[str, tuple[float, float]]:
+        """Cost of a step, ``{'labeled': (encoder, decoder), 'unlabeled': ...}``, of one image.
+
+        In forwards; a forward with its backward counts 3. Mixed and perturbed images count for the
+        unlabelled images that they are made of.
+        """
+        raise NotImplementedError
+
+    def build_own(self) -> None:
+        """Build what else the method has: heads, memories. The trained networks are there."""
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses of one batch, in the order of the paper; ``loss`` in a name: it is added."""
+        raise NotImplementedError
+
+    # ---- the frame -----------------------------------------------------------------------------
+
+    def forward(self, inputs: Tensor, data_samples=None, mode: str = 'tensor'):
+        """mmengine's interface: 'loss' trains; 'predict' and 'tensor' ask the chosen network."""
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        return self.predictor(inputs, data_samples, mode=mode)
+
+    def loss(self, inputs: Tensor, data_samples) -> dict[str, Tensor]:
+        """One step on ``(B_l + B_u, 3, H, W)`` weak views, labelled first: losses by name.
+
+        Raises:
+            ValueError: a wrong batch. RuntimeError: no StepHook counts the iterations.
+        """
+        batch = Batch.of(inputs, data_samples)
+        if not self.driven:
+            raise RuntimeError(
+                "nobody moves the averages and counts iterations: add dict(type='StepHook') to "
+                'the hooks (a custom_hooks list given in a leaf replaces the inherited one)')
+        self.watch.images('input image', inputs, data_samples)
+        if self.ramp() == 0 or not len(batch.weak):
+            return self.supervised(batch)
+        return self.step(batch)
+
+    def supervised(self, batch: Batch, company: bool = True, **kwargs) -> dict[str, Tensor]:
+        """Losses of the labelled images alone, of every trained segmentor.
+
+        Args:
+            company: a single labelled image would leave batch norm after global pooling with one
+                value: let the weak views keep it company.
+            kwargs: of ``train_on``.
+        """
+        views, losses = ([batch.weak] if company and batch.num_labeled == 1 else []), {}
+        for name in self.named(trained=True, plain=True):
+            losses.update(self.train_on(batch, *views, name=name, **kwargs)[0])
+        rest = self.named(trained=True, plain=False)
+        return {**losses, 'loss_unused': connected_zero(*rest.values())} if rest else losses
+
+    def parse_losses(self, losses: dict) -> tuple[Tensor, dict]:
+        """As mmengine's; the terms are watched, see FiniteGuardHook."""
+        loss, terms = super().parse_losses(losses)
+        self.watch.terms('loss term', {k: v for k, v in terms.items() if 'loss' in k})
+        return loss, terms
+
+    @phase('EMA')
+    def after_optimizer_step(self, step: int) -> float | None:
+        """Commit what is staged and move the averages; StepHook calls it once a real step.
+
+        Args:
+            step: number of steps before this one.
+
+        Returns:
+            the momentum used (of the last average, if there are several), or None.
+        """
+        for memory in self.staged:
+            memory.commit()
+        used = None
+        for name, role in self.roles.items():
+            momentum = self.momentum(name, step) if role.follows else None
+            if momentum is not None:
+                source = getattr(self, role.follows)
+                if self.cfg.ema_buffers:
+                    # a plain batch norm (CPU, norm_cfg BN) sees one rank's images; the averages
+                    # must agree
+                    all_reduce_params([b for b in source.buffers() if b.is_floating_point()],
+                                      op='mean')
+                ema_update(getattr(self, name), source, momentum, buffers=self.cfg.ema_buffers)
+                used = momentum
+        self.ema_steps.add_(1)
+        return used
+
+    def momentum(self, name: str, step: int) -> float | None:
+        """Of an average at a step (0, 1, ...); None: it stays as it is."""
+        if self.cfg.ema_schedule == 'constant':
+            return self.cfg.ema_momentum
+        return ema_momentum(step, self.cfg.ema_momentum)
+
+    def after_skipped_step(self) -> None:
+        """The optimiser refused the step: take back what it has staged."""
+        for memory in self.staged:
+            memory.rollback()
+
+    @property
+    def staged(self) -> list[Staged]:
+        """Whatever a step changes beside the networks."""
+        return [module for module in self.modules() if isinstance(module, Staged)]
+
+    def train(self, mode: bool = True):
+        """As usual, but averages stay in eval mode: their batch norm must not see batches."""
+        super().train(mode)
+        for net in self.named(trained=False).values():
+            net.train(mode and self.cfg.teacher_mode == 'train')
+        return self
+
+    def init_weights(self) -> None:
+        """Initialise (or load pretrained weights into) the trained networks; copy to averages."""
+        for net in self.named(trained=True).values():
+            net.init_weights()
+        for name, role in self.roles.items():
+            if role.follows:
+                ema_update(getattr(self, name), getattr(self, role.follows), 0.0)
+        self._is_init = True
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        if not prefix:  # a whole checkpoint: a plain segmentor fills every plain network
+            adapted = to_method(state_dict, self.roles)
+            check_fit(adapted, self.state_dict(), 'checkpoint', self.roles)
+            state_dict.clear()
+            state_dict.update(adapted)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _trained(self, cfg: dict) -> nn.Module:
+        net = network.build(cfg)
+        if getattr(net, 'with_auxiliary_head', False) and not self.cfg.auxiliary_loss:
+            net.auxiliary_head.requires_grad_(False)
+        return self.here(net)
+
+    @staticmethod
+    def here(module: nn.Module) -> nn.Module:
+        """The module as this machine can run it: SyncBN runs on accelerators only."""
+        return module if torch.cuda.is_available() else revert_sync_batchnorm(module)
+
+    # ---- the verbs of a step -------------------------------------------------------------------
+
+    def see(self, name: str, images: Tensor, *, grad: bool = False, mode: str | None = None,
+            statistics: bool = True, **kwargs) -> View:
+        """A network's view of images; see network.see and, for the mode, network.running.
+
+        Args:
+            grad: let gradients through.
+        """
+        net = getattr(self, name)
+        with phase(name), torch.set_grad_enabled(grad), network.running(net, mode, statistics):
+            return network.see(net, images, **kwargs)
+
+    def train_on(self, batch: Batch, *views: Tensor, name: str | None = None,
+                 **kwargs) -> tuple[dict, list[View], Tensor | None]:
+        """Supervised losses, and views, of one training forward; see network.train_on.
+
+        Args:
+            name: of the network, the first by default. Another one's losses bear its name.
+        """
+        main = next(iter(self.roles))
+        losses, seen, embedding = network.train_on(
+            getattr(self, name or main), batch, views, divisor=self.divisor,
+            joint=self.cfg.joint_forward, auxiliary=self.cfg.auxiliary_loss, **kwargs)
+        if self.cfg.supervised_weight != 1:
+            losses = {key: value * self.cfg.supervised_weight if 'loss' in key else value
+                      for key, value in losses.items()}
+        if name not in (None, main):
+            losses = {f'{name}.{key}': value for key, value in losses.items()}
+        return losses, seen, embedding
+
+    def strong(self, weak: Tensor, draws: ImageDraws | None = None) -> Strong:
+        """A strong view of the unlabelled images: boxes are drawn, then colours."""
+        size, cfg = tuple(weak.shape[-2:]), self.cfg
+        with phase('strong view'):
+            if draws is not None:
+                boxes = draws.cutmix(size, cfg.cutmix_prob, cfg.cutmix_area)
+            elif cfg.cutmix == 'image':
+                boxes = cutmix_masks_by_image(len(weak), size, prob=cfg.cutmix_prob,
+                                              device=weak.device)
+            else:
+                boxes = cutmix_mask(len(weak), size, area=cfg.cutmix_area, prob=cfg.cutmix_prob,
+                                    device=weak.device)
+            pairs = cfg.sampling == 'image' and len(weak) % 2 == 0
+            return strong_view(weak, boxes, 2 if pairs else None, self.strong_view,
+                               self.data_preprocessor)
+
+    def draws(self, batch: Batch) -> ImageDraws | None:
+        """This iteration's draws keyed by image, or None where torch's generators serve."""
+        if self.cfg.sampling == 'batch':
+            return None
+        return ImageDraws(self.seed, self.iter, get_rank(), batch.num_labeled, len(batch.weak),
+                          batch.images.device)
+
+    def ramp(self) -> float:
+        """Factor of the unsupervised weights now: 0 in the warm-up, then rising to 1."""
+        done = self.iter - self.cfg.warmup_iters
+        if done < 0:
+            return 0.0
+        return min(1.0, (done + 1) / self.cfg.ramp_iters) if self.cfg.ramp_iters else 1.0
+
+    @property
+    def divisor(self) -> Callable[[Tensor], Tensor] | None:
+        """How counts become divisors: None, or the ranks' mean (see ``global_average``)."""
+        return mean_over_ranks if self.cfg.global_average and get_world_size() > 1 else None
+
+    # ---- what engine and tools ask -------------------------------------------------------------
+
+    def named(self, *, trained: bool | None = None, plain: bool | None = None) -> dict:
+        """``{name: module}`` of the networks of a kind (None: either)."""
+        return {name: getattr(self, name) for name, role in self.roles.items()
+                if trained in (None, not role.follows) and plain in (None, role.plain)}
+
+    @property
+    def labeler(self) -> str:
+        """The network whose labels the unlabelled images get: what audits and pictures look at."""
+        return first_average(self.roles)
+
+    def weak_view(self, images: Tensor, encoder: bool = False) -> View:
+        """What labels are made of: the labeler's view of weakly augmented images, in eval mode."""
+        return self.see(self.labeler, images, mode='eval', encoder=encoder)
+
+    @property
+    def tapped(self) -> tuple[str, ...]:
+        """Dotted paths, within a segmentor, of modules whose input is listened to."""
+        return ()
+
+    @property
+    def main(self) -> nn.Module:
+        """The first network."""
+        return getattr(self, next(iter(self.roles)))
+
+    @property
+    def predictor(self) -> nn.Module:
+        """The network that is evaluated.
+
+        Raises:
+            ValueError: ``semi_test_cfg.predict_on`` names none; lists those there are.
+        """
+        which, choices = self.semi_test_cfg['predict_on'], self.named(plain=True)
+        if which not in choices:
+            raise ValueError(f'semi_test_cfg.predict_on must be one of {", ".join(choices)}, got '
+                             f'{which!r}')
+        return choices[which]
+
+    @property
+    def decode_head(self) -> nn.Module:
+        return self.predictor.decode_head
+
+    @property
+    def align_corners(self) -> bool:
+        return self.main.align_corners
+
+    @property
+    def num_classes(self) -> int:
+        return network.main_head(self.main).num_classes
+
+    @property
+    def ignore_index(self) -> int:
+        return network.main_head(self.main).ignore_index
+
+    @property
+    def out_channels(self) -> int:
+        return network.main_head(self.main).out_channels
+
+
+def connected_zero(*modules: nn.Module | None) -> Tensor | float:
+    """A zero with a path to every parameter, so that DDP sees each one used in every step."""
+    return sum((p.sum() * 0.0 for m in modules if m is not None for p in m.parameters()
+                if p.requires_grad), 0.0)

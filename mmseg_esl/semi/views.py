@@ -1,0 +1,45 @@
+"""Strong views: colours (if any), then CutMix; the same boxes for all that belongs to pixels."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..functional import mix
+
+
+@dataclass(frozen=True)
+class Strong:
+    """A strong view of B_u unlabelled images.
+
+    Args:
+        images: ``(B_u, 3, H, W)``, normalised. boxes: ``(B_u, H, W)`` bool, True where the next
+            image shows. group: images among which 'the next' goes round (None: all).
+    """
+    images: Tensor
+    boxes: Tensor
+    group: int | None = None
+
+    def mix(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
+        """What belongs to the weak views' pixels ``(B_u, ..., h, w)``, mixed as they were.
+
+        Args:
+            inside: what the boxes are filled from, like ``x`` (None: ``x``).
+        """
+        return mix(x, self.boxes, group=self.group, inside=inside)
+
+
+def strong_view(weak: Tensor, boxes: Tensor, group: int | None, colours: nn.Module | None,
+                preprocessor: nn.Module) -> Strong:
+    """Colours of each image, then CutMix by the boxes.
+
+    Args:
+        weak: ``(B_u, 3, H, W)`` as ``preprocessor`` has normalised them.
+        boxes, group: see :class:`Strong`.
+        colours: takes and gives RGB images in [0, 1] without moving pixels; None: none.
+    """
+    if colours is not None:
+        mean, std = (preprocessor.mean, preprocessor.std) if preprocessor._enable_normalize \
+            else (0.0, 1.0)
+        weak = (colours((weak * std + mean) / 255) * 255 - mean) / std
+    return Strong(mix(weak, boxes, group=group), boxes, group)
