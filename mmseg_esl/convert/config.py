@@ -11,8 +11,8 @@ from mmengine.config import Config
 import mmseg_esl
 
 from ..datasets.files import find_images
+from ..storage.config import kind
 from . import data, schedule, trial
-from .data import kind
 from .text import Code, assignment, comment, literal, one_a_line
 
 
@@ -240,7 +240,7 @@ def _training(cfg, max_iters: int | None, found: Conversion):
         yield one_a_line('param_scheduler', params)
     yield assignment('train_cfg', train)
     if cfg.get('val_cfg'):
-        delete = kind(cfg.val_cfg) not in ('ValLoop', 'None')
+        delete = kind(cfg.val_cfg) not in ('ValLoop', '-')
         yield assignment('val_cfg', dict(**dict(_delete_=True) if delete else {},
                                          type='TeacherStudentValLoop'))
         found.done.append('validation: teacher/mIoU and student/mIoU')

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from ..datasets.inner import LABEL_READERS
+from ..storage.config import kind
 from .text import Code
 
 # What moves pixels and neither changes colours nor looks at labels. Anything else is left out of
@@ -12,11 +13,6 @@ GEOMETRIC = {
 }
 CHOOSERS = {'RandomApply', 'RandomChoice', 'Compose'}  # they hold transforms of their own
 WRAPPERS = {'ConcatDataset', 'RepeatDataset'}
-
-
-def kind(cfg: dict) -> str:
-    """The type of a component without the scope before it."""
-    return str(cfg.get('type')).rpartition('.')[2]
 
 
 def leaves(dataset: dict) -> list[dict]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import copy
 
-from .data import kind
+from ..storage.config import kind
 from .text import Code
 
 STOCK_LOOPS = {'IterBasedTrainLoop', 'EpochBasedTrainLoop'}

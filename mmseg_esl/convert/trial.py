@@ -13,7 +13,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from .data import kind
+from ..storage.config import kind
 
 MASK_HEADS = ('MaskFormerHead', 'Mask2FormerHead')
 SIZE = 64  # of the noise; a forward, not a training, so small

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import random
 from contextlib import contextmanager
 from typing import Callable, Iterator
 
-import numpy as np
-import torch
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
+
+from .seeding import generator_states, set_generator_states
 
 SHOWN = 20  # bad files listed in the last error
 
@@ -60,11 +59,11 @@ class Guard:
         for candidate in self._candidates(index):
             if self.bad[candidate]:
                 continue
-            state = _random_state()
+            state = generator_states()
             try:
                 return fetch(candidate)
             except BadDataError as error:
-                _set_random_state(state)
+                set_generator_states(state)
                 self._count(candidate, error)
         raise BadDataError('SemiDataset: no image of the '
                            f'{self._which(index)} set can be used. {self._list()}')
@@ -145,13 +144,3 @@ def check_options(on_error: str, max_skips: int) -> None:
         raise ValueError(f"SemiDataset: on_error='{on_error}'. Set 'raise' or 'skip'")
     if max_skips < 0:
         raise ValueError(f'SemiDataset: max_skips={max_skips}. Set 0 or more')
-
-
-def _random_state() -> tuple:
-    return random.getstate(), np.random.get_state(), torch.get_rng_state()
-
-
-def _set_random_state(state: tuple) -> None:
-    random.setstate(state[0])
-    np.random.set_state(state[1])
-    torch.set_rng_state(state[2])

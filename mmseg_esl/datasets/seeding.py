@@ -39,6 +39,18 @@ def seed_generators(*key: int) -> None:
     torch.default_generator.manual_seed(int(words[6]) << 32 | int(words[7]))
 
 
+def generator_states() -> tuple:
+    """States of ``random``, ``numpy.random`` and torch's CPU generator, as they give them."""
+    return random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+
+def set_generator_states(states: tuple) -> None:
+    """Put back what :func:`generator_states` gave."""
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])
+
+
 @contextmanager
 def seeded(index: int) -> Iterator[None]:
     """Seed the three generators for one sample, if ``index`` is a Draw, and put them back after.
@@ -50,11 +62,9 @@ def seeded(index: int) -> Iterator[None]:
     if key is None:
         yield
         return
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    before = generator_states()
     seed_generators(*key)
     try:
         yield
     finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
+        set_generator_states(before)

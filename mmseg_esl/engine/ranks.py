@@ -1,7 +1,7 @@
-"""Work that one rank does and all must hear the outcome of."""
+"""Work whose outcome all ranks must hear of, or the others wait for ever."""
 from __future__ import annotations
 
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
 
 
 def on_main(function, *args, **kwargs):
@@ -27,3 +27,18 @@ def on_main(function, *args, **kwargs):
     if said is not None:
         raise RuntimeError(f'rank 0 failed, and all ranks stop with it: {said}')
     return result
+
+
+def raise_together(error: Exception | None, what: str) -> None:
+    """Let all ranks stop if one of them has caught an error; on all ranks.
+
+    Args:
+        error: what this rank has caught, or None.
+        what: what it was doing, for the message of the others.
+
+    Raises:
+        Exception: this rank's own.
+        RuntimeError: another rank's.
+    """
+    if any(all_gather_object(error is not None)):
+        raise error or RuntimeError(f'another rank failed while {what}; its log says why')

@@ -1,7 +1,7 @@
 """What a run's config says about the training, in the words of a table."""
 from __future__ import annotations
 
-from ..storage.flatten import flatten
+from ..storage.config import flatten, hooks_in, kind
 from .run import Run
 
 LABELS = {'hard': 'hard label', 'dsl': 'DSL'}
@@ -14,11 +14,6 @@ ASIDE = {'seed', 'data_root', 'num_workers', 'persistent_workers', 'pin_memory',
 WATCHERS = ('DiagnosticsHook', 'ProtocolHook', 'PseudoLabelAuditHook', 'RunStateHook',
             'StepProfilerHook')
 NONE = '(not set)'
-
-
-def kind(cfg) -> str:
-    """The type of a module without its scope: 'ResNetV1c' of 'mmpretrain.ResNetV1c'."""
-    return str((cfg or {}).get('type', '-')).split('.')[-1]
 
 
 def variant(cfg) -> str:
@@ -81,7 +76,7 @@ def identity(run: Run) -> dict:
     for section in SECTIONS:
         lists = {'ann_file'} if section == 'train_dataloader' else set()
         flatten(section, run.cfg.get(section), out, ASIDE | lists)
-    for hook in run.cfg.get('custom_hooks') or ():
+    for hook in hooks_in(run.cfg):
         if kind(hook) not in WATCHERS:
             flatten(kind(hook), hook, out)
     flatten('load_from', run.load_from, out)

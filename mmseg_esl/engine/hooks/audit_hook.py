@@ -6,7 +6,7 @@ import os.path as osp
 
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.dist import all_gather_object, all_reduce, get_rank, get_world_size
+from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmseg.registry import DATASETS, HOOKS
 from torch.utils.data import DataLoader, Subset
@@ -16,7 +16,7 @@ from ...looks import PseudoLabelAudit, look
 from ...looks.audit import resized
 from ...storage.atomic import atomic_file
 from ..interrupt import shield_workers
-from ..ranks import on_main
+from ..ranks import on_main, raise_together
 from ..rng import rng_state, set_rng_state
 from ..unwrap import unwrap
 
@@ -107,9 +107,7 @@ class PseudoLabelAuditHook(Hook):
             error = caught
         finally:
             set_rng_state(state)
-        if any(all_gather_object(error is not None)):
-            raise error or RuntimeError('another rank failed while auditing pseudo labels; its '
-                                        'log says why')
+        raise_together(error, 'auditing pseudo labels')
         for count in audit.counts.values():
             all_reduce(count)
         return audit

@@ -23,6 +23,7 @@ from ...datasets.guard import Guarded
 from ...datasets.inner import first_places, loading_steps
 from ...functional import sample_features
 from ..interrupt import shield_workers
+from ..ranks import raise_together
 from ..unwrap import unwrap
 from .part_clusters import fixed_parts, parts_by_silhouette
 from .reservoir import Reservoir
@@ -96,10 +97,8 @@ class PartInitHook(Hook):
             mine, error = self._extract(runner, memory.num_classes), None
         except Exception as e:  # every rank must hear of it, or the others wait for ever
             mine, error = None, e
-        keys = all_gather_object(None if error else [(r.keys.numpy(), r.seen) for r in mine])
-        if error is not None or any(k is None for k in keys):
-            raise error or RuntimeError('another rank failed while extracting features; its log '
-                                        'says why')
+        raise_together(error, 'extracting features')
+        keys = all_gather_object([(r.keys.numpy(), r.seen) for r in mine])
         own = self._cluster_own(mine, keys, names, memory.num_parts)
         found = {c: result for results in all_gather_object(own) for c, result in results.items()}
         prototypes = np.zeros(tuple(memory.prototypes.shape), dtype=np.float32)

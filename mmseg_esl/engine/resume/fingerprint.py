@@ -9,7 +9,7 @@ from mmengine.device import get_device
 from mmengine.dist import get_world_size
 
 from ...datasets.inner import infos
-from ...storage.flatten import flatten
+from ...storage.config import flatten
 from ..unwrap import unwrap
 
 # Parts of a config that say how it trains; all others (loops, logs, validation, folders, workers)

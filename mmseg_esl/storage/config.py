@@ -1,5 +1,21 @@
-"""Nested configs as one level of dotted keys; standard library only."""
+"""Configs as data: types, hooks, dotted keys; standard library only."""
 from __future__ import annotations
+
+
+def kind(cfg, absent: str = '-') -> str:
+    """The type of a module without its scope: 'ResNetV1c' of 'mmpretrain.ResNetV1c'.
+
+    Args:
+        cfg: a module's config, or None.
+        absent: what is given for a config without a type.
+    """
+    return str((cfg or {}).get('type', absent)).split('.')[-1]
+
+
+def hooks_in(cfg) -> list[dict]:
+    """Configs of all hooks of a whole config, by name (``default_hooks``) or in the list."""
+    named = (cfg.get('default_hooks') or {}).values()
+    return [hook for hook in [*named, *(cfg.get('custom_hooks') or ())] if isinstance(hook, dict)]
 
 
 def flatten(name: str, value, out: dict, left_out=()) -> None:
