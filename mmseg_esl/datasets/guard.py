@@ -6,6 +6,7 @@ import logging
 from contextlib import contextmanager
 from typing import Callable, Iterator
 
+import torch
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
 

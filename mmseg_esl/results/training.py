@@ -11,7 +11,9 @@ SECTIONS = ('model', 'train_dataloader', 'val_dataloader', 'train_cfg', 'val_cfg
 ASIDE = {'seed', 'data_root', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor',
          'backend_args', 'file_client_args', 'check_files', 'manifest', 'lazy_init',
          'serialize_data', 'palette'}
-WATCHERS = ('DiagnosticsHook', 'ProtocolHook', 'PseudoLabelAuditHook', 'RunStateHook',
+WATCHERS = ('CheckpointHook', 'DiagnosticsHook', 'DistSamplerSeedHook', 'IterTimerHook',
+            'LoggerHook', 'ParamSchedulerHook', 'ProtocolHook', 'PseudoLabelAuditHook',
+            'RunStateHook', 'RuntimeInfoHook', 'SegVisualizationHook', 'SemiCheckpointHook',
             'StepProfilerHook')
 NONE = '(not set)'
 
