@@ -9,16 +9,18 @@ from mmengine.device import get_device
 from mmengine.dist import get_world_size
 
 from ...datasets.inner import infos
-from ...storage.config import flatten
+from ...storage.config import flatten, hooks_in, kind
 from ..unwrap import unwrap
 
 # Parts of a config that say how it trains; all others (loops, logs, validation, folders, workers)
 # may change from one start to the next.
-SECTIONS = ('model.type', 'model.segmentor', 'model.projector', 'model.embedding',
-            'model.strong_view', 'train_dataloader.batch_sampler.seed',
-            'train_dataloader.dataset.labeled', 'train_dataloader.dataset.unlabeled',
-            'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
-HOOKS = ('TeacherEMAHook', 'PartInitHook')
+SECTIONS = ('model', 'train_dataloader.batch_sampler.seed', 'train_dataloader.dataset.labeled',
+            'train_dataloader.dataset.unlabeled', 'optim_wrapper', 'param_scheduler',
+            'auto_scale_lr')
+# Of the model, what may change: how it is tested; and semi_train_cfg, which is compared as the
+# method has read it, so that a default may be written down or left out.
+MAY_CHANGE = ('model.semi_test_cfg', 'model.semi_train_cfg')
+HOOKS = ('PartInitHook',)
 # Keys within them that do not count: where files lie (the lists are compared by what they name),
 # the start weights (the checkpoint's go over them), how a network is tested.
 LEFT_OUT = {'data_root', 'data_prefix', 'ann_file', 'img_suffix', 'seg_map_suffix', 'metainfo',
@@ -45,10 +47,6 @@ def fingerprint(runner) -> dict:
     for name in ('labeled', 'unlabeled'):
         if getattr(data, name, None) is not None:
             out[f'{name} list'] = _listed(getattr(data, name))
-    memory = getattr(model, 'part_memory', None)
-    if memory is not None:
-        for name in ('num_parts', 'queue_length', 'momentum'):
-            out[f'model.part_memory.{name}'] = getattr(memory, name)
     out.update(_set_fields(getattr(model, 'cfg', None)))
     out.update(_training_config(runner.cfg))
     return {key: value if type(value) in (int, bool) else str(value) for key, value in out.items()}
@@ -83,10 +81,11 @@ def _training_config(cfg) -> dict:
             if value is None:
                 break
         flatten(section, value, out, LEFT_OUT)
-    for hook in cfg.get('custom_hooks') or ():
-        if isinstance(hook, dict) and hook.get('type') in HOOKS:
-            flatten(hook['type'], hook, out, LEFT_OUT)
-    return out
+    for hook in hooks_in(cfg):
+        if kind(hook) in HOOKS:
+            flatten(kind(hook), hook, out, LEFT_OUT)
+    return {key: value for key, value in out.items()
+            if not any(key == free or key.startswith(f'{free}.') for free in MAY_CHANGE)}
 
 
 def compare(saved: dict, now: dict) -> tuple[list[str], list[str]]:
@@ -95,6 +94,7 @@ def compare(saved: dict, now: dict) -> tuple[list[str], list[str]]:
     Another number of ranks is no obstacle if all of them together take as many images a step.
     """
     fatal, mentioned = [], []
+    saved = _of_release_0_1_0(saved, now)
     same_step = _per_step(saved) == _per_step(now)
     for key in dict.fromkeys([*saved, *now]):
         old, new = saved.get(key, UNSET), now.get(key, UNSET)
@@ -102,6 +102,27 @@ def compare(saved: dict, now: dict) -> tuple[list[str], list[str]]:
             harmless = key in LOGGED or (key in COUNTS and same_step)
             (mentioned if harmless else fatal).append(f'{key}: {old} -> {new}')
     return fatal, mentioned
+
+
+def _of_release_0_1_0(saved: dict, now: dict) -> dict:
+    """Its keys as they are called now; other fingerprints stay as they are.
+
+    It had the average's momentum in a hook, and named the part memory's sizes even if they were its
+    defaults.
+    """
+    if 'TeacherEMAHook.type' not in saved:
+        return saved
+    out = {key: value for key, value in saved.items() if not key.startswith('TeacherEMAHook.')}
+    momentum = saved.get('TeacherEMAHook.momentum', '0.99')
+    if momentum != '0.99':
+        out['model.semi_train_cfg.ema_momentum'] = momentum
+    for name, default in (('num_parts', 5), ('queue_length', 256), ('momentum', '0.99')):
+        key = f'model.part_memory.{name}'
+        if key not in now and out.get(key) == default:
+            del out[key]
+    if 'model.part_memory.type' in now:
+        out.setdefault('model.part_memory.type', 'PartMemory')
+    return out
 
 
 def _per_step(values: dict) -> tuple:
