@@ -116,10 +116,12 @@ class ESL(SemiSegmentor):
         self.embedding, self.part_memory = embedding, None
         if not self.cfg.contrast:
             return
-        module, _ = network.tapped(self.student, embedding)
-        head = network.main_head(self.student)
-        self.projector = self.here(build_projector(module, embedding, projector or {},
-                                                   getattr(head, 'norm_cfg', None)))
+        try:
+            module, _ = network.tapped(self.student, embedding)
+        except ValueError as error:
+            raise ValueError(f"{error} (semi_train_cfg.variant='dsl')") from error
+        norm = getattr(network.main_head(self.student), 'norm_cfg', None)
+        self.projector = self.here(build_projector(module, embedding, projector or {}, norm))
         self.part_memory = MODELS.build({
             'type': 'PartMemory', **(part_memory or {}), 'num_classes': self.num_classes,
             'feat_channels': self._probe_encoder(), 'embed_channels': self.projector.out_channels})

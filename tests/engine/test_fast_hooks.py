@@ -12,6 +12,7 @@ from torch._dynamo.backends.debugging import aot_eager
 
 from mmseg_esl.engine.hooks.channels_last_hook import use_channels_last
 from mmseg_esl.engine.hooks.compile_hook import compile_networks, require_compiler
+from mmseg_esl.semi import network
 from mmseg_esl.semi.keys import to_plain
 
 FAST = dict(backend='aot_eager')  # traces and partitions as inductor does, and writes no C++
@@ -44,7 +45,7 @@ def plain():
 def exports(model):
     """Load the teacher's weights into the supervised model, strictly."""
     supervised = MODELS.build(tiny.segmentor())
-    supervised.load_state_dict(to_plain(model.state_dict()), strict=True)
+    supervised.load_state_dict(to_plain(model.state_dict(), 'teacher'), strict=True)
 
 
 def test_compiled_step(plain):
@@ -83,9 +84,10 @@ def test_regions(variant, segmentor, whole):
     modules = dict(model.named_modules())
     for kind in ('student', 'teacher'):
         assert {f'{kind}.backbone', *(f'{kind}.{name}' for name in whole)} <= set(names)
-        tap = model._tap(modules[kind]).module
-        for name in names:
-            assert all(tap is not m for m in modules[name].modules())
+        for path in model.tapped:
+            tap, _ = network.tapped(modules[kind], path)
+            assert all(tap is not m for name in names for m in modules[name].modules())
+        assert bool(model.tapped) is (variant == 'dsl+ctr')
     # every convolution is in exactly one region, but for the tapped classifier
     inside = [id(m) for name in names for m in modules[name].modules()
               if isinstance(m, torch.nn.Conv2d)]

@@ -110,7 +110,7 @@ def test_a_checkpoint_that_holds_prototypes_is_kept(tmp_path, data, monkeypatch)
     def never(*_):
         raise AssertionError('clustered again')
 
-    monkeypatch.setattr('mmseg_esl.engine.part_init_hook.PartInitHook._prototypes', never)
+    monkeypatch.setattr('mmseg_esl.engine.hooks.part_init_hook.PartInitHook._prototypes', never)
     watch = Grab()
     watch.data = data
     tiny.run(tmp_path, data, [*hooks, watch], max_iters=3, resume=True,

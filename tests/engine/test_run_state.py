@@ -72,7 +72,12 @@ REFUSED = {
         r'param_scheduler\.0\.end: 4 -> 8'),
     'loss': (dict(model__segmentor__decode_head__loss_decode__avg_non_ignore=True),
              r'loss_decode\.avg_non_ignore: \(not set\) -> True'),
-    'teacher': ({'custom_hooks.0.momentum': 0.5}, r'TeacherEMAHook\.momentum: \(not set\) -> 0\.5'),
+    'anything of the model': (dict(model__embedding='decode_head.bottleneck'),
+                              r'model\.embedding: \(not set\) -> decode_head\.bottleneck'),
+    'parts': (dict(model__part_memory__queue_length=5),
+              r'model\.part_memory\.queue_length: 4 -> 5'),
+    'teacher': ({'custom_hooks.0.momentum': 0.5},
+                r'model\.semi_train_cfg\.ema_momentum: \(not set\) -> 0\.5'),
 }
 
 

@@ -13,8 +13,8 @@ PURPOSES = {
     ('models/part_memory.py', 'stage'): 'parts',
     ('functional/contrast.py', None): 'parts',  # the anchors of each class, its divisor
     ('models/supervised.py', None): 'loss normalisers',
-    ('models/teacher_student.py', 'after_optimizer_step'): 'batch-norm buffers',
-    ('engine/finite_guard.py', None): 'finite flag',
+    ('semi/segmentor.py', 'after_optimizer_step'): 'batch-norm buffers',
+    ('hooks/finite_guard.py', None): 'finite flag',
     ('engine/interrupt.py', None): 'interrupt flag',
     ('torch/autograd/graph.py', None): 'gradients',  # DDP's buckets, from within the backward
     ('hooks/logger_hook.py', None): 'logging',

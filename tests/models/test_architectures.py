@@ -79,7 +79,7 @@ def test_step(name):
         step.zero_grad()
         tiny.total(losses).backward()
         step.step()
-        model.after_optimizer_step(seed, 0.9)
+        model.after_optimizer_step(seed)
     assert losses['loss_ctr'] > 0 and losses['loss_sce'] > 0
     assert [n for n, p in model.student.named_parameters() if p.requires_grad and p.grad is None] \
         == []

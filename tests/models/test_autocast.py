@@ -16,8 +16,8 @@ def test_bfloat16_step(variant):
     for key in ('loss_sce', 'loss_ctr'):
         if variant != 'sup' and key in losses:
             assert losses[key].dtype == torch.float32
-    for module in (model.student, model.projector):
-        for p in module.parameters() if module is not None else ():
+    for module in model.named(trained=True).values():
+        for p in module.parameters():
             assert p.grad is None or torch.isfinite(p.grad).all()
     if model.part_memory is not None:
         assert model.part_memory.queue.dtype == torch.float32

@@ -83,7 +83,7 @@ def test_round_trip(tmp_path):
         tiny.total(model.loss(*tiny.batch(seed=seed))).backward()
         with torch.no_grad():
             model.student.decode_head.conv_seg.weight.add_(0.1)
-        model.after_optimizer_step(seed, 0.9)
+        model.after_optimizer_step(seed)
     path = save(model, tmp_path / 'esl.pth')
     other = tiny.esl(start=False)
     other.part_memory.active = True

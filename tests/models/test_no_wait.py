@@ -8,6 +8,7 @@ import torch
 from bench.counting import SyncCounter
 
 from mmseg_esl.functional.contrast import _SumOverBlocks
+from mmseg_esl.semi import Batch
 
 OHEM = dict(type='OHEMCrossEntropyLoss', min_kept=100)
 MEAN = dict(type='CrossEntropyLoss', avg_non_ignore=True)
@@ -32,7 +33,7 @@ def test_from_the_teacher_to_the_ema(variant, options, loss):
         losses = model.loss(*tiny.batch())
         total, _ = model.parse_losses(losses)
         total.backward()
-        model.after_optimizer_step(3, 0.99)
+        model.after_optimizer_step(3)
         model.loss(*tiny.batch())
         model.after_skipped_step()
     assert counter.all > 500 and not counter.waits
@@ -46,9 +47,9 @@ def extra_operations(classes, parts, images) -> int:
     with SyncCounter() as step:
         model.loss(inputs, samples)
     with SyncCounter() as networks:
-        with torch.no_grad():
-            model.teacher_view(inputs, encoder=True, num_logits=images)
-        model.student_views(inputs[:images], inputs[images:], samples[:images])
+        model.see('teacher', inputs, encoder=True, num_logits=images,
+                  tap=model._tap('teacher_projector'))
+        model.train_on(Batch.of(inputs, samples), inputs[images:], tap=model._tap('projector'))
     return step.all - networks.all
 
 

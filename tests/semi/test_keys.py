@@ -12,9 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from mmseg_esl.semi.keys import check_fit, is_wrapper, strip_module, to_plain, to_wrapper
+from mmseg_esl.semi.keys import networks_in, to_method, to_plain
+from mmseg_esl.semi.roles import UNSAID, Role
+from mmseg_esl.storage.fit import check_fit, strip_module
 
-EXPORT = Path(__file__).parents[1] / 'tools/export_segmentor.py'
+EXPORT = Path(__file__).parents[2] / 'tools/export_segmentor.py'
 
 
 class Segmentor(nn.Module):
@@ -47,18 +49,18 @@ def assert_same(given, wanted):
     assert all(torch.equal(given[key], wanted[key]) for key in wanted)
 
 
-def test_is_wrapper():
+def test_networks_in():
     plain, wrapper = Segmentor().state_dict(), Wrapper().state_dict()
-    assert is_wrapper(wrapper) and is_wrapper(parallel(wrapper))
-    assert not is_wrapper(plain) and not is_wrapper(parallel(plain)) and not is_wrapper({})
-    assert not is_wrapper({key: 0 for key in wrapper if not key.startswith('teacher.')})
-    assert not is_wrapper({'student_x.a': 0, 'teacher_x.a': 0})
+    assert networks_in(wrapper) == networks_in(parallel(wrapper)) == ['student', 'teacher']
+    assert networks_in(plain) == networks_in(parallel(plain)) == networks_in({}) == []
+    assert networks_in({k: 0 for k in wrapper if not k.startswith('teacher.')}) == ['student']
+    assert networks_in({'backbone.backbone.a': 0, 'projector.convs.0.weight': 0}) == []
 
 
 @pytest.mark.parametrize('prefix', [OrderedDict, parallel])
 def test_plain_checkpoint_fills_both_networks(prefix):
     plain, wrapper = Segmentor(), Wrapper()
-    result = wrapper.load_state_dict(to_wrapper(prefix(plain.state_dict())), strict=False)
+    result = wrapper.load_state_dict(to_method(prefix(plain.state_dict()), UNSAID), strict=False)
     assert not result.unexpected_keys
     assert all(key.startswith(('projector.', 'ema_steps')) for key in result.missing_keys)
     for network in (wrapper.student, wrapper.teacher):
@@ -68,7 +70,7 @@ def test_plain_checkpoint_fills_both_networks(prefix):
 @pytest.mark.parametrize('prefix', [OrderedDict, parallel])
 def test_wrapper_checkpoint_is_left_alone(prefix):
     state = Wrapper().state_dict()
-    assert_same(to_wrapper(prefix(state)), state)
+    assert_same(to_method(prefix(state), UNSAID), state)
 
 
 @pytest.mark.parametrize('which', ['teacher', 'student'])
@@ -82,17 +84,34 @@ def test_to_plain_loads_strictly(prefix, which):
 def test_round_trip_changes_no_input():
     plain = Segmentor().state_dict()
     keys = list(plain)
-    assert_same(to_plain(to_wrapper(plain)), plain)
+    assert_same(to_plain(to_method(plain, UNSAID), 'teacher'), plain)
     assert list(plain) == keys
 
 
 def test_named_errors():
     with pytest.raises(ValueError, match='plain segmentor'):
-        to_plain(Segmentor().state_dict())
-    with pytest.raises(ValueError, match="'pupil'.*'teacher' or 'student'"):
+        to_plain(Segmentor().state_dict(), 'teacher')
+    with pytest.raises(ValueError, match="'pupil'.*student or teacher"):
         to_plain(Wrapper().state_dict(), 'pupil')
     with pytest.raises(ValueError, match='empty'):
-        to_wrapper({})
+        to_method({}, UNSAID)
+
+
+def test_an_average_that_is_missing_starts_as_what_it_follows():
+    state = Wrapper().state_dict()
+    alone = {key: value for key, value in state.items() if not key.startswith('teacher.')}
+    found = to_method(alone, UNSAID)
+    assert_same(to_plain(found, 'teacher'), to_plain(state, 'student'))
+
+
+def test_another_method_without_a_trained_network_is_refused():
+    twins = {'student': Role(), 'student2': Role()}
+    with pytest.raises(ValueError, match='holds student, teacher and no student2.*export_segm'):
+        to_method(Wrapper().state_dict(), twins)
+    plain = Segmentor().state_dict()
+    filled = to_method(plain, twins)
+    for name in twins:
+        assert_same(to_plain(filled, name), plain)
 
 
 def test_strip_module_keeps_inner_modules():
@@ -103,20 +122,30 @@ def test_strip_module_keeps_inner_modules():
 # ----------------------------------------------------------------------------------------- fit
 
 
+def fit(given, wanted, source):
+    """As a method does when a checkpoint is loaded into it, or for a plain segmentor."""
+    networks = networks_in(wanted)
+    if networks:
+        given = to_method(given, UNSAID)
+    elif networks_in(given):
+        given = to_plain(given, 'teacher')
+    check_fit(given, wanted, source, networks)
+
+
 @pytest.mark.parametrize('given', [Segmentor, Wrapper])
 @pytest.mark.parametrize('wanted', [Segmentor, Wrapper])
 @pytest.mark.parametrize('prefix', [OrderedDict, parallel])
 def test_fitting_checkpoint_is_silent(given, wanted, prefix):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        check_fit(prefix(given().state_dict()), wanted().state_dict(), 'a.pth')
+        fit(prefix(given().state_dict()), wanted().state_dict(), 'a.pth')
 
 
 @pytest.mark.parametrize('given', [Segmentor, Wrapper])
 @pytest.mark.parametrize('wanted, networks', [(Segmentor, 1), (Wrapper, 2)])
 def test_other_width_is_refused(given, wanted, networks):
     with pytest.raises(ValueError) as caught:
-        check_fit(given(width=8).state_dict(), wanted().state_dict(), 'wide.pth')
+        fit(given(width=8).state_dict(), wanted().state_dict(), 'wide.pth')
     message = str(caught.value)
     # conv weight and bias, four of the batch norm; its count of batches has no shape to differ in
     assert f'{6 * networks} of {7 * networks} tensors' in message
@@ -129,13 +158,13 @@ def test_missing_backbone_tensor_is_refused():
     state = Segmentor().state_dict()
     del state['backbone.0.bias']
     with pytest.raises(ValueError, match=r'1 of 7 .*: backbone\.0\.bias \(missing\)'):
-        check_fit(state, Segmentor().state_dict(), 'a.pth')
+        fit(state, Segmentor().state_dict(), 'a.pth')
 
 
 def test_weights_of_a_backbone_alone_are_told_where_to_go():
     state = Segmentor().backbone.state_dict()
     with pytest.raises(ValueError, match='init_cfg'):
-        check_fit(state, Wrapper().state_dict(), 'resnet.pth')
+        fit(state, Wrapper().state_dict(), 'resnet.pth')
 
 
 def test_batch_count_may_be_missing():
@@ -143,13 +172,13 @@ def test_batch_count_may_be_missing():
     del state['backbone.1.num_batches_tracked']
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        check_fit(state, Segmentor().state_dict(), 'old.pth')
+        fit(state, Segmentor().state_dict(), 'old.pth')
 
 
 @pytest.mark.parametrize('wanted', [Segmentor, Wrapper])
 def test_other_number_of_classes_only_warns(wanted):
     with pytest.warns(UserWarning, match='a.pth.*19 classes, this model has 3.*conv_seg'):
-        check_fit(Segmentor(classes=19).state_dict(), wanted().state_dict(), 'a.pth')
+        fit(Segmentor(classes=19).state_dict(), wanted().state_dict(), 'a.pth')
 
 
 def test_extra_auxiliary_head_of_the_checkpoint_is_silent():
@@ -157,7 +186,7 @@ def test_extra_auxiliary_head_of_the_checkpoint_is_silent():
     state['auxiliary_head.conv_seg.weight'] = torch.zeros(2, 2, 1, 1)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        check_fit(state, Segmentor().state_dict(), 'a.pth')
+        fit(state, Segmentor().state_dict(), 'a.pth')
 
 
 # -------------------------------------------------------------------------------------- export
