@@ -46,7 +46,7 @@ def head_losses(head: nn.Module, logits: Tensor, samples) -> dict[str, Tensor]:
     Returns:
         the head's loss terms by name, and ``acc_seg``, the valid pixels that are right in per cent.
     """
-    if head.sampler is not None or type(head).loss_by_feat is not BaseDecodeHead.loss_by_feat:
+    if head.sampler is not None or not has_stock(head, 'loss_by_feat'):
         return head.loss_by_feat(logits, samples)
     label = head._stack_batch_gt(samples)
     logits = resize(logits, size=label.shape[2:], mode='bilinear',
@@ -120,3 +120,29 @@ class _Count:
         if self.divisor is not None:
             factor = self.divisor(count) - EPS  # which mmseg adds again
         return args, {**kwargs, 'avg_factor': factor}
+
+
+def auxiliary_losses(net: nn.Module, feats: list[Tensor], samples) -> dict[str, Tensor]:
+    """Losses of a segmentor's auxiliary heads, named as mmseg does, without waiting."""
+    heads, losses = net.auxiliary_head, {}
+    several = isinstance(heads, nn.ModuleList)
+    for idx, head in enumerate(heads if several else [heads]):
+        found = (head_losses(head, head(feats), samples) if has_stock(head, 'loss')
+                 else head.loss(feats, samples, net.train_cfg))
+        losses.update(prefixed(f'aux_{idx}' if several else 'aux', found))
+    return losses
+
+
+def has_stock(head: nn.Module, *methods: str) -> bool:
+    """Whether a head's methods are BaseDecodeHead's own."""
+    return all(getattr(type(head), m, None) is getattr(BaseDecodeHead, m) for m in methods)
+
+
+def prefixed(prefix: str, losses: dict) -> dict:
+    return {f'{prefix}.{key}': value for key, value in losses.items()}
+
+
+def connected_zero(*modules: nn.Module | None) -> Tensor | float:
+    """A zero with a path to every parameter, so that DDP sees each one used in every step."""
+    return sum((p.sum() * 0.0 for m in modules if m is not None for p in m.parameters()
+                if p.requires_grad), 0.0)

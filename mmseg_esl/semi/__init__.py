@@ -1,9 +1,10 @@
 """What all methods share: roles, batches, views, the frame of a step."""
+from ..models.supervised import connected_zero
 from . import network
 from .batch import PADDING, Batch
 from .network import Tap, View
 from .roles import Role
-from .segmentor import SemiSegmentor, connected_zero
+from .segmentor import SemiSegmentor
 from .train_cfg import SemiTrainCfg
 from .views import Strong
 

@@ -1,23 +1,21 @@
 """How one plain segmentor is run: its views of images, its supervised losses, what is tapped."""
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Callable, Iterator, Sequence
+from typing import Callable, Sequence
 
 import torch
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.models.utils import resize
-from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from ..functional.phases import phase
 from ..models.feature_tap import FeatureTap, find_module
-from ..models.supervised import head_losses, pixel_means
+from ..models.running import running
+from ..models.segmentors import main_head
+from ..models.supervised import auxiliary_losses, has_stock, head_losses, pixel_means, prefixed
 from .batch import Batch
 
-SEVERAL_OUTPUTS = ('DDRHead', 'PIDHead')
 Perturb = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 
@@ -47,64 +45,11 @@ class Tap:
     project: nn.Module
 
 
-def build(cfg: dict) -> nn.Module:
-    """A segmentor that can be trained: softmax over C >= 2 channels, one output.
-
-    Raises:
-        ValueError: it cannot; says why and what to set.
-    """
-    net = MODELS.build(cfg)
-    head = main_head(net)
-    if head is None:
-        raise ValueError(f'{type(net).__name__} has no decode_head: only segmentors like '
-                         'EncoderDecoder can be wrapped')
-    if head.out_channels != head.num_classes or head.num_classes < 2:
-        raise ValueError(
-            f'decode_head has num_classes={head.num_classes} and out_channels='
-            f'{head.out_channels}: soft labels need one softmax channel per class. Set '
-            'out_channels to num_classes (2 for a binary problem) and use_sigmoid=False.')
-    if type(head).__name__ in SEVERAL_OUTPUTS:
-        raise ValueError(f'{type(head).__name__} gives several outputs in training, none of '
-                         'them known to be the prediction: use another decode_head')
-    return net
-
-
-def main_head(net: nn.Module):
-    """The head that predicts: the last one of a cascade."""
-    head = getattr(net, 'decode_head', None)
-    return head[-1] if isinstance(head, nn.ModuleList) else head
-
-
 def tapped(net: nn.Module, path: str) -> tuple[nn.Module, str]:
     """The module at a path and that path; a cascade's last head stands for 'decode_head'."""
     if isinstance(net.decode_head, nn.ModuleList) and path.startswith('decode_head.'):
         path = path.replace('decode_head.', 'decode_head.-1.', 1)
     return find_module(net, path), path
-
-
-@contextmanager
-def running(net: nn.Module, mode: str | None = None, statistics: bool = True) -> Iterator[None]:
-    """Run a network, within the block, in a mode of its own.
-
-    Args:
-        mode: 'train', 'eval' or None (as it is); every module gets its own mode back.
-        statistics: False: batch norm in training mode normalises by the batch, and its running
-            statistics stay as they are.
-    """
-    modes = [(m, m.training) for m in net.modules()] if mode else ()
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
-             and m.track_running_stats] if not statistics else ()
-    try:
-        if mode:
-            net.train(mode == 'train')
-        for norm in norms:
-            norm.track_running_stats = norm.training is False
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for norm in norms:
-            norm.track_running_stats = True
 
 
 def see(net: nn.Module, images: Tensor, *, tap: Tap | None = None, encoder: bool = False,
@@ -176,9 +121,9 @@ def _jointly(net, batch, views, auxiliary, tap, perturb, labeled):
         logits = net.decode_head(all_feats)
     samples = batch.samples[:num]
     with phase('supervised loss'):
-        losses = _prefixed('decode', head_losses(net.decode_head, logits[:num], samples))
+        losses = prefixed('decode', head_losses(net.decode_head, logits[:num], samples))
     if auxiliary and net.with_auxiliary_head:
-        losses.update(_auxiliary_losses(net, [f[:num] for f in feats], samples))
+        losses.update(auxiliary_losses(net, [f[:num] for f in feats], samples))
     groups = list(logits[num:].split([*sizes, *(num + sizes[0] for _ in perturb)]))
     groups[len(sizes):] = [group[num:] for group in groups[len(sizes):]]
     if labeled:
@@ -213,24 +158,9 @@ def is_joint(net: nn.Module) -> bool:
             and type(net).loss is EncoderDecoder.loss)
 
 
-def has_stock(head: nn.Module, *methods: str) -> bool:
-    """Whether a head's methods are BaseDecodeHead's own."""
-    return all(getattr(type(head), m, None) is getattr(BaseDecodeHead, m) for m in methods)
-
-
 def upsample(net: nn.Module, logits: Tensor, like: Tensor) -> Tensor:
     """Logits at the size of images, in float as they are."""
     return resize(logits, size=like.shape[-2:], mode='bilinear', align_corners=net.align_corners)
-
-
-def _auxiliary_losses(net, feats: list[Tensor], samples) -> dict:
-    heads, losses = net.auxiliary_head, {}
-    several = isinstance(heads, nn.ModuleList)
-    for idx, head in enumerate(heads if several else [heads]):
-        found = (head_losses(head, head(feats), samples) if has_stock(head, 'loss')
-                 else head.loss(feats, samples, net.train_cfg))
-        losses.update(_prefixed(f'aux_{idx}' if several else 'aux', found))
-    return losses
 
 
 def _listener(net, tap: Tap | None) -> FeatureTap:
@@ -255,7 +185,3 @@ def _metas(images: Tensor) -> list[dict]:
     """Of images as they are: a sample's img_shape is the unpadded size, which mmseg resizes to."""
     size = tuple(images.shape[-2:])
     return [dict(ori_shape=size, img_shape=size, pad_shape=size)] * len(images)
-
-
-def _prefixed(prefix: str, losses: dict) -> dict:
-    return {f'{prefix}.{key}': value for key, value in losses.items()}

@@ -10,13 +10,15 @@ from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ..functional import cutmix_mask, cutmix_masks_by_image, ema_momentum, ema_update
+from ..functional import ema_momentum, ema_update
 from ..functional.phases import phase
 from ..models.diagnostics import Diagnostics
 from ..models.finite_watch import FiniteWatch
 from ..models.image_draws import ImageDraws
+from ..models.running import running
+from ..models.segmentors import build_segmentor, main_head
 from ..models.staged import Staged
-from ..models.supervised import mean_over_ranks
+from ..models.supervised import connected_zero, mean_over_ranks
 from ..storage.fit import check_fit
 from . import network
 from .batch import Batch
@@ -60,8 +62,10 @@ class SemiSegmentor(BaseModel):
         self.diagnostics = Diagnostics()
         for name, role in self.roles.items():
             if role.plain and not role.follows:
-                setattr(self, name, self._trained({'data_preprocessor': data_preprocessor,
-                                                   **segmentor}))
+                net = build_segmentor({'data_preprocessor': data_preprocessor, **segmentor})
+                if getattr(net, 'with_auxiliary_head', False) and not self.cfg.auxiliary_loss:
+                    net.auxiliary_head.requires_grad_(False)
+                setattr(self, name, self.here(net))
         self.data_preprocessor = self.main.data_preprocessor
         self.build_own(**own)
         for name, role in self.roles.items():
@@ -167,22 +171,20 @@ class SemiSegmentor(BaseModel):
             step: number of steps before this one.
 
         Returns:
-            the momentum used (of the last average, if there are several), or None.
+            the momentum used (of the last average that moved), or None.
         """
         for memory in self.staged:
             memory.commit()
         used = None
-        for name, role in self.roles.items():
-            momentum = self.momentum(name, step) if role.follows else None
-            if momentum is not None:
-                source = getattr(self, role.follows)
-                if self.cfg.ema_buffers:
-                    # a plain batch norm (CPU, norm_cfg BN) sees one rank's images; the averages
-                    # must agree
-                    all_reduce_params([b for b in source.buffers() if b.is_floating_point()],
-                                      op='mean')
-                ema_update(getattr(self, name), source, momentum, buffers=self.cfg.ema_buffers)
-                used = momentum
+        for name, average in self.named(trained=False).items():
+            momentum, source = self.momentum(name, step), getattr(self, self.roles[name].follows)
+            if momentum is None:
+                continue
+            if self.cfg.ema_buffers:
+                # a plain batch norm (CPU, norm_cfg BN) sees one rank's images; averages must agree
+                all_reduce_params([b for b in source.buffers() if b.is_floating_point()], op='mean')
+            ema_update(average, source, momentum, buffers=self.cfg.ema_buffers)
+            used = momentum
         self.ema_steps.add_(1)
         return used
 
@@ -213,9 +215,8 @@ class SemiSegmentor(BaseModel):
         """Initialise (or load pretrained weights into) the trained networks; copy to averages."""
         for net in self.named(trained=True).values():
             net.init_weights()
-        for name, role in self.roles.items():
-            if role.follows:
-                ema_update(getattr(self, name), getattr(self, role.follows), 0.0)
+        for name, average in self.named(trained=False).items():
+            ema_update(average, getattr(self, self.roles[name].follows), 0.0)
         self._is_init = True
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
@@ -226,12 +227,6 @@ class SemiSegmentor(BaseModel):
             state_dict.update(adapted)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    def _trained(self, cfg: dict) -> nn.Module:
-        net = network.build(cfg)
-        if getattr(net, 'with_auxiliary_head', False) and not self.cfg.auxiliary_loss:
-            net.auxiliary_head.requires_grad_(False)
-        return self.here(net)
-
     @staticmethod
     def here(module: nn.Module) -> nn.Module:
         """The module as this machine can run it: SyncBN runs on accelerators only."""
@@ -241,13 +236,13 @@ class SemiSegmentor(BaseModel):
 
     def see(self, name: str, images: Tensor, *, grad: bool = False, mode: str | None = None,
             statistics: bool = True, **kwargs) -> View:
-        """A network's view of images; see network.see and, for the mode, network.running.
+        """A network's view of images; see network.see and, for the mode, models.running.
 
         Args:
             grad: let gradients through.
         """
         net = getattr(self, name)
-        with phase(name), torch.set_grad_enabled(grad), network.running(net, mode, statistics):
+        with phase(name), torch.set_grad_enabled(grad), running(net, mode, statistics):
             return network.see(net, images, **kwargs)
 
     def train_on(self, batch: Batch, *views: Tensor, name: str | None = None,
@@ -270,19 +265,8 @@ class SemiSegmentor(BaseModel):
 
     def strong(self, weak: Tensor, draws: ImageDraws | None = None) -> Strong:
         """A strong view of the unlabelled images: boxes are drawn, then colours."""
-        size, cfg = tuple(weak.shape[-2:]), self.cfg
         with phase('strong view'):
-            if draws is not None:
-                boxes = draws.cutmix(size, cfg.cutmix_prob, cfg.cutmix_area)
-            elif cfg.cutmix == 'image':
-                boxes = cutmix_masks_by_image(len(weak), size, prob=cfg.cutmix_prob,
-                                              device=weak.device)
-            else:
-                boxes = cutmix_mask(len(weak), size, area=cfg.cutmix_area, prob=cfg.cutmix_prob,
-                                    device=weak.device)
-            pairs = cfg.sampling == 'image' and len(weak) % 2 == 0
-            return strong_view(weak, boxes, 2 if pairs else None, self.strong_view,
-                               self.data_preprocessor)
+            return strong_view(weak, self.cfg, draws, self.strong_view, self.data_preprocessor)
 
     def draws(self, batch: Batch) -> ImageDraws | None:
         """This iteration's draws keyed by image, or None where torch's generators serve."""
@@ -305,6 +289,8 @@ class SemiSegmentor(BaseModel):
 
     # ---- what engine and tools ask -------------------------------------------------------------
 
+    main = property(lambda self: getattr(self, next(iter(self.roles))), doc='The first network.')
+
     def named(self, *, trained: bool | None = None, plain: bool | None = None) -> dict:
         """``{name: module}`` of the networks of a kind (None: either)."""
         return {name: getattr(self, name) for name, role in self.roles.items()
@@ -325,11 +311,6 @@ class SemiSegmentor(BaseModel):
         return ()
 
     @property
-    def main(self) -> nn.Module:
-        """The first network."""
-        return getattr(self, next(iter(self.roles)))
-
-    @property
     def predictor(self) -> nn.Module:
         """The network that is evaluated.
 
@@ -342,28 +323,8 @@ class SemiSegmentor(BaseModel):
                              f'{which!r}')
         return choices[which]
 
-    @property
-    def decode_head(self) -> nn.Module:
-        return self.predictor.decode_head
-
-    @property
-    def align_corners(self) -> bool:
-        return self.main.align_corners
-
-    @property
-    def num_classes(self) -> int:
-        return network.main_head(self.main).num_classes
-
-    @property
-    def ignore_index(self) -> int:
-        return network.main_head(self.main).ignore_index
-
-    @property
-    def out_channels(self) -> int:
-        return network.main_head(self.main).out_channels
-
-
-def connected_zero(*modules: nn.Module | None) -> Tensor | float:
-    """A zero with a path to every parameter, so that DDP sees each one used in every step."""
-    return sum((p.sum() * 0.0 for m in modules if m is not None for p in m.parameters()
-                if p.requires_grad), 0.0)
+    decode_head = property(lambda self: self.predictor.decode_head)
+    align_corners = property(lambda self: self.main.align_corners)
+    num_classes = property(lambda self: main_head(self.main).num_classes)
+    ignore_index = property(lambda self: main_head(self.main).ignore_index)
+    out_channels = property(lambda self: main_head(self.main).out_channels)

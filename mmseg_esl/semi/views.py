@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..functional import mix
+from ..functional import cutmix_mask, cutmix_masks_by_image, mix
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,23 @@ class Strong:
         return mix(x, self.boxes, group=self.group, inside=inside)
 
 
-def strong_view(weak: Tensor, boxes: Tensor, group: int | None, colours: nn.Module | None,
+def strong_view(weak: Tensor, cfg, draws, colours: nn.Module | None,
                 preprocessor: nn.Module) -> Strong:
-    """Colours of each image, then CutMix by the boxes.
+    """Boxes are drawn, then colours of each image, then CutMix by the boxes.
 
     Args:
         weak: ``(B_u, 3, H, W)`` as ``preprocessor`` has normalised them.
-        boxes, group: see :class:`Strong`.
+        cfg: SemiTrainCfg. draws: ImageDraws, or None for torch's generators.
         colours: takes and gives RGB images in [0, 1] without moving pixels; None: none.
     """
+    size, num, prob, area = tuple(weak.shape[-2:]), len(weak), cfg.cutmix_prob, cfg.cutmix_area
+    if draws is not None:
+        boxes = draws.cutmix(size, prob, area)
+    elif cfg.cutmix == 'image':
+        boxes = cutmix_masks_by_image(num, size, prob=prob, device=weak.device)
+    else:
+        boxes = cutmix_mask(num, size, area=area, prob=prob, device=weak.device)
+    group = 2 if cfg.sampling == 'image' and num % 2 == 0 else None
     if colours is not None:
         mean, std = (preprocessor.mean, preprocessor.std) if preprocessor._enable_normalize \
             else (0.0, 1.0)

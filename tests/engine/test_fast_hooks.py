@@ -135,8 +135,8 @@ def test_channels_last_step(plain):
     assert {name: id(p) for name, p in model.named_parameters()} == before
     assert model.part_memory.queue.stride() == queue
     formats = []
-    for network in (model.student, model.teacher):
-        network.backbone.register_forward_hook(lambda m, args, out: formats.append(
+    for net in (model.student, model.teacher):
+        net.backbone.register_forward_hook(lambda m, args, out: formats.append(
             out[-1].is_contiguous(memory_format=torch.channels_last)
             and not out[-1].is_contiguous()))
     assert_same(step(model), wanted)

@@ -8,7 +8,7 @@ import torch
 from mmseg.registry import MODELS
 
 from mmseg_esl.models.diagnostics import Diagnostics
-from mmseg_esl.semi import segmentor
+from mmseg_esl.semi import views
 
 VARIANTS = ['sup', 'hard', 'hard+ctr', 'topk', 'topk+ctr', 'dsl', 'dsl+ctr']
 
@@ -292,7 +292,7 @@ def test_contrast_without_prototypes_is_refused():
 
 
 def test_joint_and_separate_forward_agree_without_batch_statistics(monkeypatch):
-    monkeypatch.setattr(segmentor, 'cutmix_mask', lambda num, size, **_: torch.arange(
+    monkeypatch.setattr(views, 'cutmix_mask', lambda num, size, **_: torch.arange(
         32).expand(num, 32, 32) < 11)
     joint, separate = (tiny.esl(sharp=1.0, joint_forward=flag) for flag in (True, False))
     for model in (joint, separate):

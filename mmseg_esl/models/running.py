@@ -1,0 +1,33 @@
+"""Running a network, for a while, in another mode than it is in."""
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Iterator
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@contextmanager
+def running(net: nn.Module, mode: str | None = None, statistics: bool = True) -> Iterator[None]:
+    """Run a network, within the block, in a mode of its own.
+
+    Args:
+        mode: 'train', 'eval' or None (as it is); every module gets its own mode back.
+        statistics: False: batch norm in training mode normalises by the batch, and its running
+            statistics stay as they are.
+    """
+    modes = [(m, m.training) for m in net.modules()] if mode else ()
+    norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats] \
+        if not statistics else ()
+    try:
+        if mode:
+            net.train(mode == 'train')
+        for norm in norms:
+            norm.track_running_stats = not norm.training
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for norm in norms:
+            norm.track_running_stats = True

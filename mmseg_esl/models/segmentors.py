@@ -1,0 +1,35 @@
+"""Which of mmseg's segmentors can be trained here, and the head that predicts."""
+from __future__ import annotations
+
+from mmseg.registry import MODELS
+from torch import nn
+
+SEVERAL_OUTPUTS = ('DDRHead', 'PIDHead')
+
+
+def build_segmentor(cfg: dict) -> nn.Module:
+    """A segmentor that can be trained: softmax over C >= 2 channels, one output.
+
+    Raises:
+        ValueError: it cannot; says why and what to set.
+    """
+    net = MODELS.build(cfg)
+    head = main_head(net)
+    if head is None:
+        raise ValueError(f'{type(net).__name__} has no decode_head: only segmentors like '
+                         'EncoderDecoder can be wrapped')
+    if head.out_channels != head.num_classes or head.num_classes < 2:
+        raise ValueError(
+            f'decode_head has num_classes={head.num_classes} and out_channels='
+            f'{head.out_channels}: soft labels need one softmax channel per class. Set '
+            'out_channels to num_classes (2 for a binary problem) and use_sigmoid=False.')
+    if type(head).__name__ in SEVERAL_OUTPUTS:
+        raise ValueError(f'{type(head).__name__} gives several outputs in training, none of '
+                         'them known to be the prediction: use another decode_head')
+    return net
+
+
+def main_head(net: nn.Module):
+    """The head that predicts: the last one of a cascade."""
+    head = getattr(net, 'decode_head', None)
+    return head[-1] if isinstance(head, nn.ModuleList) else head
