@@ -26,14 +26,15 @@ AGREEMENT = 0.999  # of the classes: a tie may fall either way
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config, of ESL or of a plain segmentor')
+    parser.add_argument('config', help='config, of a method or of a plain segmentor')
     parser.add_argument('checkpoint', help='checkpoint, of either')
     parser.add_argument('out', help='file to write')
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help='size of the images')
     size.add_argument('--dynamic', action='store_true', help='leave the size open')
-    parser.add_argument('--network', choices=['teacher', 'student'],
-                        help='which network of an ESL checkpoint (default: as the config says)')
+    parser.add_argument('--network', metavar='NAME',
+                        help="which of a method's networks, such as student (default: as the "
+                             'config says)')
     parser.add_argument('--argmax', action='store_true', help='classes in place of logits')
     parser.add_argument('--no-check', dest='check', action='store_false',
                         help='do not compare the graph in onnxruntime with torch')

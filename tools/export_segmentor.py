@@ -1,7 +1,7 @@
-"""Export the teacher or the student as a plain checkpoint of mmsegmentation.
+"""Export one network of a training run as a plain checkpoint of mmsegmentation.
 
-``python tools/export_segmentor.py CKPT OUT [--from teacher|student]``. OUT loads with
-``strict=True`` into the supervised config that was wrapped, where mmseg_esl is not installed.
+``python tools/export_segmentor.py CKPT OUT [--network student]``. OUT loads with ``strict=True``
+into the supervised config that was wrapped, where mmseg_esl is not installed.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import cli_common  # noqa: F401 - finds the package and mends the stack
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmseg_esl.semi.keys import is_wrapper, to_plain
+from mmseg_esl.semi.keys import networks_in, one_network
 from mmseg_esl.storage.atomic import atomic_file
 from mmseg_esl.storage.portable import portable
 
@@ -23,17 +23,20 @@ KEPT_META = ('dataset_meta', 'iter', 'epoch', 'seed', 'experiment_name', 'time',
 
 def parse_args():
     parser = argparse.ArgumentParser(
-        description='Export the teacher or the student as a plain mmsegmentation checkpoint.')
+        description='Export one network as a plain mmsegmentation checkpoint.')
     parser.add_argument('checkpoint', help='checkpoint of a training run')
     parser.add_argument('out', help='file to write')
-    parser.add_argument('--from', dest='which', choices=['teacher', 'student'], default='teacher',
-                        help='which network (default: teacher)')
+    parser.add_argument('--network', '--from', metavar='NAME',
+                        help='which one, such as student (default: the one that predicts)')
     return parser.parse_args()
 
 
-def export(checkpoint: dict, which: str) -> dict:
-    """Build the plain checkpoint: ``state_dict`` and the ``meta`` that mmseg's inference reads."""
-    state = to_plain(checkpoint['state_dict'], which)
+def export(checkpoint: dict, state: dict) -> dict:
+    """Build the plain checkpoint: ``state_dict`` and the ``meta`` that mmseg's inference reads.
+
+    Args:
+        checkpoint: of the training run. state: of one of its networks, under plain keys.
+    """
     meta = checkpoint.get('meta', {})
     # cloned, since a view would drag the storage that it looks at into the file
     return {
@@ -54,13 +57,17 @@ def main() -> None:
     state_dict = checkpoint.get('state_dict')
     if state_dict is None:
         sys.exit(f'{args.checkpoint} has no state_dict: give a checkpoint that train.py wrote')
-    if not is_wrapper(state_dict):
-        sys.exit(f"{args.checkpoint} is a plain segmentor's checkpoint already (no student.* and "
-                 'teacher.* in it): use it as it is')
-    content = export(checkpoint, args.which)
+    if not networks_in(state_dict):
+        sys.exit(f"{args.checkpoint} is a plain segmentor's checkpoint already (no NAME.backbone.* "
+                 'in it): use it as it is')
+    try:
+        name, state = one_network(checkpoint, args.network)
+    except ValueError as error:
+        sys.exit(f'{args.checkpoint}: {error} (--network)')
+    content = export(checkpoint, state)
     with atomic_file(args.out) as file:
         torch.save(content, file)
-    print(f"wrote the {args.which} ({len(content['state_dict'])} tensors) to {args.out}")
+    print(f"wrote the {name} ({len(state)} tensors) to {args.out}")
 
 
 if __name__ == '__main__':

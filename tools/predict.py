@@ -5,7 +5,8 @@
     python tools/predict.py supervised.py teacher.pth photos/ --tile 1024 1024 --overlap 256
 
 The model is the folder of a training run (its config and newest checkpoint are taken; a checkpoint
-may be named after it), or a config and a checkpoint. Of an ESL checkpoint the teacher predicts.
+may be named after it), or a config and a checkpoint. Of a method's networks that one predicts which
+is evaluated (semi_test_cfg.predict_on); --network names another.
 Exit status: 0, or 1 if images were left out because they cannot be read, or 2 for anything else.
 """
 from __future__ import annotations
@@ -31,8 +32,9 @@ def parse_args(argv=None):
     parser.add_argument('--save', type=kinds, default=['index'], metavar='KIND[,KIND...]',
                         help='index: class indices as a palette PNG (default); color: RGB; '
                              'overlay: painted over the image. Several go to OUT/KIND')
-    parser.add_argument('--network', choices=['teacher', 'student'],
-                        help='which network of an ESL checkpoint (default: as the config says)')
+    parser.add_argument('--network', metavar='NAME',
+                        help="which of a method's networks, such as student (default: as the "
+                             'config says)')
     parser.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, or auto (default)')
     parser.add_argument('--batch', type=positive, default=1, metavar='N',
                         help='neighbouring images of equal size in one forward; with --tile '

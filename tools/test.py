@@ -1,17 +1,51 @@
 """Test a checkpoint: ``python tools/test.py CONFIG CKPT``. Options are those of mmsegmentation."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 
 from cli_common import add_common_options, load_config
+from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmseg.registry import MODELS
+
+from mmseg_esl.semi.keys import networks_in, one_network
+
+
+class OneNetwork(Hook):
+    """Sees to it that the network that is tested is in the checkpoint, before it is loaded.
+
+    Args:
+        name: of the network; None: the one that predicted in training.
+        plain: the config is a plain segmentor's: give it that network's tensors alone.
+    """
+
+    def __init__(self, name: str | None, plain: bool):
+        self.name, self.plain = name, plain
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        if not networks_in(checkpoint.get('state_dict', checkpoint)):
+            if self.name:
+                sys.exit('test.py: the checkpoint is of a plain segmentor and holds one network: '
+                         'leave --network out')
+            return
+        try:
+            _, state = one_network(checkpoint, self.name)
+        except ValueError as error:
+            sys.exit(f'test.py: the checkpoint: {error} (--network)')
+        if self.plain:
+            checkpoint['state_dict'] = state
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description='Test (and evaluate) a segmentor.')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint: of the wrapper, or of a plain segmentor')
+    parser.add_argument('checkpoint', help='checkpoint: of a method, or of a plain segmentor')
+    parser.add_argument('--network', metavar='NAME',
+                        help="which of a method's networks, such as student (default: as the "
+                             'config says)')
     parser.add_argument('--out', help='folder for the predicted label maps (PNG)')
     parser.add_argument('--show', action='store_true', help='show each prediction in a window')
     parser.add_argument('--show-dir', help='folder for painted predictions')
@@ -19,6 +53,22 @@ def parse_args():
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     add_common_options(parser)
     return parser.parse_args()
+
+
+def choose_network(cfg, name: str | None) -> list:
+    """Let the model predict with a network, as --network asks; returns the hooks that it needs."""
+    if 'segmentor' not in cfg.model:
+        return [OneNetwork(name, plain=True)]
+    if name is None:
+        return []
+    kind = MODELS.get(cfg.model.type) if isinstance(cfg.model.type, str) else cfg.model.type
+    roles = kind.roles_of(kind.parse_cfg(cfg.model.get('semi_train_cfg')))
+    there = [each for each, role in roles.items() if role.plain]
+    if name not in there:
+        sys.exit(f"test.py: a {kind.__name__} has no network '{name}': choose "
+                 f"{' or '.join(there)} (--network)")
+    cfg.model.semi_test_cfg = dict(cfg.model.get('semi_test_cfg') or {}, predict_on=name)
+    return [OneNetwork(name, plain=False)]
 
 
 def draw_predictions(cfg, args) -> None:
@@ -58,6 +108,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
+    hooks = choose_network(cfg, args.network)
     if args.show or args.show_dir:
         draw_predictions(cfg, args)
     if args.tta:
@@ -65,6 +116,8 @@ def main() -> None:
     if args.out is not None:
         write_predictions(cfg, args.out)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    for hook in hooks:
+        runner.register_hook(hook)
     runner.test()
 
 

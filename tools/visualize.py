@@ -1,14 +1,15 @@
 """The paper's pictures of a checkpoint: ``python tools/visualize.py CONFIG CKPT``.
 
     --what dominant    how many classes compete at each pixel, and one pixel's probabilities
-           entropy     of the teacher's probabilities
+           entropy     of the probabilities
            parts       part grouping
            pairs       an anchor of the contrast, its positives and negatives
-           compare     two checkpoints, or student and teacher, and where they are wrong
+           compare     two checkpoints, or one's networks, and where they are wrong
            embedding   t-SNE of part features
            all         whatever the checkpoint allows (default)
 
-Works with checkpoints of ESL and of plain segmentors. docs/pictures.md shows the pictures.
+Works with checkpoints of any method and of plain segmentors; what the network sees that labels is
+shown (a teacher, if there is one). docs/pictures.md shows the pictures.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def parse_args():
         description="The paper's pictures of a checkpoint.", epilog=__doc__.split('\n\n', 1)[1],
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint: of the wrapper, or of a plain segmentor')
+    parser.add_argument('checkpoint', help='checkpoint: of a method, or of a plain segmentor')
     parser.add_argument('--what', nargs='+', choices=[*KINDS, 'all'], default=['all'],
                         metavar='KIND', help=f'one or more of {", ".join(KINDS)}, all')
     parser.add_argument('--images', nargs='+', metavar='PATH',
@@ -48,7 +49,7 @@ def parse_args():
     parser.add_argument('--pixel', type=int, nargs=2, metavar=('X', 'Y'),
                         help='pixel of dominant and pairs (default: found in each image)')
     parser.add_argument('--with', nargs='+', dest='other', metavar='PATH', default=[],
-                        help='[CONFIG] CKPT to compare with (default: student against teacher)')
+                        help="[CONFIG] CKPT to compare with (default: the checkpoint's networks)")
     parser.add_argument('--palette', choices=['safe', 'dataset'], default='safe',
                         help="colours of the classes: safe for colour-blind readers, or the data "
                              "set's own")

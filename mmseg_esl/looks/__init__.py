@@ -1,4 +1,4 @@
-"""Looking at what the teacher makes of images: figures and pictures."""
+"""Looking at what the network that labels makes of images: figures and pictures."""
 from .audit import PseudoLabelAudit
 from .look import Look, look
 

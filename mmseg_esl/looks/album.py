@@ -22,7 +22,7 @@ class Album:
 
     Attributes:
         trained: the checkpoint. scenes: the images. out: folder of the PNGs.
-        other: a second checkpoint to compare with; None: the first one's student.
+        other: a second checkpoint to compare with; None: the first one's networks.
         pixel: (x, y) in each picture, or None. palette: 'safe' or 'dataset'.
     """
     trained: Trained
@@ -50,13 +50,12 @@ class Album:
         """Why a kind of picture cannot be made; '' if it can."""
         memory = getattr(self.trained.model, 'part_memory', None)
         if kind in OF_PARTS and memory is None:
-            variant = getattr(self.trained.model.cfg, 'variant', 'plain')
-            return (f"a model of variant '{variant}' has no parts and no projector: only those of "
-                    "a '+ctr' variant do")
+            model = self.trained.model
+            return f'this model ({model.name_of(model.cfg)}) has no parts: it has no part_memory'
         if kind in OF_PARTS and not bool(memory.initialised):
-            return ('the checkpoint holds no parts of this config (a plain segmentor, another '
-                    "variant or size, or written before the parts' start)")
-        if kind == 'compare' and self.other is None and self.trained.plain:
+            return ('the checkpoint holds no parts of this config (it is of a plain segmentor, of '
+                    "other settings or sizes, or was written before the parts' start)")
+        if kind == 'compare' and self.other is None and len(self.trained.networks) < 2:
             return 'the checkpoint holds one network: give a second one with --with'
         if kind == 'compare' and self.other is not None and \
                 self.other.classes != self.trained.classes:
@@ -112,11 +111,12 @@ class Album:
     def _embedding(self, points: list):
         memory = self.trained.model.part_memory
         points = contrast.join([contrast.queue_points(memory), *points])
-        return contrast.embedding(points, self.trained.classes, memory.num_parts, self.colours)
+        return contrast.embedding(points, self.trained.classes, memory.num_parts, self.colours,
+                                  network=self.trained.model.labeler)
 
     def _compare(self, scene: Scene):
         if self.other is None:
-            made = {name: predict(self.trained, scene, name) for name in ('student', 'teacher')}
+            made = {name: predict(self.trained, scene, name) for name in self.trained.networks}
         else:
             labels = _labels(self.trained, self.other)
             made = dict(zip(labels, (predict(t, scene) for t in (self.trained, self.other))))

@@ -1,4 +1,4 @@
-"""How good the teacher's pseudo labels are, counted against the truth."""
+"""How good pseudo labels are, counted against the truth."""
 from __future__ import annotations
 
 import dataclasses
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..functional import dynamic_soft_label, nearest
-from .look import Look
+from .look import MASS, Look
 
 SCHEMA = 1
 
@@ -34,7 +34,7 @@ class PseudoLabelAudit:
     """
 
     def __init__(self, num_classes: int, num_parts: int | None = None, bins: int = 15,
-                 mass: float = 0.95, confidence: float = 0.95, part_mask: Tensor | None = None):
+                 mass: float = MASS, confidence: float = 0.95, part_mask: Tensor | None = None):
         for name, size in dict(num_classes=num_classes, num_parts=num_parts, bins=bins).items():
             if size is not None and size < 1:
                 raise ValueError(f'PseudoLabelAudit: {name} must be at least 1, got {size}')
@@ -47,7 +47,7 @@ class PseudoLabelAudit:
 
         self.counts: dict[str, Tensor] = dict(
             images=zeros(1),
-            confusion=zeros(num_classes, num_classes),  # true class, class that the teacher calls
+            confusion=zeros(num_classes, num_classes),  # true class, class that is called
             covered=zeros(num_classes),  # called so with more confidence than zeta
             soft_hits=zeros(num_classes),  # true class is dominant
             soft_mass=zeros(num_classes, dtype=torch.float64),
@@ -63,8 +63,8 @@ class PseudoLabelAudit:
         """Count the pixels of B images.
 
         Args:
-            look: of :func:`mmseg_esl.analysis.look`, at the resolution of ``truth`` (see
-                :func:`resized`); with the parts by the teacher's argmax.
+            look: of :func:`mmseg_esl.looks.look`, at the resolution of ``truth`` (see
+                :func:`resized`); with the parts by its argmax.
             truth: ``(B, H, W)`` long on any device; pixels outside [0, C) are left out.
 
         Raises:
@@ -72,10 +72,10 @@ class PseudoLabelAudit:
                 to be counted.
         """
         if truth.shape != look.classes.shape:
-            raise ValueError(f'the truth has shape {tuple(truth.shape)}, the teacher\'s classes '
+            raise ValueError(f'the truth has shape {tuple(truth.shape)}, the classes '
                              f'{tuple(look.classes.shape)}')
         if self.num_parts is not None and look.parts is None:
-            raise ValueError(f'num_parts={self.num_parts}, but the teacher\'s look has no parts')
+            raise ValueError(f'num_parts={self.num_parts}, but the look has no parts')
         truth = truth.to(look.classes.device)
         known = (truth >= 0) & (truth < self.num_classes)
         likely = look.target.gather(1, torch.where(known, truth, 0)[:, None])[:, 0] > 0
@@ -118,7 +118,7 @@ class PseudoLabelAudit:
         All shares are in [0, 1], of the pixels whose true class is known. Overall and, in
         ``per_class``, for each class c:
 
-        - ``precision``: of the pixels that the teacher calls c, the share that is c; ``recall``:
+        - ``precision``: of the pixels that the network calls c, the share that is c; ``recall``:
           of those that are c, the share that it calls so.
         - ``coverage``: of the pixels called c, the share whose confidence (largest probability)
           exceeds ``confidence``: what a threshold would keep.
@@ -131,7 +131,7 @@ class PseudoLabelAudit:
           the soft labels' mass and the truth (paper Fig. 7b).
         - ``dominant``: share of the pixels with 1, 2 and 3 or more dominant classes.
 
-        ``parts`` (None without them; paper Sec. 3.3): a part is its class's as the teacher calls
+        ``parts`` (None without them; paper Sec. 3.3): a part is its class's as the network calls
         it. ``usage``: how a class's K parts share out its pixels; ``entropy`` of that, over the log
         of the number of its parts in use (None for a single one); ``part_purity`` and ``purity``:
         of the pixels in a part, or in all of a class's, the share whose true class is that class.
@@ -196,7 +196,7 @@ def _plain(x: Tensor):
 
 def resized(look: Look, size: tuple[int, int], *, mass: float,
             area: tuple[int, int] | None = None, align_corners: bool = False) -> Look:
-    """What the teacher sees, at the resolution of a label map.
+    """What a network sees, at the resolution of a label map.
 
     Logits are resized as mmseg's evaluation does (log-probabilities are logits but for a number
     per pixel, which the softmax takes out again), parts by their nearest neighbour. Encoder and

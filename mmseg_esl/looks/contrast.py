@@ -54,7 +54,7 @@ def queue_means(memory) -> np.ndarray:
 
 
 def similarities(seen: Look, memory, pixel) -> np.ndarray:
-    """``(C * K,)`` cosine of the anchor's teacher embedding and each queue's mean, or NaN."""
+    """``(C * K,)`` cosine of the anchor's embedding and each queue's mean, or NaN."""
     height, width = seen.classes.shape[-2:]
     rows, cols = seen.embedding.shape[-2:]
     y, x = (2 * pixel[1] + 1) * rows // (2 * height), (2 * pixel[0] + 1) * cols // (2 * width)
@@ -176,8 +176,12 @@ def _no_points(width: int) -> Points:
     return Points(np.zeros((0, width), np.float32), np.zeros(0, int), np.zeros(0, bool))
 
 
-def embedding(points: Points, classes, num_parts: int, colours, *, seed: int = SEED):
+def embedding(points: Points, classes, num_parts: int, colours, *, seed: int = SEED,
+              network: str = 'network'):
     """t-SNE of part features (Fig. 6): colour by class, shade by part.
+
+    Args:
+        network: name of the one whose embeddings they are, for the title.
 
     Raises:
         ValueError: fewer than ten points.
@@ -201,7 +205,7 @@ def embedding(points: Points, classes, num_parts: int, colours, *, seed: int = S
         axis.scatter(*flat[where].T, s=size, marker=marker, **line)
     axis.set_xticks([])
     axis.set_yticks([])
-    axis.set_title('t-SNE of unit-length teacher embeddings', fontsize=TITLE)
+    axis.set_title(f't-SNE of unit-length {network} embeddings', fontsize=TITLE)
     axis.set_xlabel(f'● {(~points.pixels).sum()} entries of the part queues, '
                     f'× {points.pixels.sum()} pixels; shades: parts of a class; seed {seed}',
                     fontsize=SMALL)

@@ -1,4 +1,4 @@
-"""The teacher's view of a batch, as training sees it."""
+"""What the network that labels sees in a batch, as training has it."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -8,10 +8,12 @@ from torch import Tensor
 
 from ..functional import assign_parts, dynamic_soft_label, nearest
 
+MASS = 0.95  # of the dynamic soft label where the method has none of its own: the paper's eta
+
 
 @dataclass
 class Look:
-    """What the teacher sees in B images of ``(H, W)`` pixels.
+    """What a network sees in B images of ``(H, W)`` pixels.
 
     Attributes:
         probs: ``(B, C, H, W)`` float32, its probabilities.
@@ -23,7 +25,8 @@ class Look:
         parts: ``(B, H, W)`` long in [-1, C * K), part k of class c is c * K + k; None without a
             part memory. They are found at the resolution at which training finds them.
         encoder: ``(B, D, h', w')`` float32, the last stage's features; None without a part memory.
-        embedding: ``(B, L, h, w)`` float32, the projector's output; None without a projector.
+        embedding: ``(B, L, h, w)`` float32, what part queues hold; None without a part memory.
+        network: its name, for titles.
     """
     probs: Tensor
     classes: Tensor
@@ -34,6 +37,7 @@ class Look:
     parts: Tensor | None = None
     encoder: Tensor | None = None
     embedding: Tensor | None = None
+    network: str = 'network'
 
 
 @torch.no_grad()
@@ -43,7 +47,7 @@ def look(model, inputs: Tensor, classes: Tensor | None = None) -> Look:
     Args:
         model: a method.
         inputs: ``(B, 3, H, W)`` float, as its data preprocessor makes them, on its device.
-        classes: ``(B, H, W)`` long, by which to assign parts in place of the teacher's argmax
+        classes: ``(B, H, W)`` long, by which to assign parts in place of the argmax
             (training uses the truth where an image is labelled); outside [0, C): no part.
 
     Raises:
@@ -59,8 +63,9 @@ def look(model, inputs: Tensor, classes: Tensor | None = None) -> Look:
         raise ValueError(f'classes have shape {tuple(classes.shape)}, the images '
                          f'{tuple(argmax.shape)}')
     known = (classes >= 0) & (classes < probs.shape[1])
-    target, size = dynamic_soft_label(probs, mass=getattr(model.cfg, 'mass', 0.95))
-    seen = Look(probs, argmax, confidence, target, size, torch.where(known, classes, -1))
+    target, size = dynamic_soft_label(probs, mass=getattr(model.cfg, 'mass', MASS))
+    seen = Look(probs, argmax, confidence, target, size, torch.where(known, classes, -1),
+                network=model.labeler)
     if view.embedding is not None:
         seen.embedding = view.embedding.float()
     if memory is not None:

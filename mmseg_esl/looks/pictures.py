@@ -33,7 +33,7 @@ def array(tensor) -> np.ndarray:
 
 
 def entropy_of(seen: Look) -> np.ndarray:
-    """``(H, W)`` in [0, 1]: entropy of the teacher's probabilities over log C."""
+    """``(H, W)`` in [0, 1]: entropy of the probabilities over log C."""
     probs = array(seen.probs).astype(float)
     terms = np.where(probs > 0, probs * np.log(np.where(probs > 0, probs, 1)), 0)
     return (-terms.sum(axis=0) / math.log(len(probs))).clip(0, 1)
@@ -73,7 +73,7 @@ def dominant(image: np.ndarray, seen: Look, classes, *, pixel=None, title: str =
 
 
 def entropy(image: np.ndarray, seen: Look, *, title: str = 'image'):
-    """The image and the entropy of the teacher's probabilities, over log C."""
+    """The image and the entropy of the probabilities, over log C."""
     figure, axes = grid(1, 2, image.shape, foot=0.6)
     show(axes[0, 0], image, title, exact=False)
     _entropy_map(axes[0, 1], seen)
@@ -108,16 +108,16 @@ def compare(image: np.ndarray, predictions: dict, classes, truth=None, *, ignore
     """Predictions side by side (Fig. 5), with truth and where each is wrong.
 
     Args:
-        predictions: name -> ``(H, W)`` classes; two of them.
-        truth: ``(H, W)`` of the same size, or None: then the last panel says where the two differ.
+        predictions: name -> ``(H, W)`` classes; two or more.
+        truth: ``(H, W)`` of the same size, or None: then the last panel says where they differ.
         ignore: truth of pixels that do not count; values outside [0, C) do not either.
 
     Raises:
-        ValueError: not two predictions, or maps of different sizes.
+        ValueError: one prediction, or maps of different sizes.
     """
     colours = class_colours(classes) if colours is None else colours
     maps = [*predictions.values(), *([] if truth is None else [truth])]
-    if len(predictions) != 2 or len({np.shape(each) for each in maps}) > 1:
+    if len(predictions) < 2 or len({np.shape(each) for each in maps}) > 1:
         raise ValueError('compare needs two predictions (and a truth) of one size, got shapes '
                          f'{[np.shape(each) for each in maps]}')
     if truth is not None:
@@ -129,7 +129,8 @@ def compare(image: np.ndarray, predictions: dict, classes, truth=None, *, ignore
         number = 3 if ignored.any() else 2
         labels += ['right', 'wrong', 'ignored'][:number]
         patches += [*WRONG[:number]]
-    figure, axes = grid(2, 2 if truth is None else 3, image.shape, legend=labels)
+    columns = -(-(len(predictions) + 2) // 2) if truth is None else len(predictions) + 1
+    figure, axes = grid(2, columns, image.shape, legend=labels)
     show(axes[0, 0], image, title, exact=False)
     if truth is None:
         _without_truth(axes, predictions, colours)
@@ -173,7 +174,7 @@ def _bars(axis, seen: Look, classes, pixel) -> None:
     def note(shown: int) -> str:
         rest = order[shown:]
         more = f'; {len(rest)} more classes: {probs[rest].sum():.3f}' if len(rest) else ''
-        return f"teacher's probability; dashed: δ = {delta:.3f}{more}"
+        return f"{seen.network}'s probability; dashed: δ = {delta:.3f}{more}"
 
     bar_chart(axis, probs[order], [str(classes[c]) for c in order],
               [DOMINANT if kept[c] else OTHER for c in order], most=BARS,
@@ -193,9 +194,12 @@ def _with_truth(axes, predictions: dict, truth: np.ndarray, colours) -> None:
 
 
 def _without_truth(axes, predictions: dict, colours) -> None:
-    (first, one), (second, two) = predictions.items()
-    show(axes[0, 1], paint(one, colours), first)
-    show(axes[1, 0], paint(two, colours), second)
-    differ = one != two
-    show(axes[1, 1], paint(differ.astype(int), WRONG), 'where they differ',
+    panels = iter(axes.flat[1:])
+    for name, found in predictions.items():
+        show(next(panels), paint(found, colours), name)
+    first, *others = predictions.values()
+    differ = np.any([first != found for found in others], axis=0)
+    show(next(panels), paint(differ.astype(int), WRONG), 'where they differ',
          f'{100 * differ.mean():.1f} % of the pixels')
+    for rest in panels:
+        rest.set_axis_off()

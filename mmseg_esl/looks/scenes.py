@@ -14,19 +14,20 @@ from .names import dataset_config, names_and_palette
 
 @dataclass
 class Trained:
-    """A wrapper with a checkpoint's weights, in eval mode.
+    """A method with a checkpoint's weights, in eval mode.
 
     Attributes:
-        model: the TeacherStudentSegmentor; around a plain segmentor where the config has one.
+        model: the method; a bare SemiSegmentor around a plain segmentor where the config has one.
         name: of the checkpoint with its folder, for titles.
         classes: C names. palette: ``(C, 3)`` of the data set, or None.
-        plain: the checkpoint holds one network, so that student and teacher are the same.
+        networks: names of the whole segmentors that the checkpoint holds; none if it is a plain
+            segmentor's, with which all of the model's were filled.
     """
     model: torch.nn.Module
     name: str
     classes: tuple
     palette: list | None
-    plain: bool
+    networks: tuple
 
 
 @dataclass
@@ -48,42 +49,33 @@ def load_trained(cfg, checkpoint: str, device: str = 'cpu') -> Trained:
     """Build a config's model and load a checkpoint's weights, without executing anything in it.
 
     Args:
-        cfg: mmengine Config, of ESL or of a plain segmentor.
-        checkpoint: of the wrapper or of a plain segmentor.
+        cfg: mmengine Config, of a method or of a plain segmentor.
+        checkpoint: of a method or of a plain segmentor.
 
     Raises:
-        FileNotFoundError, RuntimeError, pickle.UnpicklingError: see mmseg_esl.safe_loading.
+        FileNotFoundError, RuntimeError, pickle.UnpicklingError: see storage.safe_loading.
         ValueError: the file holds no weights, or not those of this config.
     """
-    from mmengine.config import ConfigDict
     from mmengine.registry import init_default_scope
     from mmengine.runner.checkpoint import CheckpointLoader
-    from mmseg.registry import MODELS
 
     import mmseg_esl.register  # noqa: F401 - registers every component
 
-    from ..convert.trial import offline
-    from ..semi.keys import is_wrapper
-    from ..semi.teacher_student import TeacherStudentSegmentor
+    from ..semi.keys import networks_of
     content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     state = content.get('state_dict') if isinstance(content, dict) else None
     if not state:
         raise ValueError(f'{checkpoint} has no state_dict: give a checkpoint that train.py or '
                          'export_segmentor.py wrote')
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    given = offline(copy.deepcopy(cfg.model))  # the weights come from the checkpoint
-    if cfg.get('data_preprocessor'):
-        given.setdefault('data_preprocessor', cfg.data_preprocessor)  # as mmengine's Runner does
-    kind = MODELS.get(given['type'])
-    if not (isinstance(kind, type) and issubclass(kind, TeacherStudentSegmentor)):
-        given = dict(type='ESL', segmentor=given, semi_train_cfg=dict(variant='dsl'))
-    model = MODELS.build(ConfigDict(given))
+    held, predicts = networks_of(content)
+    model = _build(cfg, held, predicts)
     _load(model, state, checkpoint)
     meta = content.get('meta', {}).get('dataset_meta') or {}
     classes, palette = names_and_palette(meta, _dataset(cfg), model.num_classes)
     path = Path(checkpoint).resolve()  # 'iter_40000' alone says little
     return Trained(model.to(device).eval(), f'{path.parent.name}/{path.stem}', classes, palette,
-                   not is_wrapper(state))
+                   tuple(name for name in model.named(plain=True) if name in held))
 
 
 def validation_scenes(cfg, limit: int) -> list[Scene]:
@@ -155,19 +147,47 @@ def list_files(paths) -> list[Path]:
 
 
 def look_at(trained: Trained, scene: Scene):
-    """The teacher's :class:`Look` of a scene, without what the preprocessor pads."""
+    """The labeler's :class:`Look` of a scene, without what the preprocessor pads."""
     from .look import look
     data = trained.model.data_preprocessor(copy.deepcopy(scene.data), False)
     return _crop(look(trained.model, data['inputs']), scene.image.shape[:2])
 
 
 @torch.no_grad()
-def predict(trained: Trained, scene: Scene, which: str = 'teacher') -> np.ndarray:
-    """``(H', W')`` classes as tools/test.py predicts them, sliding window and all."""
+def predict(trained: Trained, scene: Scene, which: str | None = None) -> np.ndarray:
+    """``(H', W')`` classes as tools/test.py predicts them, sliding window and all.
+
+    Args:
+        which: name of a network; None: the one that is evaluated.
+    """
     data = trained.model.data_preprocessor(copy.deepcopy(scene.data), False)
-    network = getattr(trained.model, which)
+    model = trained.model
+    network = model.predictor if which is None else model.named(plain=True)[which]
     sample, = network.predict(data['inputs'], data['data_samples'])
     return sample.pred_sem_seg.data[0].cpu().numpy()
+
+
+def _build(cfg, held: dict, predicts: str | None):
+    """The config's method; of a plain segmentor a frame with the networks of the checkpoint.
+
+    Args:
+        held: roles of the networks in the checkpoint, {} if it is a plain segmentor's.
+        predicts: the one of them that predicted in training.
+    """
+    from mmengine.config import ConfigDict
+    from mmseg.registry import MODELS
+
+    from ..convert.trial import offline
+    from ..semi import SemiSegmentor
+    given = ConfigDict(offline(copy.deepcopy(cfg.model)))  # weights come from the checkpoint
+    if cfg.get('data_preprocessor'):
+        given.setdefault('data_preprocessor', cfg.data_preprocessor)  # as mmengine's Runner does
+    kind = MODELS.get(given['type'])
+    if isinstance(kind, type) and issubclass(kind, SemiSegmentor):
+        return MODELS.build(given)
+    frame = type('Looking', (SemiSegmentor, ), dict(
+        roles=held or SemiSegmentor.roles, title=given['type']))  # nobody trains it
+    return frame(segmentor=given, semi_test_cfg=dict(predict_on=predicts) if held else None)
 
 
 def _load(model, state: dict, source: str) -> None:
@@ -178,14 +198,15 @@ def _load(model, state: dict, source: str) -> None:
         except RuntimeError as error:  # shapes
             lines = str(error).strip().splitlines()
             raise ValueError(f'{source} does not fit the config: {lines[-1].strip()}') from error
-    needed = [key for key in missing if key.startswith(('student.', 'teacher.'))
+    whole = model.named(plain=True)
+    needed = [key for key in missing if key.split('.')[0] in whole
               and 'auxiliary_head' not in key and not key.endswith('num_batches_tracked')]
     if needed:
         raise ValueError(f'{source} lacks {len(needed)} tensors of the model, such as {needed[0]}: '
                          'give the config that it was trained with')
     memory = getattr(model, 'part_memory', None)
-    if memory is not None and any(k.startswith(('teacher_projector', 'part_memory'))
-                                  for k in missing):
+    of_parts = 'part_memory', *model.named(plain=False)
+    if memory is not None and any(key.split('.')[0] in of_parts for key in missing):
         memory.initialised.fill_(False)  # half of what the parts need says nothing
 
 
@@ -227,7 +248,7 @@ def _crop(seen, size):
     if tuple(full) == tuple(size):
         return seen
     for name, value in vars(seen).items():
-        if value is not None:
+        if isinstance(value, torch.Tensor):
             rows, cols = (-(-wanted * have // whole)
                           for wanted, have, whole in zip(size, value.shape[-2:], full))
             setattr(seen, name, value[..., :rows, :cols])

@@ -11,7 +11,8 @@ from mmseg.apis import init_model
 
 from ..looks.names import dataset_config, names_and_palette
 from ..looks.palette import class_colours
-from ..semi.keys import is_wrapper, strip_module, to_plain
+from ..semi.keys import networks_in, one_network
+from ..storage.fit import strip_module
 from ..storage.resumable import newest_readable
 
 
@@ -51,22 +52,23 @@ def load_segmentor(config, checkpoint, device: str = 'cpu', network: str | None 
                    cfg_options: dict | None = None):
     """Build the plain segmentor and fill it, by mmseg's ``init_model`` but strictly.
 
-    The wrapper's config gives the segmentor in it; the wrapper's checkpoint one of its two
-    networks. Auxiliary heads, which predictions do not use, need not fit.
+    A method's config gives the segmentor in it; a method's checkpoint one of its networks.
+    Auxiliary heads, which predictions do not use, need not fit.
 
     Args:
-        config: path or Config, of the wrapper or of a plain segmentor.
-        checkpoint: path, of the wrapper or of a plain segmentor.
+        config: path or Config, of a method or of a plain segmentor.
+        checkpoint: path, of a method or of a plain segmentor.
         device: as torch names it.
-        network: 'teacher' or 'student' of a wrapper's checkpoint. None: what the config predicts
-            with, else the teacher.
+        network: name of one in a method's checkpoint. None: what the config predicts with, else
+            the one that predicted in training.
         cfg_options: keys to override in the config.
 
     Returns:
         The segmentor in eval mode, with ``cfg`` and ``dataset_meta`` (``classes``, ``palette``).
 
     Raises:
-        ValueError: the checkpoint is of another architecture, or has no such network.
+        ValueError: the checkpoint is of another architecture, or has no such network (lists those
+            it has).
     """
     cfg = config if isinstance(config, Config) else Config.fromfile(config)
     cfg.merge_from_dict(cfg_options or {})
@@ -79,8 +81,11 @@ def load_segmentor(config, checkpoint, device: str = 'cpu', network: str | None 
         cfg.model.data_preprocessor = cfg.get('data_preprocessor')
     content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
     state = content.get('state_dict', content)
-    if is_wrapper(state):
-        state = to_plain(state, network or 'teacher')
+    if networks_in(state):
+        try:
+            _, state = one_network(content, network)
+        except ValueError as error:
+            raise ValueError(f'{checkpoint}: {error} (--network)') from error
     elif asked:
         raise ValueError(f'{checkpoint} is of a plain segmentor and holds one network, not a '
                          f'{asked}: leave --network out')

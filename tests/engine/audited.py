@@ -4,6 +4,7 @@
 """
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from pathlib import Path
@@ -36,15 +37,16 @@ def read(folder, iteration: int) -> dict:
     return json.loads((folder / 'work/audit' / f'iter_{iteration}.json').read_text())
 
 
-def counted(model, data, names=('a0', 'a1', 'a2'), mass=0.95) -> dict:
-    """Shares by the definitions, from the files and the bare teacher, by numpy."""
+def counted(model, data, names=('a0', 'a1', 'a2'), mass=0.95, network='teacher') -> dict:
+    """Shares by the definitions, from the files and the bare network, by numpy."""
     right, hits, sizes, soft = [], [], [], []
+    net = copy.deepcopy(getattr(model, network)).eval()
     for name in names:
         image = np.array(Image.open(data / 'img' / f'{name}.png')).astype(np.float32)
         mask = np.array(Image.open(data / 'ann' / f'{name}.png')).astype(int)
         x = torch.from_numpy((image - 127.5) / 127.5).permute(2, 0, 1)[None]
         with torch.no_grad():
-            logits = torch.nn.functional.interpolate(model.teacher(x), mask.shape, mode='bilinear')
+            logits = torch.nn.functional.interpolate(net(x), mask.shape, mode='bilinear')
         probs = logits.softmax(1)[0].flatten(1).T.numpy()
         true, known = mask.ravel(), mask.ravel() < probs.shape[1]
         for p, t in zip(probs[known], true[known]):

@@ -122,6 +122,28 @@ def test_figures_agree_with_the_validation(tmp_path, data, pad):
     assert several > 1
 
 
+@pytest.mark.parametrize('method, network', [
+    ('UniMatch', 'student'), ('CPS', 'student'), ('MeanTeacher', 'teacher')])
+def test_of_any_method_the_network_that_labels(tmp_path, data, monkeypatch, method, network):
+    """Right figures, by the audit's own thresholds, and a training that does not notice."""
+    said, model = [], dict(type=method, segmentor=tiny.segmentor())
+    monkeypatch.setattr('mmengine.logging.MMLogger.info',
+                        lambda self, message, *a, **k: said.append(str(message)))
+    states = []
+    for name, hooks in (('without', []), ('with', [audit(interval=1)])):
+        watch = tiny.Watch(lambda runner: [module.training for module in runner.model.modules()])
+        runner = tiny.run(tmp_path / name, data, [dict(type='StepHook'), Sharpen(), *hooks, watch],
+                          model=model, max_iters=3, val=True)
+        states.append((runner.model.state_dict(), watch.found))
+    (plain, modes), (observed, same) = states
+    assert guarded.differing(plain, observed) == [] and modes == same
+    found = audited.read(tmp_path / 'with', 3)
+    audited.check(found, audited.counted(runner.model, data, network=network))
+    assert (found['mass'], found['confidence'], found['network']) == (0.95, 0.95, network)
+    lines = [line for line in said if line.startswith('audit of 3 images')]
+    assert len(lines) == 3 and f"the {network}'s class is right for" in lines[-1]
+
+
 @pytest.mark.parametrize('variant', ['sup', 'hard'])
 def test_without_parts(tmp_path, data, variant):
     tiny.run(tmp_path, data, [tiny.EMA, audit(interval=1)], max_iters=1, val=True,
@@ -190,8 +212,8 @@ def test_what_cannot_be_audited_is_refused_at_the_start(tmp_path, data):
             PseudoLabelAuditHook(1, dataset=dataset).before_train(runner)
 
 
-def test_a_model_without_a_teacher_is_refused(tmp_path, data):
-    with pytest.raises(TypeError, match='EncoderDecoder has no teacher'):
+def test_a_plain_segmentor_is_refused(tmp_path, data):
+    with pytest.raises(TypeError, match='EncoderDecoder gives no pseudo labels'):
         tiny.run(tmp_path, data, [audit()], model=ConfigDict(tiny.segmentor()), val=True,
                  val_cfg=dict(type='ValLoop'))
 

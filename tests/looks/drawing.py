@@ -20,7 +20,7 @@ def view(num_classes=3, parts=2, size=(32, 32), spread=2.0, variant='dsl+ctr', q
         torch.randn(1, 3, size[0] // 8, size[1] // 8, generator=gen), size=size, mode='bilinear')
     image = ((inputs[0].permute(1, 2, 0) * 50 + 127).clamp(0, 255)).to(torch.uint8).numpy()
     with torch.no_grad():  # an untrained network sees one class everywhere: give all a chance
-        logits, last = model.teacher_view(inputs, False).logits, model.teacher.decode_head.conv_seg
+        logits, last = model.weak_view(inputs).logits, model.teacher.decode_head.conv_seg
         mean, scale = logits.mean(dim=(0, 2, 3)), spread / logits.std(dim=(0, 2, 3))
         last.weight.mul_(scale[:, None, None, None])
         last.bias.copy_((last.bias - mean) * scale)

@@ -1,10 +1,11 @@
-"""The teacher's view that is looked at is the one that training uses."""
+"""The view that is looked at is the one that training uses."""
 import pytest
 import tiny
 import torch
 
 from mmseg_esl.functional import nearest
 from mmseg_esl.looks import look
+from mmseg_esl.models.pixel_to_part import PixelToPart
 
 
 def images(model):
@@ -17,14 +18,14 @@ def images(model):
 def test_parts_are_those_of_training(monkeypatch, resolution):
     model = tiny.esl(sharp=3.0, part_resolution=resolution)
     inputs, labels, samples = images(model)
-    used, group = [], type(model)._group
+    used, group = [], PixelToPart._group
 
     def spy(self, teacher, classes, *args):
         found = group(self, teacher, classes, *args)
         used.append((classes.clone(), found.clone()))
         return found
 
-    monkeypatch.setattr(type(model), '_group', spy)
+    monkeypatch.setattr(PixelToPart, '_group', spy)
     prototypes = model.part_memory.prototypes.clone()
     model.loss(inputs, samples)
     (classes, parts), = used

@@ -116,6 +116,23 @@ def test_compare_without_truth():
     assert 'ignored' not in words(figure)
 
 
+def test_compare_of_three():
+    truth, made = maps()
+    made['three'] = np.where(made['one'] == 2, 0, made['one'])  # differs from one, nowhere from two
+    image = np.zeros((12, 16, 3), np.uint8)
+    figure = pictures.compare(image, made, NAMES)
+    wanted = [[made[name][y, x] != made['one'][y, x] for name in made]
+              for y, x in np.ndindex(12, 16)]
+    share = 100 * np.mean([any(each) for each in wanted])
+    assert f'{share:.1f} % of the pixels' in words(figure)
+    assert len(pictures_in(figure)) == 5 and {*made} <= set(words(figure))
+    check_legible(figure)
+    figure = pictures.compare(image, made, NAMES, truth)
+    wrong = np.where(truth < 3, truth != made['three'], 2).astype(int)
+    assert np.array_equal(pictures_in(figure)[7], WRONG[wrong])
+    check_legible(figure)
+
+
 def test_compare_refuses():
     truth, made = maps()
     with pytest.raises(ValueError, match=r'of one size, got shapes \[\(12, 16\), \(12, 16\), \(3'):

@@ -1,4 +1,4 @@
-"""Hold the teacher's pseudo labels against masks that training never sees."""
+"""Hold pseudo labels against masks that training never sees."""
 from __future__ import annotations
 
 import json
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Subset
 from ...datasets.inner import has_empty_labels
 from ...looks import PseudoLabelAudit, look
 from ...looks.audit import resized
+from ...semi import SemiSegmentor
 from ...storage.atomic import atomic_file
 from ..interrupt import shield_workers
 from ..ranks import on_main, raise_together
@@ -25,14 +26,17 @@ FOLDER = 'audit'  # below the work folder
 
 @HOOKS.register_module()
 class PseudoLabelAuditHook(Hook):
-    """Every so often, and at the end, count how good the teacher's pseudo labels are.
+    """Every so often, and at the end, count how good the pseudo labels are.
 
-    The teacher looks at whole images of a labelled set that is not trained on; what it would have
-    given them as pseudo labels is compared with their masks, at the masks' resolution, and with its
-    dynamic soft label whichever variant trains (see :class:`mmseg_esl.analysis.PseudoLabelAudit`
-    for the figures). They go to the visualiser's backends as ``audit/...``, in short to the log,
-    and all of them to ``<work_dir>/audit/iter_<N>.json``. The ranks share the images. Parts are
-    audited once they have been found.
+    The network whose labels the unlabelled images get (the method's ``labeler``: a teacher, or the
+    student itself) looks at whole images of a labelled set that is not trained on. What it would
+    have given them as pseudo labels is compared with their masks, at the masks' resolution, and
+    with its dynamic soft label whichever method trains (see
+    :class:`mmseg_esl.looks.PseudoLabelAudit` for the figures; ``mass`` and ``confidence`` are the
+    method's keys, or that class's defaults where it has none). They go to the visualiser's backends
+    as ``audit/...``, in short to the log, and all of them to
+    ``<work_dir>/audit/iter_<N>.json``. The ranks share the images. Parts are audited once they have
+    been found.
 
     Training does not notice: random states are as before, no state of the model is touched, so a
     run with this hook is bit for bit the one without it. Like a validation, an audit is computed in
@@ -49,7 +53,7 @@ class PseudoLabelAuditHook(Hook):
     Raises:
         ValueError: an argument below 1; there is no data set, it has no masks, or its classes are
             not the model's.
-        TypeError: the model has no teacher.
+        TypeError: the model is a plain segmentor.
         RuntimeError: another rank could not audit its images.
     """
     priority = 'LOWEST'  # whatever happens here, the iteration has been logged and saved
@@ -64,9 +68,9 @@ class PseudoLabelAuditHook(Hook):
 
     def before_train(self, runner) -> None:
         model = unwrap(runner.model)
-        if not hasattr(model, 'teacher_view'):
-            raise TypeError(f'PseudoLabelAuditHook: a {type(model).__name__} has no teacher whose '
-                            'labels could be audited. Take the hook out of custom_hooks')
+        if not isinstance(model, SemiSegmentor):
+            raise TypeError(f'PseudoLabelAuditHook: a {type(model).__name__} gives no pseudo '
+                            'labels that could be audited. Take the hook out of custom_hooks')
         self._dataset = self._build(runner)
         state = rng_state()
         check_masks(self._dataset)
@@ -87,7 +91,8 @@ class PseudoLabelAuditHook(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner):
-            self._report(runner, self._audit(runner).result(self._classes, runner.iter + 1))
+            found = self._audit(runner).result(self._classes, runner.iter + 1)
+            self._report(runner, dict(found, network=unwrap(runner.model).labeler))
 
     # ---- counting -----------------------------------------------------------------------------
 
@@ -96,10 +101,11 @@ class PseudoLabelAuditHook(Hook):
         model, state = unwrap(runner.model), rng_state()
         memory = getattr(model, 'part_memory', None)
         found = memory is not None and bool(memory.initialised)
+        own = {key: getattr(model.cfg, key) for key in ('mass', 'confidence')
+               if hasattr(model.cfg, key)}
         audit = PseudoLabelAudit(
             model.num_classes, memory.num_parts if found else None, bins=self.bins,
-            mass=model.cfg.mass, confidence=model.cfg.confidence,
-            part_mask=memory.part_mask if found else None)
+            part_mask=memory.part_mask if found else None, **own)
         error = None
         try:
             self._count_share(runner, model, audit)
@@ -180,7 +186,7 @@ def summary(found: dict) -> str:
     def percent(value):
         return 'unknown' if value is None else f'{100 * value:.1f} %'
 
-    return (f'audit of {found["images"]} images: the teacher\'s class is right for '
+    return (f'audit of {found["images"]} images: the {found["network"]}\'s class is right for '
             f'{percent(found["hard_accuracy"])} of the pixels, the true class is among the '
             f'dominant ones for {percent(found["soft_hit_rate"])}; one dominant class: '
             f'{percent(found["dominant"]["1"])}; calibration error {percent(found["ece"])}')
