@@ -11,7 +11,7 @@ import audited
 import guarded
 import pytest
 import tiny
-from audited import Sharpen, audit
+from audited import Sharpen, Spread, audit
 from mmengine.config import ConfigDict
 from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
@@ -132,13 +132,17 @@ def test_of_any_method_the_network_that_labels(tmp_path, data, monkeypatch, meth
     states = []
     for name, hooks in (('without', []), ('with', [audit(interval=1)])):
         watch = tiny.Watch(lambda runner: [module.training for module in runner.model.modules()])
-        runner = tiny.run(tmp_path / name, data, [dict(type='StepHook'), Sharpen(), *hooks, watch],
-                          model=model, max_iters=3, val=True)
+        runner = tiny.run(tmp_path / name, data, [dict(type='StepHook'), Spread(), *hooks, watch],
+                          model=model, max_iters=3, val=True,
+                          wrapper=dict(optimizer=dict(type='SGD', lr=0.01)))
         states.append((runner.model.state_dict(), watch.found))
     (plain, modes), (observed, same) = states
     assert guarded.differing(plain, observed) == [] and modes == same
     found = audited.read(tmp_path / 'with', 3)
     audited.check(found, audited.counted(runner.model, data, network=network))
+    others = [audited.counted(runner.model, data, network=name)['hard_accuracy']
+              for name in runner.model.named() if name != network]
+    assert all(abs(found['hard_accuracy'] - other) > 0.01 for other in others)
     assert (found['mass'], found['confidence'], found['network']) == (0.95, 0.95, network)
     lines = [line for line in said if line.startswith('audit of 3 images')]
     assert len(lines) == 3 and f"the {network}'s class is right for" in lines[-1]

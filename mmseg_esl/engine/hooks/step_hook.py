@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop
 from mmseg.registry import HOOKS
 
+from ...semi import SemiSegmentor
 from ...semi.roles import to_meta
 from ..unwrap import unwrap
 
@@ -94,4 +95,6 @@ class TeacherEMAHook(StepHook):
         print_log("TeacherEMAHook is now StepHook: write dict(type='StepHook') and "
                   f'semi_train_cfg=dict(ema_momentum={self.momentum}). It works as it did',
                   'current')
-        unwrap(runner.model).cfg.ema_momentum = self.momentum
+        model = unwrap(runner.model)
+        if isinstance(model, SemiSegmentor):  # test-time augmentation stands around it in a test
+            model.cfg.ema_momentum = self.momentum
