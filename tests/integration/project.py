@@ -94,6 +94,14 @@ default_hooks = dict(
 randomness = dict(seed=0)
 """
 
+# a method with two trained networks, on the same data
+CPS = """
+_base_ = './esl.py'
+model = dict(_delete_=True, type='CPS', segmentor={{_base_.model.segmentor}})
+custom_hooks = [dict(type='StepHook')]
+train_cfg = dict(max_iters=2, val_interval=2)
+"""
+
 
 def write_images(folder, num_labeled: int = 4, num_unlabeled: int = 6, num_val: int = 3,
                  size: tuple = (48, 64), seed: int = 0) -> None:
@@ -109,10 +117,11 @@ def write_images(folder, num_labeled: int = 4, num_unlabeled: int = 6, num_val: 
 
 
 def write_project(folder, **kwargs) -> Path:
-    """Data, supervised.py and esl.py below ``folder``; returns the path of esl.py."""
+    """Data, supervised.py, esl.py and cps.py below ``folder``; returns the path of esl.py."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_images(folder / 'data', **kwargs)
     (folder / 'supervised.py').write_text(SUPERVISED.replace('DATA', str(folder / 'data')))
     (folder / 'esl.py').write_text(ESL.replace('ROOT', str(ROOT)))
+    (folder / 'cps.py').write_text(CPS)
     return folder / 'esl.py'

@@ -47,12 +47,17 @@ torch.save(found, out)
 """
 
 
-def test_exports_load_where_mmseg_esl_is_not(trained, monkeypatch, tmp_path):
-    config, work, runner = trained
-    names = ('teacher', 'student')
+@pytest.mark.parametrize('method, option, names', [
+    ('trained', '--from', ('teacher', 'student')), ('cps', '--network', ('student', 'student2'))])
+def test_exports_load_where_mmseg_esl_is_not(request, monkeypatch, tmp_path, capsys, method,
+                                             option, names):
+    """The first is the one that predicts, so it need not be named."""
+    config, place, runner = request.getfixturevalue(method)
+    checkpoint = place if place.is_file() else place / 'iter_6.pth'
     for name in names:
-        tool(monkeypatch, 'export_segmentor.py', work / 'iter_6.pth', tmp_path / f'{name}.pth',
-             '--from', name)
+        options = () if name == names[0] else (option, name)
+        tool(monkeypatch, 'export_segmentor.py', checkpoint, tmp_path / f'{name}.pth', *options)
+        assert f'wrote the {name} (' in capsys.readouterr().out
     inputs, out = torch.randn(2, 3, 48, 64), tmp_path / 'out.pth'
     torch.save(inputs, out)
     script = tmp_path / 'plain.py'
@@ -72,6 +77,16 @@ def test_the_subprocess_would_notice_an_import(tmp_path):
     script.write_text(PLAIN.split('Lite.wanted =')[0] + 'import mmseg_esl\n')
     done = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert done.returncode != 0 and 'mmseg_esl is asked for' in done.stderr
+
+
+def test_a_wrong_name_lists_those_of_the_file(cps, trained, monkeypatch, tmp_path):
+    for checkpoint, wrong, there in ((cps[1], 'teacher', 'student or student2'),
+                                     (trained[1] / 'iter_6.pth', 'student2', 'student or teacher')):
+        said = f"{checkpoint.name}: there is no network '{wrong}': choose {there} "
+        with pytest.raises(SystemExit, match=said):
+            tool(monkeypatch, 'export_segmentor.py', checkpoint, tmp_path / 'out.pth', '--network',
+                 wrong)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.fixture

@@ -61,6 +61,59 @@ def test_test_py_equals_validation(trained, monkeypatch, tmp_path):
         assert metrics[key] == pytest.approx(last[f'teacher/{key}'], abs=1e-4)
 
 
+NO_VALIDATION = ['--cfg-options', 'val_dataloader=None', 'val_evaluator=None']
+
+
+@pytest.mark.parametrize('name, options, network', [
+    ('esl.py', ['--network', 'student'], 'student'),
+    ('supervised.py', ['--network', 'student', *NO_VALIDATION], 'student'),
+    ('supervised.py', NO_VALIDATION, 'teacher')])
+def test_test_py_of_each_network(seeing, monkeypatch, tmp_path, name, options, network):
+    """Also with the plain segmentor's config; against mmseg's inference with the method's."""
+    config, work = seeing
+    tool(monkeypatch, 'test.py', config.with_name(name), work / 'iter_6.pth', '--work-dir',
+         tmp_path / 'work', '--out', tmp_path / 'maps', *options)
+    equal = {}
+    for which in ('student', 'teacher'):
+        model = init_model(str(config), str(work / 'iter_6.pth'), device='cpu',
+                           cfg_options={'model.semi_test_cfg.predict_on': which})
+        images = config.parent / 'data/images/val'
+        equal[which] = np.mean([
+            inference_model(model, str(images / path.name)).pred_sem_seg.data[0].numpy()
+            == np.asarray(Image.open(path)) for path in (tmp_path / 'maps').iterdir()])
+    other = 'teacher' if network == 'student' else 'student'
+    assert equal[network] == 1 and equal[other] < 0.6
+
+
+def test_test_py_of_a_network_with_augmentation(seeing, monkeypatch, tmp_path):
+    config, work = seeing
+    found = []
+    for number, (name, *options) in enumerate((
+            ('esl.py', '--network', 'student'), ('esl.py', ),
+            ('supervised.py', '--network', 'student', *NO_VALIDATION))):
+        tool(monkeypatch, 'test.py', config.with_name(name), work / 'iter_6.pth', '--tta', '--out',
+             tmp_path / str(number), '--work-dir', tmp_path / 'work', *options)
+        found.append([np.asarray(Image.open(tmp_path / str(number) / f'val{i}.png'))
+                      for i in range(3)])
+    assert np.array_equal(found[0], found[2]) and not np.array_equal(found[0], found[1])
+
+
+def test_test_py_refuses_other_networks(trained, monkeypatch, tmp_path):
+    config, work, _ = trained
+    plain = tmp_path / 'plain.pth'
+    tool(monkeypatch, 'export_segmentor.py', work / 'iter_6.pth', plain)
+    for name, checkpoint, network, said in (
+            ('esl.py', work / 'iter_6.pth', 'student2', "ESL has no network 'student2': choose "
+             'student or teacher'),
+            ('supervised.py', work / 'iter_6.pth', 'student2', 'choose student or teacher'),
+            ('cps.py', work / 'iter_6.pth', 'student2', 'choose student or teacher'),
+            ('esl.py', plain, 'student', 'holds one network: leave --network out'),
+            ('supervised.py', plain, 'student', 'holds one network: leave --network out')):
+        with pytest.raises(SystemExit, match=said):
+            tool(monkeypatch, 'test.py', config.with_name(name), checkpoint, '--work-dir', tmp_path,
+                 '--network', network, *(NO_VALIDATION if name == 'supervised.py' else ()))
+
+
 def test_test_time_augmentation_and_out(trained, monkeypatch, tmp_path):
     config, work, _ = trained
     tool(monkeypatch, 'test.py', config, work / 'iter_6.pth', '--work-dir', tmp_path / 'work',

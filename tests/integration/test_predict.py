@@ -16,44 +16,11 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope='module')
-def trained(trained, tmp_path_factory):
-    """(config, work folder) of a network that sees every class: six iterations leave one."""
-    config, work, _ = trained
-    folder = tmp_path_factory.mktemp('run') / 'work'
-    folder.mkdir()
-    model = init_model(str(config), str(work / 'iter_6.pth'), device='cpu')
-    paths = (config.parent / 'data/images/val').iterdir()
-    images = [np.asarray(Image.open(path)) for path in paths]
-    inputs = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) - 127.5) / 127.5
-    for seed, network in enumerate((model.teacher, model.student)):
-        classifier, generator = network.decode_head.conv_seg, torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            network.apply(restart_statistics).train()
-            network(inputs)
-            network.eval()
-            classifier.weight.normal_(generator=generator)
-            classifier.bias.sub_(network(inputs).mean(dim=(0, 2, 3)))
-    for name in ('iter_3.pth', 'iter_6.pth'):
-        content = torch.load(work / name, weights_only=True)
-        content['state_dict'] = model.state_dict()
-        torch.save(content, folder / name)
-        torch.nn.init.normal_(model.teacher.decode_head.conv_seg.weight)  # iter_6 is another
-    shutil.copy(work / 'esl.py', folder)
-    return config, folder
-
-
-def restart_statistics(module) -> None:
-    if isinstance(module, torch.nn.BatchNorm2d):
-        module.reset_running_stats()
-        module.momentum = None
-
-
-@pytest.fixture(scope='module')
-def photos(trained, tmp_path_factory):
+def photos(seeing, tmp_path_factory):
     """Seven images of three sizes and many kinds, in folders."""
     folder = tmp_path_factory.mktemp('photos')
     (folder / 'deep/er').mkdir(parents=True)
-    images = trained[0].parent / 'data/images/val'
+    images = seeing[0].parent / 'data/images/val'
     shutil.copy(images / 'val0.png', folder / 'a.png')
     shutil.copy(images / 'val1.png', folder / 'b.png')
     rgb = Image.open(images / 'val2.png')
@@ -70,9 +37,9 @@ def photos(trained, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def stock(trained):
+def stock(seeing):
     """The wrapper, loaded by mmseg alone."""
-    config, work = trained
+    config, work = seeing
     return init_model(str(config), str(work / 'iter_6.pth'), device='cpu')
 
 
@@ -99,9 +66,9 @@ def same(found: dict, expected: dict) -> None:
         assert np.array_equal(found[name], expected[name]), name
 
 
-def test_equals_inference_model(trained, photos, stock, monkeypatch, tmp_path, capsys):
+def test_equals_inference_model(seeing, photos, stock, monkeypatch, tmp_path, capsys):
     """Bit for bit, whatever the images are like; from the folder of the run."""
-    assert call(monkeypatch, trained[1], photos, '--out', tmp_path / 'out') == 0
+    assert call(monkeypatch, seeing[1], photos, '--out', tmp_path / 'out') == 0
     assert '8 images predicted' in capsys.readouterr().out
     found = masks(tmp_path / 'out')
     same(found, by_mmseg(stock, photos))
@@ -110,8 +77,8 @@ def test_equals_inference_model(trained, photos, stock, monkeypatch, tmp_path, c
     assert len(np.unique(np.concatenate([mask.ravel() for mask in found.values()]))) > 2
 
 
-def test_logits_are_those_of_the_wrapper(trained, photos, stock):
-    config, work = trained
+def test_logits_are_those_of_the_wrapper(seeing, photos, stock):
+    config, work = seeing
     segmentor = load_segmentor(str(config), work / 'iter_6.pth')
     given, wanted = (inference_model(model, str(photos / 'a.png')).seg_logits.data
                      for model in (segmentor, stock))
@@ -119,15 +86,15 @@ def test_logits_are_those_of_the_wrapper(trained, photos, stock):
     assert type(segmentor).__name__ == 'EncoderDecoder'
 
 
-def test_batches(trained, photos, stock, monkeypatch, tmp_path):
+def test_batches(seeing, photos, stock, monkeypatch, tmp_path):
     """Equal sizes go together; what is between them does not disturb."""
-    call(monkeypatch, trained[1], photos, '--out', tmp_path / 'out', '--batch', 3)
+    call(monkeypatch, seeing[1], photos, '--out', tmp_path / 'out', '--batch', 3)
     same(masks(tmp_path / 'out'), by_mmseg(stock, photos))
 
 
-def test_the_student(trained, photos, monkeypatch, tmp_path):
+def test_the_student(seeing, photos, monkeypatch, tmp_path):
     """By option or by the config's own key."""
-    config, work = trained
+    config, work = seeing
     expected = expect_of(config, work / 'iter_6.pth', photos / 'deep', 'student')
     for number, args in enumerate((
             [work, work / 'iter_6.pth', photos / 'deep', '--network', 'student'],
@@ -137,10 +104,32 @@ def test_the_student(trained, photos, monkeypatch, tmp_path):
         same(masks(tmp_path / str(number)), expected)
 
 
+def test_a_second_student(cps, photos, monkeypatch, tmp_path, capsys):
+    """Of a method with other networks: with its config, and with the plain one."""
+    config, checkpoint, runner = cps
+    logits = {}
+    for name, options in (('student', {}), ('student2', dict(network='student2'))):
+        expected = getattr(runner.model, name).state_dict()
+        for given in (config, config.with_name('supervised.py')):
+            found = load_segmentor(str(given), checkpoint, **options)
+            assert all(torch.equal(value, expected[key])
+                       for key, value in found.state_dict().items() if 'auxiliary' not in key)
+        logits[name] = inference_model(found, str(photos / 'a.png')).seg_logits.data
+    assert not torch.equal(*logits.values())
+    place = photos / 'deep/er'
+    assert call(monkeypatch, config, checkpoint, place, '--out', tmp_path / 'out', '--network',
+                'student2') == 0
+    same(masks(tmp_path / 'out'), expect_of(config, checkpoint, place, 'student2'))
+    for options in (['--network', 'teacher'],
+                    ['--cfg-options', 'model.semi_test_cfg.predict_on=teacher']):
+        assert call(monkeypatch, config, checkpoint, place, '--out', tmp_path / 'no', *options) == 2
+        assert "no network 'teacher': choose student or student2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('which', ['teacher', 'student'])
-def test_plain_configs_and_checkpoints(trained, photos, monkeypatch, tmp_path, which):
+def test_plain_configs_and_checkpoints(seeing, photos, monkeypatch, tmp_path, which):
     """Each with its own and with the other kind."""
-    config, work = trained
+    config, work = seeing
     expected = expect_of(config, work / 'iter_6.pth', photos / 'deep/er', which)
     plain, supervised = tmp_path / 'plain.pth', config.parent / 'supervised.py'
     tool(monkeypatch, 'export_segmentor.py', work / 'iter_6.pth', plain, '--from', which)
@@ -160,19 +149,19 @@ def expect_of(config, path, photos, which) -> dict:
     return by_mmseg(model, photos)
 
 
-def test_tiles_equal_slide_mode(trained, photos, monkeypatch, tmp_path):
-    config, work = trained
+def test_tiles_equal_slide_mode(seeing, photos, monkeypatch, tmp_path):
+    config, work = seeing
     slide = init_model(str(config), str(work / 'iter_6.pth'), device='cpu')
     slide.teacher.test_cfg.update(mode='slide', crop_size=(32, 40), stride=(20, 28))
-    call(monkeypatch, trained[1], photos, '--out', tmp_path / 'out', '--tile', 32, 40,
+    call(monkeypatch, seeing[1], photos, '--out', tmp_path / 'out', '--tile', 32, 40,
          '--overlap', 12)
     same(masks(tmp_path / 'out'), by_mmseg(slide, photos))
 
 
 @pytest.mark.parametrize('scales', [(1.0, 1.5), (0.75, 1.0, 1.25)])
-def test_tta(trained, photos, monkeypatch, tmp_path, stock, scales):
+def test_tta(seeing, photos, monkeypatch, tmp_path, stock, scales):
     """The config's views (it has two scales) or our own: averaged by hand."""
-    config, work = trained
+    config, work = seeing
     options = ['--cfg-options', 'tta_pipeline=None'] if len(scales) > 2 else []
     call(monkeypatch, config, work / 'iter_6.pth', photos / 'a.png', photos / 'b.png', '--tta',
          '--batch', 2, '--out', tmp_path / 'out', *options)
@@ -191,7 +180,7 @@ def test_tta(trained, photos, monkeypatch, tmp_path, stock, scales):
     stock.cfg.test_pipeline = pipeline
 
 
-def test_broken_images_are_named_and_left_out(trained, photos, monkeypatch, tmp_path, capsys):
+def test_broken_images_are_named_and_left_out(seeing, photos, monkeypatch, tmp_path, capsys):
     folder = tmp_path / 'photos'
     shutil.copytree(photos, folder)
     (folder / 'a.png').write_bytes((photos / 'a.png').read_bytes()[:-60])
@@ -199,7 +188,7 @@ def test_broken_images_are_named_and_left_out(trained, photos, monkeypatch, tmp_
     (folder / 'text.tif').write_text('no image')
     Image.fromarray(np.ones((9, 9), np.float32)).save(folder / 'float.tiff')
     (folder / 'loose.png').symlink_to('nowhere.png')
-    assert call(monkeypatch, trained[1], folder, '--out', tmp_path / 'out', '--batch', 4) == 1
+    assert call(monkeypatch, seeing[1], folder, '--out', tmp_path / 'out', '--batch', 4) == 1
     said = capsys.readouterr()
     assert '7 images predicted, 5 could not be read' in said.out
     for name, why in (('a.png', 'truncated'), ('empty.jpg', 'empty'),
@@ -211,7 +200,7 @@ def test_broken_images_are_named_and_left_out(trained, photos, monkeypatch, tmp_
         'b', 'turned', 'deep/c', 'deep/grey', 'deep/palette', 'deep/16', 'deep/er/rgba'}
 
 
-def test_existing_results(trained, photos, monkeypatch, tmp_path, capsys):
+def test_existing_results(seeing, photos, monkeypatch, tmp_path, capsys):
     out = tmp_path / 'out'
     (out / 'index').mkdir(parents=True)
     (out / 'overlay').mkdir()
@@ -220,30 +209,30 @@ def test_existing_results(trained, photos, monkeypatch, tmp_path, capsys):
     (out / 'index/b.png').write_text('its overlay is missing')
     images = [photos / 'a.png', photos / 'b.png']
     kinds = ['--save', 'index,overlay', '--out', out]
-    call(monkeypatch, trained[1], *images, *kinds, '--skip-existing')
+    call(monkeypatch, seeing[1], *images, *kinds, '--skip-existing')
     assert '1 images predicted, 1 were there already' in capsys.readouterr().out
     assert (out / 'index/a.png').read_text() == 'index'
     assert Image.open(out / 'index/b.png').mode == 'P'
     assert Image.open(out / 'overlay/b.png').mode == 'RGB'
-    call(monkeypatch, trained[1], *images, *kinds)
+    call(monkeypatch, seeing[1], *images, *kinds)
     assert Image.open(out / 'index/a.png').mode == 'P'
 
 
-def test_a_damaged_newest_checkpoint_gives_way(trained, photos, monkeypatch, tmp_path, capsys):
+def test_a_damaged_newest_checkpoint_gives_way(seeing, photos, monkeypatch, tmp_path, capsys):
     work = tmp_path / 'work'
     work.mkdir()
     for name in ('esl.py', 'iter_3.pth'):
-        shutil.copy(trained[1] / name, work / name)
-    (work / 'iter_6.pth').write_bytes((trained[1] / 'iter_6.pth').read_bytes()[:5000])
+        shutil.copy(seeing[1] / name, work / name)
+    (work / 'iter_6.pth').write_bytes((seeing[1] / 'iter_6.pth').read_bytes()[:5000])
     assert call(monkeypatch, work, photos / 'a.png', '--out', tmp_path / 'out') == 0
     assert 'taking' in capsys.readouterr().err
-    older = init_model(str(trained[0]), str(work / 'iter_3.pth'), device='cpu')
+    older = init_model(str(seeing[0]), str(work / 'iter_3.pth'), device='cpu')
     expected = inference_model(older, str(photos / 'a.png')).pred_sem_seg.data[0].numpy()
     assert np.array_equal(masks(tmp_path / 'out')['a'], expected)
 
 
-def test_what_does_not_fit_is_refused(trained, photos, monkeypatch, tmp_path, capsys):
-    config, work = trained
+def test_what_does_not_fit_is_refused(seeing, photos, monkeypatch, tmp_path, capsys):
+    config, work = seeing
     for options, text in (
             (['model.segmentor.decode_head.channels=8'], 'does not fit the config'),
             (['model.segmentor.backbone.depth=34'], 'tensors differ: backbone')):
@@ -269,15 +258,15 @@ def test_what_does_not_fit_is_refused(trained, photos, monkeypatch, tmp_path, ca
     (['WORK', 'photos', '--opacity', 0], '--opacity must be'),
     (['DATA', 'photos'], 'should hold one config'),
 ])
-def test_mistakes(trained, photos, monkeypatch, tmp_path, capsys, args, text):
-    config, work = trained
+def test_mistakes(seeing, photos, monkeypatch, tmp_path, capsys, args, text):
+    config, work = seeing
     named = dict(CONFIG=config, WORK=work, DATA=config.parent / 'data', photos=photos)
     code = call(monkeypatch, *(named.get(arg, arg) for arg in args), '--out', tmp_path / 'out')
     assert code == 2 and text in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
 
 
-def test_a_network_that_fails_names_the_image(trained, photos, monkeypatch, tmp_path, capsys):
-    code = call(monkeypatch, trained[1], photos / 'a.png', '--out', tmp_path / 'out',
+def test_a_network_that_fails_names_the_image(seeing, photos, monkeypatch, tmp_path, capsys):
+    code = call(monkeypatch, seeing[1], photos / 'a.png', '--out', tmp_path / 'out',
                 '--cfg-options', 'model.segmentor.test_cfg.mode=unknown')
     assert code == 2 and 'fails on' in capsys.readouterr().err

@@ -135,7 +135,8 @@ def test_a_plain_checkpoint_says_what_it_cannot_show(trained, monkeypatch, tmp_p
     config, work, _ = trained
     plain = tmp_path / 'teacher.pth'
     tool(monkeypatch, 'export_segmentor.py', work / 'iter_6.pth', plain)
-    for name, reason in (('supervised.py', r'this model \(EncoderDecoder\) has no parts: it has no part_memory'),
+    for name, reason in (('supervised.py', r'this model \(EncoderDecoder\) has no parts: it has no '
+                          'part_memory'),
                          ('esl.py', 'the checkpoint holds no parts of this config')):
         run(monkeypatch, config.parent / name, plain, '--limit', 1, '--out', tmp_path / name)
         said = capsys.readouterr().out
@@ -146,6 +147,29 @@ def test_a_plain_checkpoint_says_what_it_cannot_show(trained, monkeypatch, tmp_p
             'dominant_val0.png', 'entropy_val0.png']
         with pytest.raises(SystemExit, match=f'visualize.py: no parts picture: .*{reason}'):
             run(monkeypatch, config.parent / name, plain, '--what', 'parts', '--out', tmp_path)
+
+
+def test_other_methods(cps, monkeypatch, tmp_path, capsys):
+    """Its two networks are compared, also with the plain segmentor's config."""
+    from mmengine.config import Config
+    config, checkpoint, runner = cps
+    for name, title in (('cps.py', 'CPS'), ('supervised.py', 'EncoderDecoder')):
+        run(monkeypatch, config.with_name(name), checkpoint, '--limit', 1, '--out', tmp_path / name)
+        said = capsys.readouterr().out
+        assert f'no parts picture: this model ({title}) has no parts' in said
+        assert [n for n in written(tmp_path / name) if 'contact' not in n] == [
+            'compare_val0.png', 'dominant_val0.png', 'entropy_val0.png']
+        found = scenes.load_trained(Config.fromfile(str(config.with_name(name))), str(checkpoint))
+        assert found.networks == ('student', 'student2')
+        for network in found.networks:
+            wanted = getattr(runner.model, network).decode_head.conv_seg.weight
+            assert torch.equal(found.model.named()[network].decode_head.conv_seg.weight, wanted)
+        scene, = scenes.validation_scenes(Config.fromfile(str(config)), 1)
+        figure = album.Album(found, [scene], None).figure('compare', scene)
+        assert {'student', 'student2'} <= {axis.get_title() for axis in figure.axes}
+        figure = album.Album(found, [scene], None).figure('dominant', scene,
+                                                          scenes.look_at(found, scene))
+        assert "student's probability" in figure.axes[3].get_xlabel()
 
 
 @pytest.mark.parametrize('args, message', [
