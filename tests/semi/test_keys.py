@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmseg_esl.semi.keys import networks_in, to_method, to_plain
-from mmseg_esl.semi.roles import UNSAID, Role
+from mmseg_esl.semi.keys import networks_in, networks_of, one_network, to_method, to_plain
+from mmseg_esl.semi.roles import UNSAID, Role, to_meta
 from mmseg_esl.storage.fit import check_fit, strip_module
 
 EXPORT = Path(__file__).parents[2] / 'tools/export_segmentor.py'
@@ -95,6 +95,42 @@ def test_named_errors():
         to_plain(Wrapper().state_dict(), 'pupil')
     with pytest.raises(ValueError, match='empty'):
         to_method({}, UNSAID)
+
+
+def renamed(state, **names):
+    """A state dict whose networks have other names."""
+    return OrderedDict(('.'.join([names.get(key.split('.')[0], key.split('.')[0]),
+                                  *key.split('.')[1:]]), value) for key, value in state.items())
+
+
+@pytest.mark.parametrize('prefix', [OrderedDict, parallel])
+def test_a_checkpoint_says_which_networks_it_holds(prefix):
+    """A judge has a backbone as well, but is no segmentor; the second student predicts."""
+    roles = {'student': Role(), 'student2': Role(), 'judge': Role(plain=False)}
+    state = renamed(Wrapper().state_dict(), teacher='student2')
+    state['judge.backbone.weight'] = torch.zeros(2)
+    checkpoint = dict(state_dict=prefix(state), meta=dict(networks=to_meta(roles, 'student2')))
+    assert networks_of(checkpoint) == ({'student': Role(), 'student2': Role()}, 'student2')
+    for asked, name in ((None, 'student2'), ('student', 'student')):
+        found, plain = one_network(checkpoint, asked)
+        assert found == name
+        assert_same(plain, to_plain(state, name))
+    for wrong in ('judge', 'teacher'):
+        with pytest.raises(ValueError, match=f"'{wrong}': choose student or student2$"):
+            one_network(checkpoint, wrong)
+
+
+def test_a_checkpoint_that_does_not_say():
+    """Release 0.1.0 trained two networks, of which the teacher predicts."""
+    state = Wrapper().state_dict()
+    for checkpoint in (state, dict(state_dict=state), dict(state_dict=state, meta=dict(iter=3))):
+        assert networks_of(checkpoint) == (UNSAID, 'teacher')
+        assert one_network(checkpoint)[0] == 'teacher'
+    twins = renamed(state, teacher='student2')
+    assert networks_of(twins) == ({'student': Role(), 'student2': Role()}, 'student')
+    assert networks_of(Segmentor().state_dict()) == ({}, None)
+    with pytest.raises(ValueError, match='plain segmentor'):
+        one_network(Segmentor().state_dict())
 
 
 def test_an_average_that_is_missing_starts_as_what_it_follows():

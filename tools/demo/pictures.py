@@ -26,7 +26,7 @@ def chosen_stems(data: Path, count: int) -> list[str]:
 
 
 def view(model, image: np.ndarray):
-    """The teacher's Look of one RGB image (H, W, 3)."""
+    """The Look of the network that labels, of one RGB image (H, W, 3)."""
     bgr = torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))
     return look(model, model.data_preprocessor(dict(inputs=[bgr]), training=False)['inputs'])
 
