@@ -78,16 +78,35 @@ def esl_cfg(variant='dsl+ctr', segmentor=None, num_classes=3, parts=2, queue=4, 
 def esl(*args, sharp=0.0, start=True, **kwargs):
     """A model in training mode; ``sharp`` makes its predictions confident, ``start`` sets random
     prototypes, as PartInitHook would have done."""
+    return _built(esl_cfg(*args, **kwargs), sharp, start)
+
+
+OWN = {'ESL': dict(projector=dict(channels=10), part_memory=dict(num_parts=2, queue_length=4))}
+
+
+def method_cfg(kind: str, seg=None, num_classes=3, test_cfg=None, **semi) -> dict:
+    """Any method by its name, at the defaults of its ``semi_train_cfg`` but for ``semi``."""
+    own = OWN.get(kind, {}) if getattr(MODELS.get(kind).parse_cfg(semi), 'contrast', True) else {}
+    return dict(type=kind, segmentor=copy.deepcopy(seg or segmentor(num_classes)),
+                semi_train_cfg=semi, semi_test_cfg=test_cfg or {}, **copy.deepcopy(own))
+
+
+def method(kind: str, *args, sharp=0.0, start=True, **kwargs):
+    """Any method as :func:`esl` gives ESL."""
+    return _built(method_cfg(kind, *args, **kwargs), sharp, start)
+
+
+def _built(cfg: dict, sharp: float, start: bool):
     init_default_scope('mmseg')
     torch.manual_seed(0)
-    model = MODELS.build(ConfigDict(esl_cfg(*args, **kwargs)))
+    model = MODELS.build(ConfigDict(cfg))
     with quiet():
         model.init_weights()
     if sharp:
         sharpen(model, sharp)
-    if start and model.part_memory is not None:
+    if start and getattr(model, 'part_memory', None) is not None:
         begin(model)
-    model.driven = True  # as TeacherEMAHook would have said
+    model.driven = True  # as StepHook would have said
     return model.train()
 
 
@@ -102,7 +121,7 @@ def quiet():
 
 
 def sharpen(model, std: float):
-    """Larger classifier weights, the same in both networks."""
+    """Larger classifier weights, the same in all networks."""
     with torch.no_grad():
         weight = main_head(model.main).conv_seg.weight.normal_(0, std)
         for net in model.named(plain=True).values():
@@ -124,14 +143,18 @@ def sample(label: torch.Tensor, labeled: bool | None) -> SegDataSample:
 
 
 def batch(labeled=2, unlabeled=2, num_classes=3, size=32, seed=0, ignored=4):
-    """Normalised images and samples; ``ignored`` columns at the right are 255 everywhere."""
+    """Normalised images and samples; ``ignored`` columns at the right are 255 everywhere.
+
+    ``size``: of both sides, or (H, W).
+    """
+    height, width = (size, size) if isinstance(size, int) else size
     gen = torch.Generator().manual_seed(seed)
     total = labeled + unlabeled
-    low = torch.randn(total, 3, size // 4, size // 4, generator=gen)
-    inputs = torch.nn.functional.interpolate(low, size=(size, size), mode='bilinear')
+    low = torch.randn(total, 3, height // 4, width // 4, generator=gen)
+    inputs = torch.nn.functional.interpolate(low, size=(height, width), mode='bilinear')
     inputs = inputs + 0.3 * torch.randn(inputs.shape, generator=gen)
-    labels = torch.randint(num_classes, (total, size // 8, size // 8), generator=gen)
-    labels = labels.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    labels = torch.randint(num_classes, (total, -(-height // 8), -(-width // 8)), generator=gen)
+    labels = labels.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :height, :width].clone()
     labels[labeled:] = 0
     if ignored:
         labels[..., -ignored:] = 255

@@ -67,10 +67,10 @@ def cutmix_masks_by_image(num: int, size: tuple[int, int], *, prob: float = 0.5,
     height, width = size
     corners = torch.zeros(4, num)
     for i in range(num):
-        draw = torch.rand(2, generator=generator)
-        if draw[0] >= prob:
+        chance, share = torch.rand(2, generator=generator).tolist()
+        if chance >= prob:
             continue
-        wanted = (area[0] + (area[1] - area[0]) * float(draw[1])) * height * width
+        wanted = (area[0] + (area[1] - area[0]) * share) * height * width
         while True:
             r, top, left = torch.rand(3, generator=generator).tolist()
             aspect = ratio + (1 / ratio - ratio) * r

@@ -33,7 +33,8 @@ class CPS(SemiSegmentor):
 
     @classmethod
     def passes(cls, cfg):
-        return dict(labeled=(6, 6), unlabeled=(6, 6))
+        labeled = 6 if cfg.joint_forward else 12  # losses and logits by a forward each
+        return dict(labeled=(labeled, labeled), unlabeled=(6, 6))
 
     def step(self, batch):
         losses, logits = {}, []

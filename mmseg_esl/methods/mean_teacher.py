@@ -44,8 +44,10 @@ class MeanTeacher(SemiSegmentor):
 
     @classmethod
     def passes(cls, cfg):
-        both = cfg.consistency == 'mse'
-        return dict(labeled=(4, 4) if both else (3, 3), unlabeled=(4, 4))
+        if cfg.consistency == 'hard':
+            return dict(labeled=(3, 3), unlabeled=(4, 4))
+        labeled = 4 if cfg.joint_forward else 7  # losses and logits by a forward each
+        return dict(labeled=(labeled, labeled), unlabeled=(4, 4))
 
     def step(self, batch):
         weight = self.ramp() * self.cfg.consistency_weight

@@ -1,6 +1,7 @@
 """The frame of a method: its networks, one checked batch, averages, staged memory, checkpoints."""
 from __future__ import annotations
 
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Callable
 
@@ -131,7 +132,8 @@ class SemiSegmentor(BaseModel):
         """One step on ``(B_l + B_u, 3, H, W)`` weak views, labelled first: losses by name.
 
         Raises:
-            ValueError: a wrong batch. RuntimeError: no StepHook counts the iterations.
+            ValueError: a wrong batch, or too few images for the head's batch norm. RuntimeError: no
+                StepHook counts the iterations.
         """
         batch = Batch.of(inputs, data_samples)
         if not self.driven:
@@ -139,9 +141,10 @@ class SemiSegmentor(BaseModel):
                 "nobody moves the averages and counts iterations: add dict(type='StepHook') to "
                 'the hooks (a custom_hooks list given in a leaf replaces the inherited one)')
         self.watch.images('input image', inputs, data_samples)
-        if self.ramp() == 0 or not len(batch.weak):
-            return self.supervised(batch)
-        return self.step(batch)
+        with _alone_explained():
+            if self.ramp() == 0 or not len(batch.weak):
+                return self.supervised(batch)
+            return self.step(batch)
 
     def supervised(self, batch: Batch, company: bool = True, **kwargs) -> dict[str, Tensor]:
         """Losses of the labelled images alone, of every trained segmentor.
@@ -175,16 +178,17 @@ class SemiSegmentor(BaseModel):
         """
         for memory in self.staged:
             memory.commit()
+        for net in self.gathering.values():
+            # a plain batch norm (CPU, norm_cfg BN) has seen this rank's images alone; what is
+            # averaged, evaluated and saved must agree
+            all_reduce_params([b for b in net.buffers() if b.is_floating_point()], op='mean')
         used = None
         for name, average in self.named(trained=False).items():
-            momentum, source = self.momentum(name, step), getattr(self, self.roles[name].follows)
-            if momentum is None:
-                continue
-            if self.cfg.ema_buffers:
-                # a plain batch norm (CPU, norm_cfg BN) sees one rank's images; averages must agree
-                all_reduce_params([b for b in source.buffers() if b.is_floating_point()], op='mean')
-            ema_update(average, source, momentum, buffers=self.cfg.ema_buffers)
-            used = momentum
+            momentum = self.momentum(name, step)
+            if momentum is not None:
+                ema_update(average, getattr(self, self.roles[name].follows), momentum,
+                           buffers=self.cfg.ema_buffers)
+                used = momentum
         self.ema_steps.add_(1)
         return used
 
@@ -297,6 +301,11 @@ class SemiSegmentor(BaseModel):
                 if trained in (None, not role.follows) and plain in (None, role.plain)}
 
     @property
+    def gathering(self) -> dict:
+        """``{name: module}`` of the networks whose batch norm gathers statistics in a step."""
+        return self.named(trained=None if self.cfg.teacher_mode == 'train' else True)
+
+    @property
     def labeler(self) -> str:
         """The network whose labels the unlabelled images get: what audits and pictures look at."""
         return first_average(self.roles)
@@ -328,3 +337,18 @@ class SemiSegmentor(BaseModel):
     num_classes = property(lambda self: main_head(self.main).num_classes)
     ignore_index = property(lambda self: main_head(self.main).ignore_index)
     out_channels = property(lambda self: main_head(self.main).out_channels)
+
+
+@contextmanager
+def _alone_explained():
+    """Say what to do where torch only says that batch norm met a single value."""
+    try:
+        yield
+    except ValueError as error:
+        if 'more than 1 value per channel' not in str(error):
+            raise
+        raise ValueError(
+            'an image was alone in a training forward, where batch norm after global pooling has '
+            'nothing to normalise by: set num_labeled and num_unlabeled of train_dataloader.'
+            'batch_sampler to at least 2, train on several GPUs with SyncBN, or use a head without '
+            'such a layer') from error

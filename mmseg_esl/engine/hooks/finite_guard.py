@@ -22,12 +22,12 @@ class FiniteGuardHook(Hook):
 
     Just before the optimiser would step, one flag is computed on the device: whether images,
     teacher logits, part features, loss terms, gradients and the batch-norm statistics of every
-    trained network are finite. It is reduced over the ranks and read, the one wait for the device
-    in a step. If it is false on any rank, all ranks skip: gradients are taken away (no optimiser of
-    torch then touches parameters, momenta or decay), buffers of the trained networks go back to
-    what they were before the step, StepHook lets neither averages nor staged memory follow. Random
-    numbers, learning rate schedule and iteration count go on, as does the growth of AMP's loss
-    scale, whose own skips are treated alike.
+    network that gathers them are finite. It is reduced over the ranks and read, the one wait for
+    the device in a step. If it is false on any rank, all ranks skip: gradients are taken away (no
+    optimiser of torch then touches parameters, momenta or decay), buffers of those networks go back
+    to what they were before the step, StepHook lets neither averages nor staged memory follow.
+    Random numbers, learning rate schedule and iteration count go on, as does the growth of AMP's
+    loss scale, whose own skips are treated alike.
 
     Under gradient accumulation one bad iteration spoils the whole step: all its iterations are
     dropped. Steps skipped so far are logged as ``skipped_steps``; a skipped step's non-finite
@@ -57,7 +57,7 @@ class FiniteGuardHook(Hook):
         self._names = {id(p): name for name, p in model.named_parameters()}
         # masks, say: they are none of the statistics
         self._by_design = infinite_by_design(runner)
-        self._buffers = [(f'{name}.{n}', b) for name, net in model.named(trained=True).items()
+        self._buffers = [(f'{name}.{n}', b) for name, net in model.gathering.items()
                          for n, b in net.named_buffers()]
         self._copies = [buffer.clone() for _, buffer in self._buffers]
         self._statistics = [(n, b) for n, b in self._buffers

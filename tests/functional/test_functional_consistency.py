@@ -1,0 +1,206 @@
+"""Losses between predictions against loops over the pixels, and figures worked out by hand."""
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import one_hot
+
+from mmseg_esl.functional import (
+    cutmix_masks_by_image,
+    probability_mse,
+    pseudo_cross_entropy,
+    pseudo_label,
+)
+
+N, C, H, W = 2, 3, 3, 4
+
+
+def softmax(values):
+    peak = max(values)
+    powers = [math.exp(v - peak) for v in values]
+    return [p / sum(powers) for p in powers]
+
+
+def pixels(x):
+    """(n, y, x, list of C floats) of ``(N, C, H, W)``."""
+    for n in range(x.shape[0]):
+        for i in range(x.shape[2]):
+            for j in range(x.shape[3]):
+                yield n, i, j, x[n, :, i, j].tolist()
+
+
+@pytest.fixture
+def drawn():
+    gen = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(N, C, H, W, dtype=torch.float64, generator=gen)
+    other = 2 * torch.randn(N, C, H, W, dtype=torch.float64, generator=gen)
+    valid = torch.rand(N, H, W, generator=gen) < 0.7
+    assert 0 < valid.sum() < valid.numel()
+    return logits, other, valid
+
+
+def test_pseudo_label_of_every_pixel(drawn):
+    logits, _, _ = drawn
+    labels, confidence = pseudo_label(logits.requires_grad_())
+    assert labels.dtype == torch.long and confidence.dtype == torch.float64
+    assert not confidence.requires_grad
+    for n, i, j, values in pixels(logits):
+        probs = softmax(values)
+        assert labels[n, i, j] == probs.index(max(probs))
+        assert float(confidence[n, i, j]) == pytest.approx(max(probs), rel=1e-12)
+
+
+def test_confidence_is_at_least_float():
+    """Half precision rounds 0.9995 to 1."""
+    logits = torch.tensor([8.0, 0.0]).view(1, 2, 1, 1)
+    for kind in (torch.bfloat16, torch.float16):
+        _, confidence = pseudo_label(logits.to(kind))
+        assert confidence.dtype == torch.float32
+        assert float(confidence) == pytest.approx(1 / (1 + math.exp(-8)), rel=1e-6)
+
+
+@pytest.mark.parametrize('tau', [0.0, 0.6, 1.1])
+def test_cross_entropy_of_every_pixel(drawn, tau):
+    """Over the confident and valid pixels, divided by the valid ones."""
+    logits, other, valid = drawn
+    labels, confidence = pseudo_label(other)
+    loss = pseudo_cross_entropy(logits.requires_grad_(), labels, confidence >= tau, valid)
+    total, count, grad = 0.0, int(valid.sum()), torch.zeros_like(logits)
+    for n, i, j, values in pixels(logits):
+        theirs = softmax(other[n, :, i, j].tolist())
+        if not valid[n, i, j] or max(theirs) < tau:
+            continue
+        probs, want = softmax(values), theirs.index(max(theirs))
+        total -= math.log(probs[want]) / count
+        for c in range(C):
+            grad[n, c, i, j] = (probs[c] - (c == want)) / count
+    assert float(loss.detach()) == pytest.approx(total, rel=1e-12)
+    loss.backward()
+    torch.testing.assert_close(logits.grad, grad, rtol=1e-12, atol=1e-14)
+    assert (tau == 1.1) == (not grad.any())
+
+
+def test_squares_of_every_pixel(drawn):
+    logits, other, valid = drawn
+    loss = probability_mse(logits.requires_grad_(), other.requires_grad_(), valid)
+    total, grad = 0.0, torch.zeros_like(logits)
+    for n, i, j, values in pixels(logits):
+        if valid[n, i, j]:
+            mine, theirs = softmax(values), softmax(other[n, :, i, j].tolist())
+            total += sum((a - b) ** 2 for a, b in zip(mine, theirs)) / C
+            slopes = [2 * (a - b) / C for a, b in zip(mine, theirs)]
+            mean = sum(s * p for s, p in zip(slopes, mine))
+            for c in range(C):
+                grad[n, c, i, j] = mine[c] * (slopes[c] - mean) / int(valid.sum())
+    assert float(loss.detach()) == pytest.approx(total / int(valid.sum()), rel=1e-12)
+    loss.backward()
+    torch.testing.assert_close(logits.grad, grad, rtol=1e-12, atol=1e-14)
+    assert other.grad is None
+
+
+def test_by_hand():
+    """Two classes and one pixel: (0.8, 0.2) against (0.6, 0.4), and CPS's two networks."""
+    one = torch.ones(1, 1, 1, dtype=torch.bool)
+
+    def of(*probs):
+        return torch.tensor(probs, dtype=torch.float64).log().view(1, 2, 1, 1)
+
+    assert float(probability_mse(of(0.8, 0.2), of(0.6, 0.4), one)) == pytest.approx(0.04)
+    z1 = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    z2 = z1.flip(1)
+    both = sum(pseudo_cross_entropy(a, pseudo_label(b)[0], one, one)
+               for a, b in ((z1, z2), (z2, z1)))
+    assert float(both) == pytest.approx(2 * math.log(1 + math.e), rel=1e-6)
+    assert float(both) == pytest.approx(2.62652, abs=1e-5)
+    assert 1.5 * float(both) == pytest.approx(3.93979, abs=1e-5)
+
+
+@pytest.mark.parametrize('loss', ['entropy', 'squares'])
+def test_nothing_valid_is_a_connected_zero(drawn, loss):
+    logits, other, valid = drawn
+    none = torch.zeros_like(valid)
+    logits.requires_grad_()
+    value = pseudo_cross_entropy(logits, pseudo_label(other)[0], valid, none) \
+        if loss == 'entropy' else probability_mse(logits, other, none)
+    assert value == 0
+    value.backward()
+    assert logits.grad is not None and not logits.grad.any()
+
+
+def test_a_divisor_takes_the_count(drawn):
+    logits, other, valid = drawn
+    asked = []
+
+    def half(count):
+        asked.append(int(count))
+        return count / 2
+
+    for function, args in ((pseudo_cross_entropy, (pseudo_label(other)[0], valid, valid)),
+                           (probability_mse, (other, valid))):
+        own = function(logits, *args)
+        torch.testing.assert_close(function(logits, *args, divisor=half), 2 * own)
+    assert asked == [int(valid.sum())] * 2
+
+
+def test_ignored_pixels_may_hold_anything(drawn):
+    """Not even infinity comes through, nor does it into the gradient."""
+    logits, other, valid = drawn
+    labels = pseudo_label(other)[0]
+    bad = torch.where(valid[:, None], logits, 1e300).requires_grad_()
+    for function, args in ((pseudo_cross_entropy, (labels, valid, valid)),
+                           (probability_mse, (other, valid))):
+        assert torch.equal(function(bad, *args), function(logits, *args))
+        grad, = torch.autograd.grad(function(bad, *args), bad)
+        assert not grad.transpose(0, 1)[:, ~valid].any() and grad.any()
+
+
+def test_cross_entropy_is_that_of_one_hot_targets(drawn):
+    logits, other, valid = drawn
+    labels = pseudo_label(other)[0]
+    target = one_hot(labels, C).permute(0, 3, 1, 2).double()
+    want = -(target * logits.log_softmax(dim=1)).sum(dim=1)[valid].mean()
+    torch.testing.assert_close(pseudo_cross_entropy(logits, labels, valid, valid), want)
+
+
+# --------------------------------------------------------------------------- boxes of each image
+
+def test_law_of_the_boxes():
+    """10,000 draws: half are empty, a box is one rectangle inside, its area in the range."""
+    size, num = 64, 10_000
+    masks = cutmix_masks_by_image(num, (size, size), generator=torch.Generator().manual_seed(0))
+    assert masks.shape == (num, size, size) and masks.dtype == torch.bool
+    filled = masks.any(dim=2).any(dim=1)
+    assert abs(float((~filled).double().mean()) - 0.5) < 4 * 0.005  # four standard deviations
+    rows, cols = masks.any(dim=2).sum(dim=1), masks.any(dim=1).sum(dim=1)
+    area = masks.sum(dim=(1, 2))
+    assert torch.equal(area, rows * cols)  # nothing but the rectangle of its rows and columns
+    for any_of in (masks.any(dim=2), masks.any(dim=1)):  # and these are in a row
+        steps = any_of.int().diff(dim=1).ne(0).sum(dim=1) + any_of[:, 0] + any_of[:, -1]
+        assert (steps[filled] == 2).all()
+    boxes, height, width = area[filled].double(), rows[filled].double(), cols[filled].double()
+    slack = height + width + 1  # both sides are rounded down
+    assert (boxes <= 0.4 * size * size).all() and (boxes + slack >= 0.02 * size * size).all()
+    aspect = width / height
+    assert ((width + 1) / height >= 0.3).all() and (width / (height + 1) <= 1 / 0.3).all()
+    share = (boxes + slack / 2) / size ** 2  # the mean of what was asked for
+    assert abs(float(share.mean()) - 0.21) < 0.005
+    assert aspect.min() < 0.4 and aspect.max() > 2.5
+    # every place is reached, the middle most often
+    covered = masks.double().mean(dim=0)
+    assert covered.min() > 0 and covered[24:40, 24:40].mean() > 4 * covered[0].mean()
+
+
+@pytest.mark.parametrize('prob, share', [(0.0, 0.0), (1.0, 1.0)])
+def test_chances_at_the_ends(prob, share):
+    masks = cutmix_masks_by_image(50, (20, 33), prob=prob)
+    assert float(masks.flatten(1).any(dim=1).double().mean()) == share
+    with pytest.raises(ValueError, match='prob.*1.5'):
+        cutmix_masks_by_image(1, (4, 4), prob=1.5)
+
+
+def test_boxes_follow_the_generator():
+    one, two, other = (cutmix_masks_by_image(
+        20, (16, 16), generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, two) and not torch.equal(one, other)

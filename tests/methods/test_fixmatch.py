@@ -1,0 +1,71 @@
+"""FixMatch against a second implementation, written from the paper's code description."""
+from __future__ import annotations
+
+import pytest
+import straight
+import tiny
+import torch
+
+TAU = 0.6
+
+
+def build(**semi):
+    return straight.settle(tiny.method('FixMatch', sharp=1.0, threshold=TAU, cutmix_prob=0.8,
+                                       **semi).double())
+
+
+@pytest.mark.parametrize('labels_by', ['student', 'teacher'])
+def test_against_a_straight_line(labels_by):
+    model = build(labels_by=labels_by, ema_momentum=0.4)
+    nets = {name: straight.Net(getattr(model, name)) for name in model.roles}
+    student, labeler, kept = nets['student'], nets[labels_by], []
+
+    def reference(number, images, labels, views):
+        (boxes, ), valid = views, labels[2:] != 255
+        known, unknown = images[:2], images[2:]
+        inside = straight.best(labeler.frozen(unknown))
+        if labels_by == 'teacher':
+            logits, pseudo = student(known), inside
+        else:
+            logits = student(torch.cat([known, unknown]))
+            pseudo = straight.best(logits[2:])
+        classes, sure = (straight.cut(boxes, a, b) for a, b in zip(pseudo, inside))
+        counts = straight.cut(boxes, valid)
+        ce = straight.entropies(student(straight.cut(boxes, unknown)), classes)
+        kept.append(float((sure >= TAU).double().mean()))
+        losses = {'decode.loss_ce': straight.supervised(logits[:2], labels[:2]) / 2,
+                  'loss_u': (ce * (sure >= TAU) * counts).sum() / valid.sum() / 2}
+        found = straight.stepped(losses, student)
+        if labels_by == 'teacher':
+            labeler.follow(student, min(1 - 1 / (number + 1), 0.4))
+        return found
+
+    straight.compare(model, reference, nets)
+    assert all(0.05 < share < 0.95 for share in kept)  # the threshold decides
+
+
+def test_the_labelling_pass_leaves_no_trace():
+    """Running statistics stay as they are, labels have no gradient."""
+    model = build()
+    before = {k: v.clone() for k, v in model.student.state_dict().items()}
+    view = model.see('student', tiny.batch()[0].double(), mode='eval')
+    assert not view.logits.requires_grad and model.student.training
+    assert all(torch.equal(v, before[k]) for k, v in model.student.state_dict().items())
+
+
+def test_a_threshold_that_nobody_reaches():
+    model = build(labels_by='teacher')
+    model.cfg.threshold = 1.1
+    inputs, samples = tiny.batch()
+    losses = model.loss(inputs.double(), samples)
+    losses['loss_u'].backward()
+    assert losses['loss_u'] == 0
+    grads = [p.grad for p in model.student.parameters()]
+    assert all(g is not None and not g.any() for g in grads)
+
+
+@pytest.mark.parametrize('keys, name', [
+    (dict(labels_by='nobody'), 'labels_by'), (dict(cutmix='none'), 'cutmix')])
+def test_bad_keys(keys, name):
+    with pytest.raises(ValueError, match=f'{name}.*{list(keys.values())[0]}'):
+        build(**keys)
