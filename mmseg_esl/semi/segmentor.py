@@ -104,6 +104,11 @@ class SemiSegmentor(BaseModel):
         return cls.title or cls.__name__
 
     @classmethod
+    def published_as(cls, cfg) -> str | None:
+        """Its name in published tables (docs/results/paper_results.csv); None: it is in none."""
+        return None
+
+    @classmethod
     def passes(cls, cfg) -> dict[str, tuple[float, float]]:
         """Cost of a step, ``{'labeled': (encoder, decoder), 'unlabeled': ...}``, of one image.
 
