@@ -57,8 +57,8 @@ def measure(cfg, world: int = 1) -> Sizes:
     init_default_scope('mmseg')
     cls, semi = method_of(cfg)
     if cls is None:
-        raise ValueError(f"model.type '{kind(cfg.model)}' is no method: wrap the segmentor, as in "
-                         "model=dict(type='Supervised', segmentor=dict(...))")
+        raise ValueError(f"model.type '{kind(cfg.model)}' is no method: wrap the segmentor in one, "
+                         'model=dict(type=..., segmentor=dict(...))')
     labeled, unlabeled = counts(cfg, world)
     images = max(2, labeled + unlabeled)  # batch norm after global pooling takes no single one
     with torch.device('meta'):
@@ -155,7 +155,7 @@ def check_memory(sizes: Sizes, total: int | None) -> list[Finding]:
         ('optimiser', sizes.momenta), ('activations', sizes.activations),
         ('targets', sizes.targets)))
     text = (f'about {sizes.step / GB:.1f} GB for one process ({parts}). Measured: the tensors that '
-            "autograd saves in one forward of a batch's shape, as often as the method trains on it; "
+            "autograd saves in a forward of a batch's shape, as often as the method trains on one; "
             'not counted: workspace of convolutions, fragmentation (add a fifth)')
     if total is not None and 1.2 * sizes.step > total:
         return [Finding('warning', 'memory', f'{text}; the GPU has {total / GB:.1f} GB',
