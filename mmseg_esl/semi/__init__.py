@@ -9,4 +9,4 @@ from .train_cfg import SemiTrainCfg, said, under
 from .views import Strong
 
 __all__ = ['PADDING', 'Batch', 'Role', 'SemiSegmentor', 'SemiTrainCfg', 'Strong', 'Tap', 'View',
-           'network', 'said', 'under']
+           'connected_zero', 'network', 'said', 'under']

@@ -62,7 +62,8 @@ class SemiSegmentor(BaseModel):
         self.diagnostics = Diagnostics()
         for name, role in self.roles.items():
             if role.plain and not role.follows:
-                net = build_segmentor({'data_preprocessor': data_preprocessor, **segmentor})
+                net = build_segmentor({'data_preprocessor': data_preprocessor,
+                                       **deepcopy(segmentor)})  # mmseg writes into it
                 if getattr(net, 'with_auxiliary_head', False) and not self.cfg.auxiliary_loss:
                     net.auxiliary_head.requires_grad_(False)
                 setattr(self, name, self.here(net))

@@ -32,6 +32,7 @@ from mmseg_esl.results import (
 )
 from mmseg_esl.results.run import SCALARS
 from mmseg_esl.splits.published import rows
+from mmseg_esl.storage.config import hooks_in
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ROOT / 'docs/results/paper_results.csv'
@@ -680,6 +681,26 @@ def test_command_line_refuses_and_groups(tmp_path, tool):
     figures.write_text('source,dataset,backbone,method,labelled,miou\n'
                        'x,voc_classic,R50,ESL,92,1.5\n')
     assert '| 1.5 |' in tool('summarize', folders[0], '--paper', figures)
+
+
+@pytest.mark.parametrize('hooks, key', [
+    ("custom_hooks = [dict(type='StepHook'), dict(type='PartInitHook')]", 'custom_hooks.1'),
+    ("default_hooks = dict(step=None, parts=dict(type='mmseg.PartInitHook'))",
+     'default_hooks.parts')])
+def test_study_finds_the_hook_of_the_parts(tmp_path, hooks, key):
+    """By type, in the list or by name; and the option reaches it."""
+    camvid_study = importlib.import_module('camvid_study')
+    path = tmp_path / 'config.py'
+    path.write_text(hooks)
+    option = camvid_study.option(str(path), 'adaptive')
+    assert option == f'{key}.adaptive=silhouette'
+    cfg = Config.fromfile(str(path))
+    cfg.merge_from_dict({f'{key}.adaptive': 'silhouette'})
+    assert [hook['adaptive'] for hook in hooks_in(cfg) if 'adaptive' in hook] == ['silhouette']
+    assert camvid_study.option(str(path), 'dsl') == 'model.semi_train_cfg.variant=dsl'
+    path.write_text('custom_hooks = []')
+    with pytest.raises(ValueError, match='no PartInitHook'):
+        camvid_study.option(str(path), 'adaptive')
 
 
 def test_study_prints_these_tables(trained, tmp_path, tool):
