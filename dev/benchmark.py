@@ -60,7 +60,7 @@ def parse_args(argv=None):
 def run(args, section: str) -> Iterable[dict]:
     """A section's rows, as they are measured."""
     if section == 'pieces':
-        segmentor = step.build(step.load(args.depth, args.crop, 21), args.device)[0].student
+        segmentor = step.build(step.load(args.depth, args.crop, 21), args.device)[0].main
         return pieces.run(args.device, args.rounds, args.quick, segmentor, say)
     if section == 'step':
         return (step.run(args.device, args.rounds, args.depth, args.crop, args.batch, classes, say)

@@ -16,9 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools'))
 import cli_common  # noqa: F401 - finds the package and mends the stack
+from mmengine.config import Config
 
 from mmseg_esl.results import group, make_table, read_run, to_markdown
 from mmseg_esl.results.run import SCALARS
+from mmseg_esl.storage.config import hook_key
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE.parent / 'configs/esl/esl_lite0_camvid_1-16.py'
@@ -26,7 +28,7 @@ CONFIG = HERE.parent / 'configs/esl/esl_lite0_camvid_1-16.py'
 RUNS = [(p, s, v) for p in ('1_16', '1_8') for s in (0, 1) for v in ('sup', 'dsl+ctr')]
 RUNS += [('1_16', s, v) for s in (0, 1) for v in ('dsl', 'hard', 'K1', 'adaptive')]
 # what is not a variant, but ESL with another number of parts
-PARTS = {'K1': 'model.part_memory.num_parts=1', 'adaptive': 'custom_hooks.1.adaptive=silhouette'}
+PARTS = {'K1': 'model.part_memory.num_parts=1', 'adaptive': '{parts}.adaptive=silhouette'}
 
 
 def parse_args():
@@ -44,6 +46,13 @@ def folder(args, run) -> Path:
     return args.work_dir / f'{partition}_seed{seed}_{variant}'
 
 
+def option(config, variant: str) -> str:
+    """What makes a run of the config that variant."""
+    if variant not in PARTS:
+        return f'model.semi_train_cfg.variant={variant}'
+    return PARTS[variant].format(parts=hook_key(Config.fromfile(config), 'PartInitHook'))
+
+
 def train(args, run) -> None:
     """One run as a user would type it; seed s trains on splits/seed<s> with random seed s."""
     partition, seed, variant = run
@@ -51,7 +60,7 @@ def train(args, run) -> None:
     lists = f'{root}/splits/seed{seed}/{partition}'
     command = [
         sys.executable, str(HERE.parent / 'tools/train.py'), args.config, '--work-dir', str(out),
-        '--cfg-options', PARTS.get(variant, f'model.semi_train_cfg.variant={variant}'),
+        '--cfg-options', option(args.config, variant),
         f'randomness.seed={seed}',
         f'train_dataloader.dataset.labeled.ann_file={lists}/labeled.txt',
         f'train_dataloader.dataset.unlabeled.ann_file={lists}/unlabeled.txt',

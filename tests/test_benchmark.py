@@ -15,6 +15,7 @@ from bench import measuring, naive, peers, pieces, step, tables
 from bench.measuring import Work
 
 from mmseg_esl import functional as esl
+from mmseg_esl.models import pixel_to_part
 
 SMALL = pieces.Setting(classes=4, parts=2, crop=64, encoder=24, width=12, queue=6, negatives=9)
 
@@ -246,7 +247,7 @@ def test_the_calls_of_a_step_are_found_and_run_again(whole):
     works = step.replays(model, optimizer, batch)
     assert {'dynamic_soft_label', 'soft_cross_entropy', 'assign_parts', 'part_sums',
             'sample_anchors', 'part_contrast', 'update_prototypes', 'ema_update'} <= {*works}
-    assert step.esl.part_contrast is esl.part_contrast  # nobody listens any longer
+    assert pixel_to_part.part_contrast is esl.part_contrast  # nobody listens any longer
     contrast, = works['part_contrast']
     assert contrast.leaves  # a gradient flows
     grads = []

@@ -4,10 +4,11 @@
 
 prints a Markdown table. Counted are the operations of convolutions and matrix products in one
 forward of the network on a crop, F (two for a multiplication with its addition). A backward pass
-costs two forwards, so a step costs 3 F for each image of the student's and F for each image of the
-teacher's; 'GPU hours' divides by a rate that a GPU is assumed to keep up, --tflops. Validation,
-data loading and communication are left out. Memory is the doctor's estimate for one of --gpus, and
-a fifth.
+costs two forwards, so each image costs 3 F where it trains a network and F where it is only looked
+at; how often that is, for labelled and unlabelled images, encoder and decoder apart, the method
+says (``passes``). 'GPU hours' divides by a rate that a GPU is assumed to keep up, --tflops.
+Validation, data loading and communication are left out. Memory is the doctor's estimate for one of
+--gpus, and a fifth.
 """
 from __future__ import annotations
 
@@ -23,41 +24,53 @@ from mmseg.registry import MODELS
 from torch.utils.flop_counter import FlopCounterMode
 
 import mmseg_esl.register  # noqa: F401
-from mmseg_esl.doctor.memory import GB, crop_size, measure, without_downloads
-from mmseg_esl.doctor.training import counts
+from mmseg_esl.doctor.memory import (
+    GB,
+    after_encoder,
+    crop_size,
+    measure,
+    trained_tap,
+    without_downloads,
+)
+from mmseg_esl.doctor.training import counts, method_of
 
 HEAD = ('config', 'iterations', 'GFLOP an image', 'TFLOP a step', 'EFLOP', 'GPU hours', 'GB a GPU')
 
 
-def forward_flops(cfg) -> int:
-    """Operations of one forward of the student, and its projector if any, on one crop."""
+def forward_flops(cfg) -> tuple[int, int]:
+    """Operations of the encoder, and of the decoder with what reads its features, on one crop."""
     init_default_scope('mmseg')
     with torch.device('meta'), FlopCounterMode(display=False) as counter:
         # in eval mode, where batch norm after global pooling takes a single image
         model = revert_sync_batchnorm(MODELS.build(without_downloads(cfg.model))).eval()
-        before = counter.get_total_flops()  # building runs the encoder once
-        with torch.no_grad():
-            model._whole_view(model.student, model.projector, torch.empty(1, 3, *crop_size(cfg)),
-                              encoder=False)
-        return counter.get_total_flops() - before
+        before = counter.get_total_flops()  # building may run the encoder
+        with after_encoder(model.main, counter.get_total_flops) as between:
+            model.see(next(iter(model.roles)), torch.empty(1, 3, *crop_size(cfg)),
+                      tap=trained_tap(model))
+        return between[0] - before, counter.get_total_flops() - between[0]
 
 
-def forwards_per_step(cfg) -> int:
-    """Forwards that a step on all GPUs costs, for all images of student and teacher."""
-    labeled, unlabeled = counts(cfg, 1)
-    variant = cfg.model.semi_train_cfg.get('variant', 'dsl+ctr')
-    if variant == 'sup':
-        return 3 * labeled
-    seen = unlabeled + (labeled if variant.endswith('+ctr') else 0)  # labelled ones for their parts
-    return 3 * (labeled + unlabeled) + seen
+def passes_per_step(cfg) -> tuple[float, float]:
+    """Forwards of encoder and decoder that a step costs, for all images on all GPUs.
+
+    Raises:
+        ValueError: the model is a plain segmentor.
+    """
+    cls, semi = method_of(cfg)
+    if cls is None:
+        raise ValueError(f"model.type '{cfg.model.type}' is no method: its step is not known")
+    each, passes = counts(cfg, 1), cls.passes(semi)
+    return tuple(sum(number * passes[kind][part] for number, kind in zip(each, ('labeled',
+                                                                               'unlabeled')))
+                 for part in (0, 1))
 
 
 def row(path: str, tflops: float, gpus: int) -> tuple:
     """The cells of one config, in the order of HEAD."""
     cfg = Config.fromfile(path)
     flops, iters = forward_flops(cfg), cfg.train_cfg.max_iters
-    step = flops * forwards_per_step(cfg)
-    return (Path(path).name, iters, round(flops / 1e9), f'{step / 1e12:.1f}',
+    step = sum(one * times for one, times in zip(flops, passes_per_step(cfg)))
+    return (Path(path).name, iters, round(sum(flops) / 1e9), f'{step / 1e12:.1f}',
             f'{step * iters / 1e18:.2f}', round(step * iters / (tflops * 1e12) / 3600),
             f'{1.2 * measure(cfg, gpus).step / GB:.0f}')
 

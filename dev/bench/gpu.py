@@ -133,7 +133,7 @@ def waits(model, optimizer, batch: dict) -> str:
         try:
             loss, _ = model.parse_losses(model(**data, mode='loss'))
             loss.backward()
-            model.after_optimizer_step(10 ** 6, 0.99)
+            model.after_optimizer_step(10 ** 6)
         except RuntimeError as error:
             return str(error).splitlines()[0]
         finally:

@@ -99,7 +99,7 @@ def _prototypes(s: Setting, width: int, side: int, device: str) -> dict[str, Wor
 
 @torch.no_grad()
 def prototype_step(features, labels, old):
-    """Assignment, sums and update, as models/esl.py puts them together."""
+    """Assignment, sums and update, as models/pixel_to_part.py puts them together."""
     parts = esl.assign_parts(features, labels, old)
     sums, counts = esl.part_sums(features, parts, old.shape[0] * old.shape[1])
     return esl.update_prototypes(old, sums.sum(dim=0), counts.sum(dim=0))

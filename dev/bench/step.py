@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 import statistics
+import sys
 from collections import defaultdict
 from contextlib import contextmanager
 
@@ -16,7 +17,6 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 import mmseg_esl.register  # noqa: F401  (registers every component)
-from mmseg_esl.models import esl, part_memory, teacher_student
 from mmseg_esl.models.feature_tap import FeatureTap
 
 from .counting import SyncCounter
@@ -24,7 +24,7 @@ from .measuring import ROOT, Work, alternate, peak_memory, ratio
 
 CONFIG = ROOT / 'configs/esl/esl_r50_cityscapes_1-4.py'
 WIDTHS = {18: (512, 64), 34: (512, 64), 50: (2048, 256), 101: (2048, 256)}  # last, first stage
-USERS = (esl, teacher_student, part_memory)  # modules that call functional/
+FUNCTIONAL = 'mmseg_esl.functional'
 
 
 def load(depth: int, crop: int, classes: int) -> Config:
@@ -87,7 +87,7 @@ def make_batch(labeled: int, unlabeled: int, classes: int, crop: int) -> dict:
 
 def esl_step(model, optimizer, batch) -> None:
     model.train_step(batch, optimizer)
-    model.after_optimizer_step(10 ** 6, 0.99)  # what TeacherEMAHook does
+    model.after_optimizer_step(10 ** 6)  # what StepHook does
 
 
 def floor_step(model, optimizer, batch, labels) -> None:
@@ -98,8 +98,8 @@ def floor_step(model, optimizer, batch, labels) -> None:
     inputs = model.data_preprocessor(batch, training=True)['inputs']
     with optimizer.optim_context(model):  # autocast, if the step has it
         with torch.no_grad():
-            network(model.teacher, model.teacher_projector, inputs)
-        logits, embedding = network(model.student, model.projector, inputs)
+            network(*model.named(trained=False).values(), inputs)
+        logits, embedding = network(*model.named(trained=True).values(), inputs)
         logits = F.interpolate(logits, size=inputs.shape[-2:], mode='bilinear',
                                align_corners=model.align_corners)
         loss = F.cross_entropy(logits, labels, ignore_index=255)
@@ -124,7 +124,7 @@ def count_step(model, batch) -> dict:
         loss, _ = model.parse_losses(model(**data, mode='loss'))
         loss.backward()
     with SyncCounter() as after:
-        model.after_optimizer_step(10 ** 6, 0.99)
+        model.after_optimizer_step(10 ** 6)
     model.zero_grad()
     return dict(operations=step.all, waits=dict(step.waits), ema_operations=after.all,
                 ema_waits=dict(after.waits))
@@ -132,7 +132,10 @@ def count_step(model, batch) -> dict:
 
 @contextmanager
 def recorded():
-    """Collect every call that the models make to ``functional``: (name, function, args, kwargs)."""
+    """Collect every call that the package makes to ``functional``: (name, function, args, kwargs).
+
+    Found are the functions that a module of the package has imported by name.
+    """
     calls, undo = [], []
 
     def listener(name, function):
@@ -141,10 +144,12 @@ def recorded():
             return function(*args, **kwargs)
         return listen
 
-    for module in USERS:
+    users = [module for name, module in list(sys.modules.items())
+             if name.startswith('mmseg_esl.') and not name.startswith(FUNCTIONAL)]
+    for module in users:
         for name, function in list(vars(module).items()):
-            if (callable(function)
-                    and getattr(function, '__module__', '').startswith('mmseg_esl.functional')):
+            if (callable(function) and not isinstance(function, type)
+                    and (getattr(function, '__module__', None) or '').startswith(FUNCTIONAL)):
                 undo.append((module, name, function))
                 setattr(module, name, listener(name, function))
     try:

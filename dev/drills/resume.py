@@ -27,7 +27,10 @@ stack.install()
 
 import resume_leg as leg
 import torch
+from mmengine.config import Config
 from project import write_project
+
+from mmseg_esl.storage.config import hook_key
 
 FAR = 40_000
 
@@ -66,15 +69,16 @@ def launch(config, work, ranks: int, **arguments) -> None:
         sys.exit(f'{(work / "output0.txt").read_text()[-6000:]}\n{work}: exit codes {codes}')
 
 
-def options(iters: int, **more) -> dict:
+def options(config, iters: int, **more) -> dict:
+    parts = hook_key(Config.fromfile(str(config)), 'PartInitHook')
     return {'train_cfg.type': 'SemiTrainLoop', 'train_cfg.max_iters': iters,
             'train_cfg.val_interval': 4, 'param_scheduler.0.end': iters,
-            'default_hooks.checkpoint.interval': 1, 'custom_hooks.1.begin': 3, **more}
+            'default_hooks.checkpoint.interval': 1, f'{parts}.begin': 3, **more}
 
 
 def resume_all(config, folder, args, ranks, workers, seed) -> bool:
     """The uninterrupted run and those resumed from its checkpoints; whether all are identical."""
-    common = dict(options=options(args.iters), workers=workers, seed=seed)
+    common = dict(options=options(config, args.iters), workers=workers, seed=seed)
     whole, final, fine = folder / 'whole', f'iter_{args.iters}.pth', True
     launch(config, whole, ranks, **common)
     for stop in args.stops:
@@ -112,7 +116,7 @@ def fast_forward(config, folder, whole, iters: int) -> bool:
     for workers in (0, 2):
         work = folder / f'far{workers}'
         launch(config, work, 1, workers=workers, resume_from=str(folder / 'far.pth'),
-               options=options(iters, **{'train_cfg.max_iters': FAR + 1,
+               options=options(config, iters, **{'train_cfg.max_iters': FAR + 1,
                                          'train_cfg.val_interval': 10 ** 9}))
         waited = json.loads((work / 'trace_rank0.json').read_text())['waited']
         again = [draw for draw in leg.draws(work) if draw[1] < 2 * FAR]
@@ -126,8 +130,8 @@ def other_ranks(config, folder, iters: int = 6, stop: int = 3) -> bool:
     """Two ranks of 1 + 1 images, resumed on one with 2 + 2: the streams go on without a gap."""
     small = {'train_dataloader.batch_size': 2, 'train_dataloader.batch_sampler.num_labeled': 1,
              'train_dataloader.batch_sampler.num_unlabeled': 1}
-    launch(config, folder / 'two', 2, options=options(iters, **small), seed=0)
-    launch(config, folder / 'one', 1, options=options(iters), seed=0,
+    launch(config, folder / 'two', 2, options=options(config, iters, **small), seed=0)
+    launch(config, folder / 'one', 1, options=options(config, iters), seed=0,
            resume_from=str(folder / f'two/iter_{stop}.pth'))
     drawn = sorted(leg.draws(folder / 'one'))
     fine = drawn == [(s, p) for s in (0, 1) for p in range(2 * stop, 2 * iters)]

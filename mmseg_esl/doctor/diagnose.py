@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+from mmseg.registry import MODELS
 
 from ..datasets.manifest import Manifest
+from ..storage.config import kind
 from .data import LabelCounts, check_files, check_ignore_index, check_labels, check_manifest
 from .findings import Finding
 from .leakage import check_leakage
 from .lists import Lists, label_maps, scan_image
 from .memory import check_disk, check_memory, measure
-from .training import check_batches, check_hooks, check_norm, check_rate
+from .training import check_batches, check_hooks, check_norm, check_rate, method_of
 from .weights import check_weights
 
 
@@ -66,11 +69,20 @@ def _data(cfg, world: int, track) -> list[Finding]:
     out += check_manifest(Manifest(name) if name else None, files,
                           lambda items: track(items, 'checksums', len(files)))
     maps = track(label_maps(lists), 'label maps', semi.num_labeled)
-    memory = cfg.model.get('part_memory') or {}
     classes = semi.metainfo.get('classes') or range(semi.num_classes or 255)
     return out + check_labels(LabelCounts(maps), [str(name) for name in classes],
                               bool(semi.metainfo.get('reduce_zero_label')
-                                   or _reduces(semi)), memory.get('num_parts', 5))
+                                   or _reduces(semi)), _num_parts(cfg))
+
+
+def _num_parts(cfg) -> int:
+    """K, into which the features of each class are clustered; 1 where nothing is."""
+    cls, semi = method_of(cfg)
+    if cls is None or 'PartInitHook' not in cls.hooks_of(semi):
+        return 1
+    memory = cfg.model.get('part_memory') or {}
+    arguments = inspect.signature(MODELS.get(kind(memory, 'PartMemory'))).parameters
+    return memory.get('num_parts', arguments['num_parts'].default)
 
 
 def _reduces(semi) -> bool:

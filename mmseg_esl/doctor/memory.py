@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +12,11 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
+from ..semi import Tap
+from ..storage.config import kind
 from .findings import Finding
 from .lists import existing_parent
-from .training import counts
+from .training import counts, method_of
 
 GB = 2 ** 30
 OPTIMIZER_STATES = {'Adam': 2, 'AdamW': 2, 'NAdam': 2, 'Adamax': 2, 'RMSprop': 1}
@@ -22,13 +25,13 @@ OPTIMIZER_STATES = {'Adam': 2, 'AdamW': 2, 'NAdam': 2, 'Adamax': 2, 'RMSprop': 1
 @dataclass(frozen=True)
 class Sizes:
     """Bytes. ``state``: the model's state dict; ``trained``: its parameters with a gradient;
-    ``activations``: what one step keeps for the backward pass; ``teacher``: what the teacher's
-    outputs take beside it; ``momenta``: the optimiser's own state."""
+    ``activations``: what one step keeps for the backward pass; ``targets``: what labels of the
+    unlabelled images take beside it; ``momenta``: the optimiser's own state."""
     state: int
     trained: int
     momenta: int
     activations: int
-    teacher: int
+    targets: int
 
     @property
     def checkpoint(self) -> int:
@@ -36,32 +39,44 @@ class Sizes:
 
     @property
     def step(self) -> int:
-        """Weights, gradients, optimiser, activations and the teacher's outputs."""
-        return self.state + self.trained + self.momenta + self.activations + self.teacher
+        """Weights, gradients, optimiser, activations and targets."""
+        return self.state + self.trained + self.momenta + self.activations + self.targets
 
 
 def measure(cfg, world: int = 1) -> Sizes:
-    """Build the model on torch's 'meta' device and run the student once on a batch's shape.
+    """Build the model on torch's 'meta' device and run its first network once on a batch's shape.
 
     The batch is that of one of ``world`` processes. No weight is loaded and nothing is computed.
-    Raises whatever building the model raises.
+    Activations are those of as many images as the method trains on in a step, encoder and decoder
+    apart: of the forwards of an image that its ``passes`` tell, every three are one with its
+    backward pass, the others keep nothing.
+
+    Raises:
+        ValueError: the model is a plain segmentor. Whatever building the model raises.
     """
     init_default_scope('mmseg')
+    cls, semi = method_of(cfg)
+    if cls is None:
+        raise ValueError(f"model.type '{kind(cfg.model)}' is no method: wrap the segmentor in one, "
+                         'model=dict(type=..., segmentor=dict(...))')
     labeled, unlabeled = counts(cfg, world)
+    images = max(2, labeled + unlabeled)  # batch norm after global pooling takes no single one
     with torch.device('meta'):
         # on meta, SyncBN cannot run and takes what BN takes
         model = revert_sync_batchnorm(MODELS.build(without_downloads(cfg.model))).train()
-        model.teacher.eval()
-        inputs = torch.empty(labeled + unlabeled, 3, *crop_size(cfg))
-        saved, view = _saved(model, inputs)
+        encoder, decoder, logits = _saved(model, torch.empty(images, 3, *crop_size(cfg)))
     trained = sum(_bytes(p) for p in model.parameters() if p.requires_grad)
     optimizer = cfg.optim_wrapper.get('optimizer') or {}
     states = OPTIMIZER_STATES.get(optimizer.get('type'), int(bool(optimizer.get('momentum'))))
-    logits = _bytes(view.logits) * unlabeled // max(len(inputs), 1)
+    passes = cls.passes(semi)
+    encoded, decoded = (labeled * (passes['labeled'][i] // 3)
+                        + unlabeled * (passes['unlabeled'][i] // 3) for i in (0, 1))
+    saved = int(encoder * encoded + decoder * decoded) // images
+    looked_at = unlabeled if any(passes['unlabeled']) else 0
     half = cfg.optim_wrapper.get('type') == 'AmpOptimWrapper'
     return Sizes(state=sum(_bytes(v) for v in model.state_dict().values()), trained=trained,
                  momenta=states * trained, activations=saved // (2 if half else 1),
-                 teacher=4 * logits)  # probabilities, sorted, target, mixed target
+                 targets=4 * logits * looked_at // images)  # probabilities, sorted, two targets
 
 
 def crop_size(cfg) -> tuple[int, int]:
@@ -74,8 +89,9 @@ def crop_size(cfg) -> tuple[int, int]:
     return tuple(size)
 
 
-def _saved(model, inputs):
-    """Bytes that autograd keeps of one student forward, each storage once; and the view."""
+def _saved(model, inputs) -> tuple[int, int, int]:
+    """Bytes that autograd keeps of one forward of the first network: of its encoder and of its
+    decoder with what reads its features, each storage once; and bytes of its logits."""
     own = {p.untyped_storage()._cdata for p in model.parameters()}
     kept = {}
 
@@ -85,14 +101,36 @@ def _saved(model, inputs):
             kept[storage._cdata] = storage  # kept alive: its address must not be used again
         return tensor
 
+    def held(*_):
+        return sum(storage.nbytes() for storage in kept.values())
+
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        view = model._whole_view(model.student, model.projector, inputs, encoder=False)
+        with after_encoder(model.main, held) as encoder:
+            view = model.see(next(iter(model.roles)), inputs, grad=True, tap=trained_tap(model))
         outputs = [view.logits.log_softmax(1).sum()]
         if view.embedding is not None:
             outputs.append(view.embedding.sum())
         total = sum(outputs)
     del total
-    return sum(storage.nbytes() for storage in kept.values()), view
+    return encoder[0], held() - encoder[0], _bytes(view.logits)
+
+
+@contextmanager
+def after_encoder(net, look):
+    """A list that gets ``look()`` when the encoder of a segmentor has run, backbone and neck."""
+    found = []
+    encoder = net.neck if net.with_neck else net.backbone
+    handle = encoder.register_forward_hook(lambda *_: found.append(look()))
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def trained_tap(model) -> Tap | None:
+    """What listens to the first network, with the trained network that reads it; None: nothing."""
+    readers = model.named(trained=True, plain=False).values()
+    return next((Tap(path, reader) for path, reader in zip(model.tapped, readers)), None)
 
 
 def _bytes(tensor) -> int:
@@ -115,10 +153,10 @@ def check_memory(sizes: Sizes, total: int | None) -> list[Finding]:
     parts = ', '.join(f'{name} {value / GB:.2f}' for name, value in (
         ('weights and buffers', sizes.state), ('gradients', sizes.trained),
         ('optimiser', sizes.momenta), ('activations', sizes.activations),
-        ("teacher's outputs", sizes.teacher)))
+        ('targets', sizes.targets)))
     text = (f'about {sizes.step / GB:.1f} GB for one process ({parts}). Measured: the tensors that '
-            "autograd saves in one student forward of a batch's shape; not counted: workspace of "
-            'convolutions, fragmentation (add a fifth)')
+            "autograd saves in a forward of a batch's shape, as often as the method trains on one; "
+            'not counted: workspace of convolutions, fragmentation (add a fifth)')
     if total is not None and 1.2 * sizes.step > total:
         return [Finding('warning', 'memory', f'{text}; the GPU has {total / GB:.1f} GB',
                         'smaller batch or crop, AmpOptimWrapper, or with_cp=True of the backbone')]

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from mmseg.registry import HOOKS, LOOPS, MODELS
+
 from ..datasets.sampler import counts_per_rank
+from ..engine import SemiValLoop
+from ..semi import SemiSegmentor
+from ..semi.roles import first_average
+from ..storage.config import hooks_in, kind
 from .data import _walk
 from .findings import Finding
 
@@ -25,9 +31,9 @@ def check_batches(cfg, num_labeled: int, num_unlabeled: int, world: int) -> list
         cfg: the config. num_labeled, num_unlabeled: sizes of the sets. world: processes.
     """
     loader = cfg.train_dataloader
-    kind = str((loader.get('batch_sampler') or {}).get('type')).rsplit('.')[-1]
-    if kind != 'SemiBatchSampler':
-        return [Finding('error', 'batches', f'batch_sampler is {kind}',
+    sampler = kind(loader.get('batch_sampler'), 'None')
+    if sampler != 'SemiBatchSampler':
+        return [Finding('error', 'batches', f'batch_sampler is {sampler}',
                         "set batch_sampler=dict(type='SemiBatchSampler', num_labeled=..., "
                         'num_unlabeled=...)')]
     given = {key: loader.batch_sampler.get(key) for key in (
@@ -74,16 +80,16 @@ def _schedule(cfg, iters: int) -> list[Finding]:
 def check_rate(cfg, world: int) -> list[Finding]:
     """Learning rate against the images of a step, by linear scaling from the paper's 8 + 8."""
     optimizer = cfg.optim_wrapper.get('optimizer') or {}
-    rate, kind = optimizer.get('lr'), optimizer.get('type')
+    rate, name = optimizer.get('lr'), optimizer.get('type')
     batch = sum(counts(cfg, world)) * world * cfg.optim_wrapper.get('accumulative_counts', 1)
     if not rate or not batch:
         return [Finding('note', 'learning rate', 'not found in optim_wrapper.optimizer.lr')]
-    low, high = (PAPER_RATES if kind == 'SGD' else (5e-5, 5e-3))
+    low, high = (PAPER_RATES if name == 'SGD' else (5e-5, 5e-3))
     share = batch / PAPER_BATCH
-    what = f'{kind} lr={rate:g} for {batch} images a step'
+    what = f'{name} lr={rate:g} for {batch} images a step'
     if low * share / 3 <= rate <= high * share * 3:
         return [Finding('ok', 'learning rate', what)]
-    source = ("the paper's, SGD for 16 images, scaled" if kind == 'SGD' else
+    source = ("the paper's, SGD for 16 images, scaled" if name == 'SGD' else
               'usual for this kind of optimiser, ours')
     return [Finding('warning', 'learning rate', f'{what} is far from {low * share:.2g} to '
                     f'{high * share:.2g} ({source})',
@@ -119,25 +125,51 @@ def check_norm(cfg, world: int, cuda: bool) -> list[Finding]:
 
 
 def check_hooks(cfg) -> list[Finding]:
-    """The hooks that ESL needs, and the one that it cannot live with."""
-    kinds = {str(hook.get('type')).rsplit('.')[-1] for hook in cfg.get('custom_hooks') or []}
+    """The hooks that the method needs, and the one that it cannot live with."""
+    kinds = [kind(hook) for hook in hooks_in(cfg)]
+    cls, semi = method_of(cfg)
     out = []
     if 'EMAHook' in kinds:
-        out.append(Finding('error', 'hooks', 'EMAHook swaps the weights that the teacher follows',
-                           'remove it from custom_hooks: the teacher is the average already'))
-    if 'TeacherEMAHook' not in kinds:
-        out.append(Finding('error', 'hooks', 'no TeacherEMAHook: nobody moves the teacher',
-                           "add dict(type='TeacherEMAHook') to custom_hooks (a list given in a "
-                           'leaf replaces the inherited one)'))
-    variant = (cfg.model.get('semi_train_cfg') or {}).get('variant', 'dsl+ctr')
-    if variant.endswith('+ctr') and 'PartInitHook' not in kinds:
-        out.append(Finding('error', 'hooks', f"variant '{variant}' without PartInitHook: there "
-                           'are no parts to contrast', "add dict(type='PartInitHook')"))
+        out.append(Finding('error', 'hooks', 'EMAHook swaps the weights that the averages follow',
+                           'remove it from the hooks: a method with a teacher has its own average'))
+    for name in cls.hooks_of(semi) if cls else ():
+        if not any(_is(hook, name) for hook in kinds):
+            out.append(Finding('error', 'hooks', f'no {name}: {cls.name_of(semi)} does not train '
+                               'without it', f"add dict(type='{name}') to custom_hooks or, under a "
+                               'name, to default_hooks (a list given in a leaf replaces the '
+                               'inherited one)'))
+    return out + _check_best(cfg, cls, semi) or [Finding('ok', 'hooks', 'all there')]
+
+
+def _check_best(cfg, cls, semi) -> list[Finding]:
+    """``save_best`` is a metric that the validation loop reports."""
     best = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best')
-    names = [best] if isinstance(best, str) else list(best or [])
-    loop = str((cfg.get('val_cfg') or {}).get('type')).rsplit('.')[-1]
-    if loop == 'TeacherStudentValLoop' and any(
-            name != 'auto' and not name.startswith(('teacher/', 'student/')) for name in names):
-        out.append(Finding('error', 'hooks', f"save_best='{best}' is not what "
-                           'TeacherStudentValLoop reports', "set save_best='teacher/mIoU'"))
-    return out or [Finding('ok', 'hooks', 'all there')]
+    given = [best] if isinstance(best, str) else list(best or [])
+    loop = LOOPS.get(kind(cfg.get('val_cfg')))
+    if cls is None or loop is None or not issubclass(loop, SemiValLoop):
+        return []
+    roles = cls.roles_of(semi)
+    there = (cfg.get('val_cfg') or {}).get('networks') or [n for n, r in roles.items() if r.plain]
+    if all(name == 'auto' or name.split('/')[0] in there for name in given):
+        return []
+    judge = (cfg.model.get('semi_test_cfg') or {}).get('predict_on') or first_average(roles)
+    return [Finding('error', 'hooks', f"save_best='{best}' is not what {loop.__name__} reports",
+                    f"set save_best='{judge}/mIoU'; there are {', '.join(there)}")]
+
+
+def _is(hook: str, wanted: str) -> bool:
+    """Whether a hook is of that kind: itself, a subclass, or its old name."""
+    found, base = HOOKS.get(hook), HOOKS.get(wanted)
+    return hook == wanted or (found is not None and issubclass(found, base))
+
+
+def method_of(cfg) -> tuple:
+    """``(class, semi_train_cfg)`` of a config's method; ``(None, None)`` for a plain segmentor.
+
+    Raises:
+        ValueError: its ``semi_train_cfg`` is wrong.
+    """
+    cls = MODELS.get(kind(cfg.model))
+    if cls is None or not issubclass(cls, SemiSegmentor):
+        return None, None
+    return cls, cls.parse_cfg(cfg.model.get('semi_train_cfg'))

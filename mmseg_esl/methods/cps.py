@@ -7,7 +7,7 @@ import torch
 from mmseg.registry import MODELS
 
 from ..functional import pseudo_cross_entropy, pseudo_label
-from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg
+from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg, said
 
 
 @dataclass
@@ -17,7 +17,7 @@ class CPSTrainCfg(SemiTrainCfg):
     Args:
         cps_weight: of the cross supervision; 1.5 on VOC, 6 on Cityscapes.
     """
-    cps_weight: float = 1.5
+    cps_weight: float = said(1.5, 'weight of the cross supervision')
 
 
 @MODELS.register_module()
@@ -30,6 +30,10 @@ class CPS(SemiSegmentor):
     """
     cfg_class = CPSTrainCfg
     roles = {'student': Role(), 'student2': Role()}
+
+    @classmethod
+    def published_as(cls, cfg):
+        return 'CPS' if cfg.cps_weight in (1.5, 6) else None
 
     @classmethod
     def passes(cls, cfg):

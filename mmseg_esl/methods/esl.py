@@ -17,11 +17,12 @@ from ..functional import (
 from ..functional.phases import phase
 from ..models.pixel_to_part import PixelToPart
 from ..models.projector import build_projector
-from ..semi import Role, SemiSegmentor, SemiTrainCfg, Tap, connected_zero, network
+from ..semi import Role, SemiSegmentor, SemiTrainCfg, Tap, connected_zero, network, said, under
 
-LABELS = ('dsl', 'hard', 'topk')
 TITLES = {'sup': 'supervised', 'dsl+ctr': 'ESL', 'dsl': 'CE + DSL', 'hard': 'CE + hard label',
-          'hard+ctr': 'CE + hard label + CTR', 'topk': 'CE + top-5', 'topk+ctr': 'CE + top-5 + CTR'}
+          'hard+ctr': 'CE + hard label + CTR', 'topk': 'CE + top-{}',
+          'topk+ctr': 'CE + top-{} + CTR'}
+CONTRAST = under('contrast', True)
 
 
 @dataclass
@@ -29,33 +30,28 @@ class ESLTrainCfg(SemiTrainCfg):
     """Keys of ESL's ``semi_train_cfg``; the defaults are the paper's unless called our choice.
 
     Args:
-        variant: 'dsl+ctr' is ESL. 'sup' trains on the labelled images alone (as the method
-            Supervised does, beside a teacher); 'dsl', 'hard', 'topk' name the pseudo label, '+ctr'
-            adds the pixel-to-part contrast.
-        mass: eta of the dynamic soft label.
-        topk: k of the fixed top-k label.
-        sce_weight, ctr_weight: lambda_1 and lambda_2.
+        variant: 'dsl+ctr' is ESL. 'sup' trains on labelled images alone, beside a teacher; 'dsl',
+            'hard', 'topk' name the pseudo label, '+ctr' adds the pixel-to-part contrast.
         confidence: zeta, at least 0.5, so that an unlabelled pixel is anchor of one class only.
-        anchor_fraction: share of the candidate pixels that become anchors.
-        max_anchors: most anchors of a class (None: no cap, the paper's method).
+        max_anchors: of a class (None: as many as ``anchor_fraction`` makes, the paper's method).
         num_negatives, temperature: of InfoNCE.
         negatives: 'shared' (our choice) or 'independent' draws, see functional.part_contrast.
-        part_resolution: 'embedding' groups parts at the projector's resolution (our choice),
-            'image' reads the paper literally.
+        part_resolution: parts are grouped at that of the 'embedding' (our choice), or 'image'.
 
     Under gradient accumulation the contrast, unlike all other terms, is not that of the large
     batch: queues fill between micro-batches, each averages its own anchors (docs/scaling.md).
     """
-    variant: str = 'dsl+ctr'
-    mass: float = 0.95
-    topk: int = 5
-    sce_weight: float = 0.2
-    ctr_weight: float = 0.1
-    confidence: float = 0.95
-    anchor_fraction: float = 0.1
+    variant: str = said('dsl+ctr', 'variant')
+    mass: float = said(0.95, 'η, mass of the dominant classes', under('label', 'dsl'), 'eta={:.2f}')
+    topk: int = said(5, 'k of the top-k label', under('label', 'topk'))
+    sce_weight: float = said(0.2, 'λ₁, weight of the soft cross entropy',
+                             under('label', 'dsl', 'hard', 'topk'), 'lambda1={:g}')
+    ctr_weight: float = said(0.1, 'λ₂, weight of the contrast', CONTRAST, 'lambda2={:g}')
+    confidence: float = said(0.95, 'ζ, confidence of anchors', CONTRAST)
+    anchor_fraction: float = said(0.1, 'share of anchors', CONTRAST)
     max_anchors: int | None = None
-    num_negatives: int = 255
-    temperature: float = 0.5
+    num_negatives: int = said(255, 'negatives', CONTRAST)
+    temperature: float = said(0.5, 'temperature', CONTRAST)
     negatives: str = 'shared'
     part_resolution: str = 'embedding'
 
@@ -81,12 +77,10 @@ class ESL(SemiSegmentor):
     """Enhanced Soft Label training of any EncoderDecoder.
 
     Args:
-        projector: config of the embedding network on the decoder's features; used by the '+ctr'
-            variants, as is ``part_memory``.
+        projector: config of the embedding network; only '+ctr' has it, and ``part_memory``.
         part_memory: config of :class:`PartMemory` (num_parts, queue_length, momentum).
-        embedding: dotted path, within the segmentor, of the module whose input those features are.
-            The classifier's input, the default, lies behind the head's dropout (our choice: it is
-            where all of mmseg's heads agree); the teacher, in eval mode, has none.
+        embedding: dotted path, within the segmentor, of the module whose input it reads. That of
+            the classifier lies behind the head's dropout (our choice: all heads have it).
         others: see :class:`SemiSegmentor`; ``semi_train_cfg``: :class:`ESLTrainCfg`.
     """
     cfg_class = ESLTrainCfg
@@ -103,7 +97,11 @@ class ESL(SemiSegmentor):
 
     @classmethod
     def name_of(cls, cfg):
-        return TITLES[cfg.variant]
+        return TITLES[cfg.variant].format(cfg.topk)
+
+    @classmethod
+    def published_as(cls, cfg):
+        return 'Sup baseline' if cfg.label == 'sup' else cls.name_of(cfg)
 
     @classmethod
     def passes(cls, cfg):

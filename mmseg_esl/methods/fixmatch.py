@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mmseg.registry import MODELS
 
 from ..functional import pseudo_cross_entropy, pseudo_label
-from ..semi import Role, SemiSegmentor, SemiTrainCfg
+from ..semi import Role, SemiSegmentor, SemiTrainCfg, said
 
 
 @dataclass
@@ -21,10 +21,10 @@ class FixMatchTrainCfg(SemiTrainCfg):
         supervised_weight, cutmix, others: as shared by all methods; their code halves both terms
             and draws a box of 2 to 40 % for each image.
     """
-    labels_by: str = 'student'
-    threshold: float = 0.95
+    labels_by: str = said('student', 'labels by')
+    threshold: float = said(0.95, 'τ, confidence of pseudo labels')
     supervised_weight: float = 0.5
-    unlabeled_weight: float = 0.5
+    unlabeled_weight: float = said(0.5, 'weight of the unlabelled images')
     cutmix: str = 'image'
 
     def __post_init__(self):

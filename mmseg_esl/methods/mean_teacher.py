@@ -7,7 +7,9 @@ import torch
 from mmseg.registry import MODELS
 
 from ..functional import probability_mse, pseudo_cross_entropy, pseudo_label
-from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg
+from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg, said
+
+USUAL = {'mse': 100.0, 'hard': 1.0}  # weights
 
 
 @dataclass
@@ -20,14 +22,14 @@ class MeanTeacherTrainCfg(SemiTrainCfg):
             the unlabelled ones (U2PL's trainer).
         consistency_weight: of that term; None: 100 for 'mse', 1 for 'hard', as they have it.
     """
-    consistency: str = 'mse'
-    consistency_weight: float | None = None
+    consistency: str = said('mse', 'consistency')
+    consistency_weight: float | None = said(None, 'weight of the consistency')
 
     def __post_init__(self):
         super().__post_init__()
         self.check_choice('consistency', 'mse', 'hard')
         if self.consistency_weight is None:
-            self.consistency_weight = 100.0 if self.consistency == 'mse' else 1.0
+            self.consistency_weight = USUAL[self.consistency]
 
 
 @MODELS.register_module()
@@ -41,6 +43,10 @@ class MeanTeacher(SemiSegmentor):
     cfg_class = MeanTeacherTrainCfg
     roles = {'student': Role(), 'teacher': Role('student')}
     title = 'Mean Teacher'
+
+    @classmethod
+    def published_as(cls, cfg):
+        return 'MT' if cfg.consistency_weight == USUAL[cfg.consistency] else None
 
     @classmethod
     def passes(cls, cfg):

@@ -34,6 +34,10 @@ class Supervised(SemiSegmentor):
         return {**student, 'teacher': Role('student')} if cfg.average else student
 
     @classmethod
+    def published_as(cls, cfg):
+        return None if cfg.average else 'Sup baseline'
+
+    @classmethod
     def passes(cls, cfg):
         return dict(labeled=(3, 3), unlabeled=(0, 0))
 

@@ -8,7 +8,7 @@ from mmseg.registry import MODELS
 from torch.nn.functional import dropout2d
 
 from ..functional import pseudo_cross_entropy, pseudo_label
-from ..semi import SemiSegmentor
+from ..semi import SemiSegmentor, said
 from .fixmatch import FixMatch, FixMatchTrainCfg
 
 
@@ -21,9 +21,9 @@ class UniMatchTrainCfg(FixMatchTrainCfg):
         feature_weight: of the perturbed features.
         feature_drop: share of the encoder's channels that are dropped.
     """
-    strong_weights: tuple = (0.25, 0.25)
-    feature_weight: float = 0.5
-    feature_drop: float = 0.5
+    strong_weights: tuple = said((0.25, 0.25), 'weights of the strong views')
+    feature_weight: float = said(0.5, 'weight of the perturbed features')
+    feature_drop: float = said(0.5, 'share of dropped channels')
 
     def __post_init__(self):
         super().__post_init__()

@@ -34,6 +34,10 @@ class PartMemory(Staged):
         ValueError: a size below 1, or momentum outside [0, 1].
     """
 
+    labels = dict(num_parts='K, parts of a class', queue_length='q, entries of a queue',
+                  momentum='θ, momentum of prototypes')  # on a page about a run
+    published = dict(num_parts='K={}')  # in tables, where it is not the default
+
     def __init__(self, num_classes: int, feat_channels: int, embed_channels: int,
                  num_parts: int = 5, queue_length: int = 256, momentum: float = 0.99):
         super().__init__()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from ..results.run import NETWORKS, Run, config_of, key_of, read_run
+from ..results.run import Run, config_of, key_of, read_run
 from . import curves
 from .read import audits, commands, environment, pictures
 from .settings import settings
@@ -46,7 +46,7 @@ def make_page(folder) -> str:
         notes.append(f'the audit of iteration {found[-1]["iter"]} lies beyond the last logged one, '
                      f'{run.last_step}: it may be of an earlier start')
     images = pictures(run.folder, notes)
-    networks = [name for name in NETWORKS
+    networks = [name for name in run.evaluated
                 if any(key_of(name, METRIC) in row for row in run.validations.values())]
     chosen = settings(run)
     env = jinja2.Environment(
@@ -147,7 +147,7 @@ def _best(values: dict) -> int:
 
 
 def _scores(run: Run, networks: list) -> dict | None:
-    """Last, and best by the deciding network (the teacher), whose iteration counts for all."""
+    """Last, and best by the network that predicts, whose iteration counts for all."""
     if not networks:
         return None
     values = {name: _values(run, name) for name in networks}

@@ -1,38 +1,24 @@
-"""The keys of a config that people ask for, in the words of the paper."""
+"""The keys of a config that people ask for, in the words of the method."""
 from __future__ import annotations
 
 from ..results.run import Run
-from ..results.training import backbone, evaluation, kind, segmentor, title, variant
+from ..results.training import backbone, evaluation, kind, segmentor, title
+from ..storage.config import flatten
 
-# Defaults of ESLTrainCfg, PartMemory and TeacherEMAHook, which would bring torch and mmseg along;
-# a test compares them.
-SEMI = {'mass': 0.95, 'topk': 5, 'sce_weight': 0.2, 'ctr_weight': 0.1, 'confidence': 0.95,
-        'anchor_fraction': 0.1, 'num_negatives': 255, 'temperature': 0.5, 'warmup_iters': 0,
-        'ramp_iters': 0}
-MEMORY = {'num_parts': 5, 'queue_length': 256, 'momentum': 0.99}
-EMA_MOMENTUM = 0.99
-SYMBOLS = {'mass': 'η, mass of the dominant classes', 'topk': 'k of the top-k label',
-           'sce_weight': 'λ₁, weight of the soft cross entropy',
-           'ctr_weight': 'λ₂, weight of the contrast', 'confidence': 'ζ, confidence of anchors',
-           'anchor_fraction': 'share of anchors', 'num_negatives': 'negatives',
-           'temperature': 'temperature', 'warmup_iters': 'supervised warm-up, iterations',
-           'ramp_iters': 'ramp, iterations', 'num_parts': 'K, parts of a class',
-           'queue_length': 'q, entries of a queue', 'momentum': 'θ, momentum of prototypes'}
-CONTRAST = {'ctr_weight', 'confidence', 'anchor_fraction', 'num_negatives', 'temperature'}
+ASIDE = ('type', 'segmentor', 'data_preprocessor', 'semi_test_cfg')  # of a model: said elsewhere
 
 
 def settings(run: Run) -> dict[str, str]:
     """``{name: value}`` as texts, in the order of a page; defaults say that they are."""
     cfg, out = run.cfg, {}
     model, train = segmentor(cfg), cfg.get('train_cfg') or {}
-    name = variant(cfg)
-    out['training'] = title(cfg) + (f' (variant {name})' if name else '')
+    out['training'] = title(run)
     out['model'] = kind(model)
     out['backbone'] = backbone(cfg)
     out['head'] = _kinds(model.get('decode_head'))
     out['supervised loss'] = _losses(model.get('decode_head'))
-    if name:
-        out.update(_method(cfg, name))
+    if 'segmentor' in cfg['model']:
+        out.update(_method(run))
     out['batch'] = _batch(cfg, run.world_size)
     out['crop'] = _crop(cfg)
     out['optimiser'] = _optimiser(cfg)
@@ -44,24 +30,20 @@ def settings(run: Run) -> dict[str, str]:
     return out
 
 
-def _method(cfg, name: str) -> dict[str, str]:
-    given, label = cfg['model'].get('semi_train_cfg') or {}, name.partition('+')[0]
-    contrast, out = name.endswith('+ctr'), {}
-    for key, default in SEMI.items():
-        used = (label == 'dsl' if key == 'mass' else label == 'topk' if key == 'topk' else
-                contrast if key in CONTRAST else label != 'sup')
-        if used:
-            out[SYMBOLS[key]] = _given(given, key, default)
-    memory = cfg['model'].get('part_memory') or {}
-    for key, default in MEMORY.items() if contrast else ():
-        out[SYMBOLS[key]] = _given(memory, key, default)
-    hooks = [h for h in cfg.get('custom_hooks') or () if kind(h) == 'TeacherEMAHook']
-    out['EMA momentum'] = _given(hooks[0], 'momentum', EMA_MOMENTUM) if hooks else 'no hook'
+def _method(run: Run) -> dict[str, str]:
+    """Settings that count or were changed, as ``run.json`` names them; without it, as given."""
+    said, out = run.method, {}
+    if not said:
+        given = {key: value for key, value in run.cfg['model'].items() if key not in ASIDE}
+        flatten('semi_train_cfg', given.pop('semi_train_cfg', None), out)
+        for key, value in given.items():
+            flatten(key, value, out)
+        return {key.replace('semi_train_cfg.', ''): str(value) for key, value in out.items()}
+    for key, value in said['settings'].items():
+        default = key in said['defaults']
+        if key in said['labels'] or not default:
+            out[said['labels'].get(key, key)] = f'{value} (default)' if default else str(value)
     return out
-
-
-def _given(cfg, key: str, default) -> str:
-    return str(cfg[key]) if key in cfg else f'{default} (default)'
 
 
 def _batch(cfg, world_size) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..splits.published import PROTOCOLS
 from .run import Run
-from .training import backbone, evaluation, kind, segmentor, variant
+from .training import backbone, evaluation, kind, segmentor
 
 COLUMNS = ('source', 'dataset', 'backbone', 'method', 'labelled', 'miou')
 # of one data set each: family of protocols, and how the paper evaluates
@@ -15,8 +15,6 @@ DATASETS = {'voc_classic': ('voc-classic', 'centre crop 513'),
             'voc_blender': ('voc-blender-', 'centre crop 513'),
             'cityscapes': ('cityscapes-', 'sliding window 769, stride 513'),
             'coco': ('coco-', 'whole image')}
-METHODS = {'sup': 'Sup baseline', 'hard': 'CE + hard label', 'hard+ctr': 'CE + hard label + CTR',
-           'topk': 'CE + top-5', 'dsl': 'CE + DSL', 'dsl+ctr': 'ESL'}
 BACKBONES = {'xception65': 'Xception-65'}
 
 
@@ -49,8 +47,9 @@ def read_figures(path) -> dict:
 def figure(figures: dict, run: Run) -> Figure | None:
     """What the paper reports for this cell, or None.
 
-    Lists (published ones, of as many images), backbone, DeepLabV3+, method with its constants, and
-    evaluation must all be the paper's. Schedule and batch need not be: they are in the config.
+    Lists (published ones, of as many images), backbone, DeepLabV3+, method with its constants (the
+    ``published_as`` of ``run.json``), and evaluation must all be the paper's. Schedule and batch
+    need not be: they are in the config.
     """
     dataset = _dataset(run.protocol.get('protocol', '').split('/')[0])
     decoder = segmentor(run.cfg).get('decode_head')
@@ -59,7 +58,8 @@ def figure(figures: dict, run: Run) -> Figure | None:
             or kind(decoder) != 'DepthwiseSeparableASPPHead'):
         return None
     net = backbone(run.cfg)
-    key = (dataset, BACKBONES.get(net, net), method(run.cfg), run.protocol['labeled']['count'])
+    key = (dataset, BACKBONES.get(net, net), run.method.get('published_as'),
+           run.protocol['labeled']['count'])
     found = figures.get(key)
     return found and Figure(*found, _remark(dataset))
 
@@ -80,22 +80,3 @@ def _remark(dataset: str) -> str:
     said = ('The paper does not say which lists it used' if dataset == 'voc_blender' else
             'Which lists the paper used is not recorded here')
     return f'{said}: {", ".join(families)} are all called so, and hold other images.'
-
-
-def method(cfg) -> str:
-    """The name of the paper's tables: a constant is added where it is not the default."""
-    name, semi = variant(cfg), cfg['model'].get('semi_train_cfg') or {}
-    changed = []
-    if name.startswith('topk') and semi.get('topk', 5) != 5:
-        changed.append(f'top-{semi["topk"]}')
-    if name.startswith('dsl') and semi.get('mass', 0.95) != 0.95:
-        changed.append(f'eta={semi["mass"]:.2f}')
-    if name != 'sup' and semi.get('sce_weight', 0.2) != 0.2:
-        changed.append(f'lambda1={semi["sce_weight"]:g}')
-    if name.endswith('+ctr'):
-        if semi.get('ctr_weight', 0.1) != 0.1:
-            changed.append(f'lambda2={semi["ctr_weight"]:g}')
-        parts = (cfg['model'].get('part_memory') or {}).get('num_parts', 5)
-        if parts != 5:
-            changed.append(f'K={parts}')
-    return ' '.join([METHODS.get(name, ''), *changed])

@@ -3,13 +3,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
 
 SCALARS, CONFIG = 'vis_data/scalars.json', 'vis_data/config.py'
-NETWORKS = ('teacher', 'student', '')  # '': a plain mmseg run, whose metrics have no prefix
+METRIC = re.compile('[am][A-Z]')  # mmseg's own, as in mIoU and aAcc
 
 
 @dataclass
@@ -29,6 +30,8 @@ class Run:
         seed: None if neither ``run.json`` nor the config says it.
         commit: of mmseg_esl; '' if not recorded; several starts may have several.
         world_size: processes, None if not recorded.
+        method: what it says of itself (``engine.describe``); {} for a plain segmentor, and for runs
+            of release 0.1.0 or without ProtocolHook.
         notes: what a reader of the table should know.
     """
     folder: Path
@@ -42,6 +45,7 @@ class Run:
     seed: int | None
     commit: str
     world_size: int | None
+    method: dict
     notes: list
 
     @property
@@ -57,6 +61,16 @@ class Run:
     def finished(self) -> bool:
         return self.last >= self.max_iters
 
+    @property
+    def evaluated(self) -> list[str]:
+        """Names of networks that validations may be of; the one that predicts, and decides, first.
+
+        The last is '': a plain mmseg run has one network, whose metrics have no prefix.
+        """
+        logged = [key.split('/')[0] for row in self.validations.values() for key in row
+                  if '/' in key]
+        return list(dict.fromkeys([*roles_in(self.method), *logged, '']))
+
     def networks(self, metric: str) -> list[str]:
         """The networks that have this metric in every validation; the one that decides first.
 
@@ -64,7 +78,8 @@ class Run:
             ValueError: none has it; the message lists what there is.
         """
         rows = self.validations.values()
-        found = [name for name in NETWORKS if all(key_of(name, metric) in row for row in rows)]
+        found = [name for name in self.evaluated
+                 if all(key_of(name, metric) in row for row in rows)]
         if not found:
             known = sorted({key.split('/')[-1] for row in rows for key in row} - {'step'})
             raise ValueError(f"{self.folder}: no validation has the metric '{metric}'; there are "
@@ -82,6 +97,12 @@ class Run:
         prefix = key_of(network, 'IoU.')
         return {key[len(prefix):]: value for key, value in self.validations[self.last].items()
                 if key.startswith(prefix)}
+
+
+def roles_in(method: dict) -> list[str]:
+    """Networks of a method as ``run.json`` has it, the one that predicts first."""
+    networks = method.get('networks') or {}
+    return sorted(networks.get('roles') or (), key=lambda name: name != networks.get('predicts'))
 
 
 def key_of(network: str, metric: str) -> str:
@@ -113,15 +134,16 @@ def read_run(folder, check: bool = True) -> Run:
     starts, configs = starts[fresh:], configs[fresh:]
     if len(starts) > 1:
         notes.append(f'resumed, {len(starts)} starts')
-    last_step, training, validations = _read_logs(starts, notes)
     infos = [read_json(start / 'run.json') for start in starts]
+    method = infos[-1].get('method') or {}
+    last_step, training, validations = _read_logs(starts, notes, roles_in(method))
     run = Run(
         folder=folder, cfg=configs[-1], load_from=configs[0].get('load_from'), notes=notes,
         starts=starts, training=training, validations=validations, last_step=last_step,
         protocol=_protocol(folder, starts),
         seed=infos[0].get('seed', (configs[0].get('randomness') or {}).get('seed')),
         commit=' then '.join(dict.fromkeys(i['commit'] for i in infos if i.get('commit'))),
-        world_size=infos[-1].get('world_size'))
+        world_size=infos[-1].get('world_size'), method=method)
     if check:
         _check(run)
     return run
@@ -178,7 +200,7 @@ def _config(folder: Path, start: Path) -> dict:
                          f'({type(error).__name__}: {error})') from error
 
 
-def _read_logs(starts, notes: list) -> tuple[int, dict, dict]:
+def _read_logs(starts, notes: list, networks: list) -> tuple[int, dict, dict]:
     training, validations, step = {}, {}, 0
     for start in starts:
         for row in _rows(start / SCALARS, notes):
@@ -187,7 +209,7 @@ def _read_logs(starts, notes: list) -> tuple[int, dict, dict]:
                 training, validations = (
                     {s: v for s, v in found.items() if s < row['step']}
                     for found in (training, validations))
-            if _is_validation(row):
+            if _is_validation(row, networks):
                 validations.setdefault(row['step'], {}).update(row)
             elif 'iter' in row or not any(key.startswith('audit/') for key in row):
                 training.setdefault(row['step'], {}).update(row)
@@ -195,10 +217,11 @@ def _read_logs(starts, notes: list) -> tuple[int, dict, dict]:
     return step, training, validations
 
 
-def _is_validation(row: dict) -> bool:
+def _is_validation(row: dict, networks: list) -> bool:
     """Neither training's row, which has its iteration, nor DiagnosticsHook's of the classes."""
     names = [key.partition('/') for key in row if key != 'step']
-    return 'iter' not in row and any(not rest or first in NETWORKS for first, _, rest in names)
+    return 'iter' not in row and any(not rest or first in networks or METRIC.match(rest)
+                                     for first, _, rest in names)
 
 
 def _rows(path: Path, notes: list):

@@ -153,7 +153,7 @@ def _row(runs: list, metric: str) -> Row:
         run.validations[run.last if which == 'last' else run.best(metric)][key_of(name, metric)]
         for run in runs] for which in WHICH for name in networks}
     first, lists = runs[0], {_labeled(run).get('sha256') for run in runs}
-    return Row(title(first.cfg), _partition(first), _labeled(first).get('count'), runs, values,
+    return Row(title(first), _partition(first), _labeled(first).get('count'), runs, values,
                None if None in lists else len(lists),
                {name: _classes([run.classes(name) for run in runs]) for name in networks})
 

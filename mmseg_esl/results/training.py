@@ -4,7 +4,6 @@ from __future__ import annotations
 from ..storage.config import flatten, hooks_in, kind
 from .run import Run
 
-LABELS = {'hard': 'hard label', 'dsl': 'DSL'}
 SECTIONS = ('model', 'train_dataloader', 'val_dataloader', 'train_cfg', 'val_cfg', 'val_evaluator',
             'optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'randomness')
 # What may differ between runs that are averaged: seeds, where files lie, how they are read.
@@ -14,28 +13,24 @@ ASIDE = {'seed', 'data_root', 'num_workers', 'persistent_workers', 'pin_memory',
 WATCHERS = ('CheckpointHook', 'DiagnosticsHook', 'DistSamplerSeedHook', 'IterTimerHook',
             'LoggerHook', 'ParamSchedulerHook', 'ProtocolHook', 'PseudoLabelAuditHook',
             'RunStateHook', 'RuntimeInfoHook', 'SegVisualizationHook', 'SemiCheckpointHook',
-            'StepProfilerHook')
+            'StepHook', 'StepProfilerHook')
+OLD_NAME = 'TeacherEMAHook'  # of StepHook; its momentum is among the method's settings
 NONE = '(not set)'
 
 
-def variant(cfg) -> str:
-    """``semi_train_cfg.variant``; '' for a model that is not ESL."""
-    model = cfg['model']
-    if kind(model) != 'ESL':
-        return ''
-    return (model.get('semi_train_cfg') or {}).get('variant', 'dsl+ctr')
+def title(run: Run) -> str:
+    """The method's name as ``run.json`` has it, or 'supervised (EncoderDecoder)'.
 
-
-def title(cfg) -> str:
-    """Such as 'ESL', 'supervised', 'hard label + contrast', 'supervised (EncoderDecoder)'."""
-    name = variant(cfg)
-    if name == 'dsl+ctr':
-        return 'ESL'
-    if not name or name == 'sup':
-        return 'supervised' if name else f'supervised ({kind(cfg["model"])})'
-    label, _, contrast = name.partition('+')
-    label = LABELS.get(label) or f'top-{cfg["model"]["semi_train_cfg"].get("topk", 5)}'
-    return f'{label} + contrast' if contrast else label
+    Where it was not recorded: type, and what of ``semi_train_cfg`` is text.
+    """
+    if run.method:
+        return run.method['name']
+    model = run.cfg['model']
+    if 'segmentor' not in model:
+        return f'supervised ({kind(model)})'
+    texts = [value for value in (model.get('semi_train_cfg') or {}).values()
+             if isinstance(value, str)]
+    return f'{kind(model)} ({", ".join(texts)})' if texts else kind(model)
 
 
 def segmentor(cfg) -> dict:
@@ -72,14 +67,17 @@ def identity(run: Run) -> dict:
     """All that runs must have in common to be averaged, ``{'optim_wrapper.optimizer.lr': 0.01}``.
 
     Seeds, paths and what only logs or loads are left out; so are the training lists, whose ids
-    ``protocol.json`` names.
+    ``protocol.json`` names. Of a method's keys those count that ``run.json`` has, with defaults: to
+    spell a default makes no other run.
     """
     out: dict = {}
     for section in SECTIONS:
         lists = {'ann_file'} if section == 'train_dataloader' else set()
         flatten(section, run.cfg.get(section), out, ASIDE | lists)
+    for key, value in (run.method.get('settings') or {}).items():
+        flatten(f'model.{key}' if '.' in key else f'model.semi_train_cfg.{key}', value, out)
     for hook in hooks_in(run.cfg):
-        if kind(hook) not in WATCHERS:
+        if kind(hook) not in WATCHERS and not (run.method and kind(hook) == OLD_NAME):
             flatten(kind(hook), hook, out)
     flatten('load_from', run.load_from, out)
     if 'train_dataloader.batch_sampler.total_labeled' not in out:  # the batch is each process's

@@ -108,8 +108,8 @@ def _per_class(table: Table) -> list[str]:
     head = ['class', *[f'{row.title}, {_labelled(row)}, n = {len(row.runs)}'
                        for row in table.rows]]
     lines = [[label, *[_number(one.get(label)) or ABSENT for one in found]] for label in names]
-    return ['IoU of each class in per cent, mean of the seeds, last validation of the teacher (or '
-            'the only network); nan: in no validation image of a run', '', *_grid(head, lines, 1)]
+    return ['IoU of each class in per cent, mean of the seeds, last validation of the network that '
+            'predicts; nan: in no validation image of a run', '', *_grid(head, lines, 1)]
 
 
 def _runs(table: Table) -> list[str]:

@@ -63,7 +63,8 @@ class SemiSegmentor(BaseModel):
         self.diagnostics = Diagnostics()
         for name, role in self.roles.items():
             if role.plain and not role.follows:
-                net = build_segmentor({'data_preprocessor': data_preprocessor, **segmentor})
+                net = build_segmentor({'data_preprocessor': data_preprocessor,
+                                       **deepcopy(segmentor)})  # mmseg writes into it
                 if getattr(net, 'with_auxiliary_head', False) and not self.cfg.auxiliary_loss:
                     net.auxiliary_head.requires_grad_(False)
                 setattr(self, name, self.here(net))
@@ -103,6 +104,11 @@ class SemiSegmentor(BaseModel):
     def name_of(cls, cfg) -> str:
         """What tables and reports call the method under a config."""
         return cls.title or cls.__name__
+
+    @classmethod
+    def published_as(cls, cfg) -> str | None:
+        """Its name in published tables (docs/results/paper_results.csv); None: it is in none."""
+        return None
 
     @classmethod
     def passes(cls, cfg) -> dict[str, tuple[float, float]]:

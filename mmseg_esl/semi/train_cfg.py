@@ -1,7 +1,28 @@
 """Keys of ``semi_train_cfg`` that every method shares."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Callable
+
+
+def said(default, label: str, used: Callable | None = None, published: str = ''):
+    """A key with the words that a page about a run has for it.
+
+    Args:
+        default: its value. label: symbol and words, such as 'η, mass of the dominant classes'.
+        used: ``used(method's class, cfg)`` tells whether it counts; None: always.
+        published: how published tables name another value than the default, such as 'K={}'.
+    """
+    return field(default=default, metadata=dict(label=label, used=used, published=published))
+
+
+def under(key: str, *values) -> Callable:
+    """For ``said``: the key counts where another one, or what follows from it, has such a value."""
+    return lambda method, cfg: getattr(cfg, key) in values
+
+
+def has_average(method, cfg) -> bool:
+    return any(role.follows for role in method.roles_of(cfg).values())
 
 
 @dataclass
@@ -37,9 +58,9 @@ class SemiTrainCfg:
             processes either: boxes as in ``cutmix='batch'``, mixed in pairs (where a rank has an
             even number of images), quotas of anchors per image and class.
     """
-    warmup_iters: int = 0
-    ramp_iters: int = 0
-    ema_momentum: float = 0.99
+    warmup_iters: int = said(0, 'supervised warm-up, iterations')
+    ramp_iters: int = said(0, 'ramp, iterations')
+    ema_momentum: float = said(0.99, 'EMA momentum', has_average)
     ema_schedule: str = 'rising'
     ema_buffers: bool = True
     teacher_mode: str = 'eval'

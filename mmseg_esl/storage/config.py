@@ -18,6 +18,20 @@ def hooks_in(cfg) -> list[dict]:
     return [hook for hook in [*named, *(cfg.get('custom_hooks') or ())] if isinstance(hook, dict)]
 
 
+def hook_key(cfg, wanted: str) -> str:
+    """Where the first hook of a type stands, as --cfg-options name it: 'default_hooks.parts'.
+
+    Raises:
+        ValueError: there is none.
+    """
+    places = [*(('default_hooks', *item) for item in (cfg.get('default_hooks') or {}).items()),
+              *(('custom_hooks', *item) for item in enumerate(cfg.get('custom_hooks') or ()))]
+    for section, name, hook in places:
+        if isinstance(hook, dict) and kind(hook) == wanted:
+            return f'{section}.{name}'
+    raise ValueError(f'no {wanted} among the hooks of the config')
+
+
 def flatten(name: str, value, out: dict, left_out=()) -> None:
     """Nested dicts and lists to ``{'a.b.0': value}``; None is as good as nothing.
 

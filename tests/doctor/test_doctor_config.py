@@ -1,6 +1,7 @@
 """What the doctor says of a config: each fault planted, and the config without it."""
 import copy
 import http.server
+import inspect
 import json
 import threading
 
@@ -8,13 +9,17 @@ import pytest
 import tiny
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
 
 from mmseg_esl.doctor import Finding, exit_status
 from mmseg_esl.doctor.data import check_ignore_index
+from mmseg_esl.doctor.diagnose import _num_parts
 from mmseg_esl.doctor.findings import as_json
 from mmseg_esl.doctor.memory import Sizes, check_disk, check_memory, measure
 from mmseg_esl.doctor.training import check_batches, check_hooks, check_norm, check_rate
 from mmseg_esl.doctor.weights import cached, check_weights, resolve
+from mmseg_esl.models.part_memory import PartMemory
 
 GB = 2 ** 30
 
@@ -112,13 +117,54 @@ def test_norm(cfg):
 def test_hooks(cfg):
     cfg.custom_hooks = [tiny.PARTS, dict(type='EMAHook')]
     assert worst(check_hooks(cfg)[:1], 'hooks', 'error', 'swaps')
-    assert worst(check_hooks(cfg)[1:], 'hooks', 'error', 'TeacherEMAHook')
+    assert worst(check_hooks(cfg)[1:], 'hooks', 'error', 'no StepHook: ESL', "type='StepHook'")
     cfg.custom_hooks = [tiny.EMA]
     assert worst(check_hooks(cfg), 'hooks', 'error', 'PartInitHook')
     cfg.model.semi_train_cfg.variant = 'dsl'
     assert levels(check_hooks(cfg)) == ['ok']
     cfg.default_hooks.checkpoint.save_best = 'mIoU'
     assert worst(check_hooks(cfg), 'hooks', 'error', 'teacher/mIoU')
+
+
+def test_hooks_by_name_and_under_their_new_names(cfg):
+    cfg.custom_hooks = None
+    cfg.val_cfg.type = 'mmseg.SemiValLoop'
+    cfg.default_hooks.update(step=dict(type='StepHook'), parts=dict(type='mmseg.PartInitHook'))
+    assert levels(check_hooks(cfg)) == ['ok']
+    cfg.default_hooks.parts = None  # which is how one is taken out of default_hooks
+    assert worst(check_hooks(cfg), 'hooks', 'error', "add dict(type='PartInitHook')")
+
+
+def method_cfg(cfg, kind, **semi):
+    cfg.model = dict(type=kind, segmentor=cfg.model.segmentor, semi_train_cfg=semi)
+    return cfg
+
+
+def test_hooks_and_metrics_of_other_methods(cfg):
+    """No clustering where nothing is clustered; save_best names a network that there is."""
+    cfg.custom_hooks = [dict(type='StepHook')]
+    assert worst(check_hooks(method_cfg(cfg, 'CPS')), 'hooks', 'error',
+                 "save_best='student/mIoU'", 'student, student2')
+    cfg.default_hooks.checkpoint.save_best = ['student2/mIoU', 'auto']
+    assert levels(check_hooks(cfg)) == ['ok']
+    cfg.val_cfg.networks = ['student']
+    assert worst(check_hooks(cfg), 'hooks', 'error', 'there are student')
+    cfg.val_cfg.pop('networks')
+    cfg.default_hooks.checkpoint.save_best = 'teacher/mIoU'
+    assert worst(check_hooks(method_cfg(cfg, 'FixMatch')), 'hooks', 'error', 'student/mIoU')
+    assert levels(check_hooks(method_cfg(cfg, 'FixMatch', labels_by='teacher'))) == ['ok']
+    cfg.model = cfg.model.segmentor  # no method: nothing is asked of its hooks
+    cfg.custom_hooks = None
+    assert levels(check_hooks(cfg)) == ['ok']
+
+
+def test_parts_that_must_be_found(cfg):
+    """K of the config, or the class's own; 1 where nothing is clustered."""
+    assert _num_parts(cfg) == 2
+    del cfg.model['part_memory']
+    assert _num_parts(cfg) == inspect.signature(PartMemory).parameters['num_parts'].default == 5
+    cfg.model.semi_train_cfg.variant = 'dsl'
+    assert _num_parts(cfg) == 1 and _num_parts(method_cfg(cfg, 'CPS')) == 1
 
 
 def test_ignore_index(cfg):
@@ -203,8 +249,36 @@ def test_measured_on_tensors_without_content(cfg):
     assert more.activations == pytest.approx(2 * sizes.activations, rel=0.01)
 
 
+@pytest.mark.parametrize('kind, semi, networks', [
+    ('CPS', {}, 2), ('FixMatch', {}, 1), ('UniMatch', dict(labels_by='teacher'), 1),
+    ('MeanTeacher', {}, 1), ('Supervised', dict(average=True), 1)])
+def test_memory_of_other_methods(cfg, kind, semi, networks):
+    """Against the tensors that a real step keeps: several networks, several views."""
+    method_cfg(cfg, kind, **semi)
+    sizes = measure(cfg)
+    init_default_scope('mmseg')
+    model = MODELS.build(cfg.model)
+    model.driven = True
+    model.train()
+    weights = sum(v.numel() * v.element_size() for v in model.main.parameters())
+    assert sizes.trained == networks * weights == sizes.momenta
+    kept, own = {}, {p.data_ptr() for p in model.parameters()}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = tiny.total(model.loss(*tiny.batch(2, 2)))
+        real = sum(storage.nbytes() for storage in kept.values())
+        del loss
+    assert 0.7 * real < sizes.activations < 1.3 * real, (sizes.activations, real)
+
+
 def test_memory(cfg):
-    sizes = Sizes(state=GB, trained=GB, momenta=GB, activations=4 * GB, teacher=GB)
+    sizes = Sizes(state=GB, trained=GB, momenta=GB, activations=4 * GB, targets=GB)
     assert levels(check_memory(sizes, None)) == ['note']
     assert levels(check_memory(sizes, 10 * GB)) == ['ok']
     assert worst(check_memory(sizes, 9 * GB), 'memory', 'warning', 'about 8.0 GB', '9.0 GB')
@@ -215,7 +289,7 @@ def test_memory(cfg):
 def test_disk(cfg, tmp_path, keep, best, number):
     cfg.work_dir = str(tmp_path / 'not/yet/there')
     cfg.default_hooks.checkpoint.update(max_keep_ckpts=keep, save_best=best)
-    sizes = Sizes(state=GB, trained=0, momenta=GB, activations=0, teacher=0)
+    sizes = Sizes(state=GB, trained=0, momenta=GB, activations=0, targets=0)
     assert worst(check_disk(cfg, sizes, 2 * number * GB - 1), 'disk', 'error',
                  f'{number} checkpoint(s) of 2.00 GB', str(tmp_path))
     assert levels(check_disk(cfg, sizes, 2 * number * GB)) == ['warning']

@@ -1,5 +1,6 @@
 """ProtocolHook in real runs: log, log folder, checkpoint; and its ids against the lists."""
 
+import dataclasses
 import glob
 import json
 import os
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import init_default_scope
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, MODELS
 from PIL import Image
-from tiny import EMA, PARTS, run, runner, write_data
+from tiny import EMA, PARTS, esl_cfg, run, runner, segmentor, write_data
 
+from mmseg_esl.engine.describe import describe
 from mmseg_esl.engine.hooks.protocol_hook import image_ids, protocol_info
+from mmseg_esl.methods.esl import ESLTrainCfg
 from mmseg_esl.splits import protocol_of, read_ids
 
 LISTS = os.environ.get('MMSEG_ESL_SPLITS')
@@ -38,6 +41,45 @@ def test_own_lists_of_a_run(tmp_path):
     assert checkpoint['message_hub']['runtime_info']['protocol'] == wanted
     log, = glob.glob(str(tmp_path / 'work/*/*.log'))
     assert f'lists of this run: own lists (sha256 {wanted.split("/")[1]}' in Path(log).read_text()
+
+
+def test_the_method_of_a_run(tmp_path):
+    """Resolved settings, momentum of the hook's old name included; networks as in checkpoints."""
+    write_data(tmp_path)
+    hooks = [dict(type='TeacherEMAHook', momentum=0.5), PARTS, dict(type='ProtocolHook')]
+    run(tmp_path, tmp_path, hooks, model=esl_cfg(mass=0.9, parts=3), default_hooks=dict(
+        checkpoint=dict(type='SemiCheckpointHook', by_epoch=False, interval=2)))
+    path, = (tmp_path / 'work').glob('*/run.json')
+    said = json.loads(path.read_text())['method']
+    assert (said['type'], said['name'], said['published_as']) == ('ESL', 'ESL', 'ESL eta=0.90 K=3')
+    whole = ESLTrainCfg(mass=0.9, num_negatives=7, ema_momentum=0.5)
+    assert {k: v for k, v in said['settings'].items() if '.' not in k} == dataclasses.asdict(whole)
+    assert {k: v for k, v in said['settings'].items() if '.' in k} == {
+        'part_memory.num_parts': 3, 'part_memory.queue_length': 4, 'part_memory.momentum': 0.99}
+    assert set(said['settings']) - set(said['defaults']) == {
+        'mass', 'num_negatives', 'ema_momentum', 'part_memory.num_parts',
+        'part_memory.queue_length'}
+    checkpoint = torch.load(tmp_path / 'work/iter_2.pth', weights_only=True)
+    assert said['networks'] == checkpoint['meta']['networks']
+
+
+def test_a_plain_run_has_no_method(tmp_path):
+    write_data(tmp_path)
+    run(tmp_path, tmp_path, [dict(type='ProtocolHook')], model=segmentor())
+    path, = (tmp_path / 'work').glob('*/run.json')
+    found = json.loads(path.read_text())
+    assert 'method' not in found and found['seed'] == 0
+
+
+@pytest.mark.parametrize('kind, semi, changed', [
+    ('MeanTeacher', dict(consistency='hard'), {'consistency'}),  # its weight follows from it
+    ('UniMatch', dict(strong_weights=(0.25, 0.25), threshold=0.9), {'threshold'}),
+    ('Supervised', dict(average=True), {'average'})])
+def test_what_has_its_default(kind, semi, changed):
+    init_default_scope('mmseg')
+    found = describe(MODELS.build(dict(type=kind, segmentor=segmentor(), semi_train_cfg=semi)))
+    assert set(found['settings']) - set(found['defaults']) == changed
+    assert json.loads(json.dumps(found)) == found
 
 
 def test_a_resumed_run_says_it_again(tmp_path):

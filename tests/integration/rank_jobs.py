@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
+from mmseg.registry import HOOKS
 from torch.nn.modules.batchnorm import _BatchNorm
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -20,6 +21,8 @@ from collectives import Collectives
 
 from mmseg_esl import stack
 from mmseg_esl.engine.hooks.part_init_hook import PartInitHook
+from mmseg_esl.models.pixel_to_part import PixelToPart
+from mmseg_esl.storage.config import hooks_in, kind
 
 ROOT = Path(__file__).parents[2]
 IMAGES = 2  # of each kind on each rank
@@ -57,15 +60,14 @@ def parts(folder: Path, labeled: int) -> dict:
 class Agreement(Hook):
     """After each iteration: do all ranks hold the same bits?"""
     priority = 'LOWEST'
-    parts = ('teacher', 'teacher_projector', 'part_memory', 'student')
 
     def __init__(self):
         self.steps, self.differing, self.digests = 0, [], set()
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         model = runner.model.module
-        mine = {f'{part}.{key}': hashlib.sha256(value.numpy().tobytes()).hexdigest()
-                for part in self.parts for key, value in getattr(model, part).state_dict().items()}
+        mine = {key: hashlib.sha256(value.numpy().tobytes()).hexdigest()
+                for key, value in model.state_dict().items()}
         every = all_gather_object(mine)
         self.steps += 1
         self.tensors = len(mine)
@@ -119,11 +121,13 @@ def communication(folder: Path, classes: int) -> dict:
     config = Config.fromfile(ROOT / 'configs/esl/esl_r50_cityscapes_1-4.py')
     model = paper_size(config.model, classes) if classes else tiny.esl_cfg(confidence=0.5)
     counted = Collectives()
-    hooks = [*config.custom_hooks, CountSteps(counted)]
+    hooks = [hook for hook in hooks_in(config) if kind(hook) != 'SemiCheckpointHook'
+             and HOOKS.get(kind(hook)).__module__.startswith('mmseg_esl')]
     with tiny.quiet(), counted:
         runner = tiny.runner(
-            folder / 'work', data, hooks, max_iters=steps, interval=steps, model=model,
-            launcher='pytorch', train_cfg=dict(type='SemiTrainLoop', max_iters=steps),
+            folder / 'work', data, [*hooks, CountSteps(counted)], max_iters=steps,
+            interval=steps, model=model, launcher='pytorch',
+            train_cfg=dict(type='SemiTrainLoop', max_iters=steps),
             default_hooks=dict(
                 logger=dict(type='LoggerHook', interval=steps, log_metric_by_epoch=False),
                 checkpoint=dict(type='SemiCheckpointHook', by_epoch=False, interval=10 ** 6,
@@ -132,7 +136,7 @@ def communication(folder: Path, classes: int) -> dict:
                                             broadcast_buffers=False, device_ids=None)))
         runner.train()
     model = runner.model.module
-    trained = [m for m in (model.student, model.projector) if m is not None]
+    trained = model.named(trained=True).values()
     norms = [x for m in trained for x in m.modules() if isinstance(x, _BatchNorm)]
     return dict(
         purposes={k: [x / (steps - 2) for x in v] for k, v in counted.found.items()},
@@ -183,16 +187,18 @@ def whole_batch(ranks: int, dtype, size: int):
 
 def one_step(model, forward, inputs, samples) -> dict:
     """Losses, gradients, parts and the memory after one step."""
-    found, group = [], model._group
+    found, group = [], PixelToPart._group
 
     def listen(*args):
         found.append(group(*args))
         return found[-1].clone()
 
-    model._group = listen
-    loss, terms = model.parse_losses(forward(inputs, samples, mode='loss'))
+    PixelToPart._group = listen
+    try:
+        loss, terms = model.parse_losses(forward(inputs, samples, mode='loss'))
+    finally:
+        PixelToPart._group = group
     loss.backward()
-    del model._group
     model.part_memory.commit()
     return dict(
         terms={k: v.detach() for k, v in terms.items() if 'loss' in k}, parts=found[0],
@@ -222,7 +228,7 @@ def empty(folder: Path, steps: int) -> dict:
     """Rank 1 has no labelled class, no anchor, or nothing at all; all ranks step on."""
     finite = {}
     for name, kinds in EMPTY.items():
-        model = tiny.esl(sharp=1.0, confidence=0.5)
+        model = tiny.esl(sharp=1.0, confidence=0.5, ema_momentum=0.9)
         ddp = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False)
         optimizer = torch.optim.SGD(model.student.parameters(), 0.01)
         for step in range(steps):
@@ -235,7 +241,7 @@ def empty(folder: Path, steps: int) -> dict:
             loss, _ = model.parse_losses(ddp(inputs, samples, mode='loss'))
             loss.backward()
             optimizer.step()
-            model.after_optimizer_step(step, 0.9)
+            model.after_optimizer_step(step)
         every = all_gather_object(all(bool(v.isfinite().all()) for v in model.state_dict().values()
                                       if v.is_floating_point()))
         finite[name] = all(every)

@@ -1,5 +1,4 @@
 """The page against the files it is made from, read here on their own."""
-import dataclasses
 import inspect
 import json
 import math
@@ -12,17 +11,21 @@ from pathlib import Path
 import matplotlib.axes
 import numpy as np
 import pytest
+import tiny
 import workdirs
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from mmseg.registry import MODELS
 from tiny import EMA, PARTS, quiet, runner_cfg, write_data
 from workdirs import CLASSES, FIRST, SECOND, Page, audit, config, training, validation, write_start
 
-from mmseg_esl.engine.hooks.teacher_hook import TeacherEMAHook
+from mmseg_esl.engine.describe import describe
 from mmseg_esl.methods.esl import ESLTrainCfg
 from mmseg_esl.models.part_memory import PartMemory
 from mmseg_esl.report import curves, make_page
-from mmseg_esl.report.settings import EMA_MOMENTUM, MEMORY, SEMI
+from mmseg_esl.report.settings import settings
+from mmseg_esl.results import read_run
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools/report.py'
@@ -194,7 +197,8 @@ def test_pictures_in_order(page):
 
 
 def test_settings_and_environment(page):
-    for said in ('ESL (variant dsl+ctr)', 'η, mass of the dominant classes 0.9 ',
+    for said in ('training ESL ', 'variant dsl+ctr (default)',
+                 'η, mass of the dominant classes 0.9 ',
                  'λ₁, weight of the soft cross entropy 0.2 (default)', 'K, parts of a class 3 ',
                  'EMA momentum 0.996', 'batch 2 labelled + 3 unlabelled crop 33×65',
                  'SGD, lr 0.01, momentum 0.9', 'R50', '11 labelled and 222 unlabelled images',
@@ -205,12 +209,60 @@ def test_settings_and_environment(page):
     assert 'not an environment' not in page.text and 'GCC 13.3' not in page.text
 
 
-def test_defaults_are_those_of_the_components():
-    real = {field.name: field.default for field in dataclasses.fields(ESLTrainCfg)}
-    assert {key: real[key] for key in SEMI} == SEMI
+def settings_of(tmp_path, model) -> dict:
+    write_start(tmp_path, [training(10)], config(model=dict(
+        type=type(model).__name__, segmentor=config()['model']['segmentor'])),
+        method=describe(model))
+    return settings(read_run(tmp_path, check=False))
+
+
+def test_defaults_are_those_of_the_components(tmp_path):
+    """Every key of the dataclass and of the memory that a page shows, and nothing else."""
+    found = settings_of(tmp_path, tiny.esl(parts=5, queue=256, num_negatives=255))
     memory = inspect.signature(PartMemory).parameters
-    assert {key: memory[key].default for key in MEMORY} == MEMORY
-    assert inspect.signature(TeacherEMAHook).parameters['momentum'].default == EMA_MOMENTUM
+    for label, default in {
+            'η, mass of the dominant classes': ESLTrainCfg().mass,
+            'λ₁, weight of the soft cross entropy': ESLTrainCfg().sce_weight,
+            'λ₂, weight of the contrast': ESLTrainCfg().ctr_weight,
+            'ζ, confidence of anchors': ESLTrainCfg().confidence,
+            'negatives': ESLTrainCfg().num_negatives, 'EMA momentum': ESLTrainCfg().ema_momentum,
+            'K, parts of a class': memory['num_parts'].default,
+            'q, entries of a queue': memory['queue_length'].default,
+            'θ, momentum of prototypes': memory['momentum'].default}.items():
+        assert found[label] == f'{default} (default)', label
+    assert 'k of the top-k label' not in found  # says nothing of a dynamic label
+
+
+def test_settings_that_do_not_count_are_left_out_unless_they_were_changed(tmp_path):
+    found = settings_of(tmp_path, tiny.esl('topk', topk=3, cutmix_prob=0.25, start=False))
+    assert (found['training'], found['k of the top-k label']) == ('CE + top-3', '3')
+    assert found['cutmix_prob'] == '0.25' and found['num_negatives'] == '7'
+    assert not any(label.startswith(('η', 'λ₂', 'ζ', 'K,')) for label in found)
+
+
+def test_a_page_names_both_students(tmp_path):
+    init_default_scope('mmseg')
+    with quiet():
+        model = MODELS.build(dict(type='CPS', segmentor=tiny.segmentor()))
+    rows = [training(10), {'student/mIoU': 31.5, 'student2/mIoU': 32.5, 'student2/IoU.sky': 4.25,
+                           'time': 1.0, 'step': 100}]
+    cfg = config(model=dict(type='CPS', segmentor=config()['model']['segmentor']))
+    write_start(tmp_path, rows, cfg, method=describe(model))
+    found = Page(make_page(tmp_path))
+    assert found.tables['scores'][1:] == [['student', '31.50', '31.50'],
+                                          ['student2', '32.50', '32.50']]
+    assert found.tables['classes'][0][:3] == ['class', 'student', 'student2']
+    assert 'weight of the cross supervision 1.5 (default)' in found.text
+    assert 'EMA momentum' not in found.text  # it has no average
+
+
+def test_a_run_that_did_not_record_its_method(tmp_path):
+    """As of release 0.1.0: what the config spells, as it spells it."""
+    write_start(tmp_path, [training(10)], config())
+    found = settings(read_run(tmp_path, check=False))
+    assert found['training'] == 'ESL'
+    assert (found['mass'], found['part_memory.num_parts']) == ('0.9', '3')
+    assert not any('default' in value for value in found.values())
 
 
 # --------------------------------------------------------------------------------- missing pieces

@@ -6,7 +6,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import tiny
 from PIL import Image
+
+from mmseg_esl.engine.describe import describe
 
 CLASSES = ['sky', '<img src=x onerror="alert(1)">', 'a & "b" $x_', 'road\'s edge']
 FIRST, SECOND = '20260101_000000', '20260102_000000'
@@ -47,6 +50,11 @@ def config(**changes) -> dict:
         train_cfg=dict(max_iters=100), randomness=dict(seed=5),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9)),
         custom_hooks=[dict(type='TeacherEMAHook', momentum=0.996)]), **changes)
+
+
+def method() -> dict:
+    """What ProtocolHook writes of a run of that config, made by the real class."""
+    return describe(tiny.esl(parts=3, queue=256, mass=0.9, num_negatives=255, ema_momentum=0.996))
 
 
 def training(step, shift=0.0) -> dict:
@@ -105,7 +113,8 @@ def write_audits(folder, *found) -> None:
 
 def full_folder(folder) -> Path:
     """A run of two starts: the second goes on from iteration 50, the first went to 70."""
-    info = dict(commit='abc123', seed=5, world_size=1, mmseg_esl='9.8', versions={'mmcv': '2.1'})
+    info = dict(method=method(), commit='abc123', seed=5, world_size=1, mmseg_esl='9.8',
+                versions={'mmcv': '2.1'})
     write_start(folder, [
         *(training(step) for step in range(10, 60, 10)), validation(50, 40.126, 41.0),
         training(60, shift=9.0), validation(60, 99.0, 98.0), training(70, shift=9.0)],

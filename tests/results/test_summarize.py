@@ -1,5 +1,6 @@
 """Tables of runs against numbers computed here from the logs, hand-written and of real runs."""
 import csv
+import functools
 import importlib
 import io
 import json
@@ -13,9 +14,12 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from tiny import EMA, PARTS, esl_cfg, quiet, runner_cfg, write_data
+from mmseg.registry import MODELS
+from tiny import EMA, PARTS, esl_cfg, quiet, runner_cfg, segmentor, write_data
 
+from mmseg_esl.engine.describe import describe
 from mmseg_esl.engine.hooks.protocol_hook import NO_CHECKOUT, commit_of
 from mmseg_esl.results import (
     classes_to_csv,
@@ -28,6 +32,7 @@ from mmseg_esl.results import (
 )
 from mmseg_esl.results.run import SCALARS
 from mmseg_esl.splits.published import rows
+from mmseg_esl.storage.config import hooks_in
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ROOT / 'docs/results/paper_results.csv'
@@ -51,6 +56,20 @@ def config(seed=0, max_iters=100, variant='dsl+ctr', depth=50, center=513, resum
         train_cfg=dict(max_iters=max_iters), optim_wrapper=dict(optimizer=dict(lr=0.01)),
         custom_hooks=[dict(type='TeacherEMAHook', momentum=0.99)],
         randomness=dict(seed=seed), resume=resume, work_dir=f'somewhere/{seed}')
+
+
+@functools.lru_cache(maxsize=None)
+def _said(text):
+    """What a small network's method says of itself under the keys that a config spells."""
+    given = json.loads(text)
+    init_default_scope('mmseg')
+    with quiet():
+        return describe(MODELS.build(dict(segmentor=segmentor(), **given)))
+
+
+def method_of(cfg):
+    given = {key: value for key, value in cfg['model'].items() if key != 'segmentor'}
+    return _said(json.dumps(given, sort_keys=True))
 
 
 def validation(step, teacher, student=None, **more):
@@ -82,6 +101,8 @@ def write_start(folder, rows, cfg, name='20260101_000000', protocol='voc-classic
         (start / 'protocol.json').write_text(json.dumps(dict(
             protocol=protocol, published=published, labeled=dict(
                 count=count or COUNTS[tuple(protocol.split('/'))], sha256=sha))))
+    if 'segmentor' in cfg['model']:
+        info.setdefault('method', method_of(cfg))
     (start / 'run.json').write_text(json.dumps(dict(
         {'commit': 'abc', 'seed': cfg['randomness']['seed'], 'world_size': 1}, **info)))
     return Path(folder)
@@ -363,6 +384,84 @@ def test_footnotes_where_the_lists_of_the_paper_are_not_known(tmp_path):
                    for (name, _), number in COUNTS.items()), (dataset, count)
 
 
+# ------------------------------------------------------------------------ methods and networks
+
+
+def test_a_run_without_method_is_called_by_its_config(tmp_path):
+    """As of release 0.1.0; no figure of the paper stands beside it."""
+    folder = write_start(tmp_path / 'old', [validation(100, 50.0, 49.0)], config(variant='sup'),
+                         method=None)
+    table = of([folder], figures=read_figures(FIGURES))
+    row, = table.rows
+    assert (row.title, row.paper, table.networks) == ('ESL (sup)', None, ['teacher', 'student'])
+    bare = config()
+    del bare['model']['semi_train_cfg']
+    folder = write_start(tmp_path / 'bare', [validation(100, 50.0)], bare, method=None)
+    assert of([folder]).rows[0].title == 'ESL'
+    # momenta of the average, which the hook had then, are told apart
+    folders = []
+    for seed, momentum in enumerate((0.99, 0.5)):
+        cfg = config(seed)
+        cfg['custom_hooks'][0]['momentum'] = momentum
+        folders.append(write_start(tmp_path / f'{momentum}', [validation(100, 50.0)], cfg,
+                                   method=None))
+    assert [row.title for row in of(folders).rows] == [
+        'ESL (dsl+ctr) (TeacherEMAHook.momentum=0.99)',
+        'ESL (dsl+ctr) (TeacherEMAHook.momentum=0.5)']
+
+
+def test_to_spell_a_default_makes_no_other_run(tmp_path):
+    folders = [write_start(tmp_path / f'{seed}', [validation(100, 50.0)], config(seed, **spelled))
+               for seed, spelled in enumerate(({}, dict(mass=0.95), dict(ema_momentum=0.99)))]
+    folders.append(write_start(tmp_path / 'other', [validation(100, 50.0)],
+                               config(0, ema_momentum=0.9)))
+    assert {row.title: len(row.runs) for row in of(folders).rows} == {
+        'ESL (semi_train_cfg.ema_momentum=0.99)': 3, 'ESL (semi_train_cfg.ema_momentum=0.9)': 1}
+
+
+def cps_config(seed=0, **semi):
+    cfg = config(seed)
+    cfg['model'].pop('part_memory')
+    cfg['model'].update(type='CPS', semi_train_cfg=semi)
+    return cfg
+
+
+def test_a_table_names_both_students(tmp_path):
+    """The one that predicts decides and stands first, whichever was logged first."""
+    folders = []
+    for seed in (0, 1):
+        cfg = cps_config(seed)
+        cfg['model']['semi_test_cfg'] = dict(predict_on='student2')
+        rows = [{'student/mIoU': 60.0 - step / 10, 'student2/mIoU': 30.0 + step / 10 + seed,
+                 'student2/IoU.sky': 7.0, 'step': step} for step in (50, 100)]
+        folders.append(write_start(tmp_path / f'{seed}', [training(50), rows[0], rows[1]], cfg))
+    table = of(folders, figures=read_figures(FIGURES))
+    assert table.networks == ['student2', 'student']
+    cell, = parse_csv(to_csv(table))
+    assert (cell['training'], cell['best_iterations']) == ('CPS', '100 100')
+    assert (cell['student2_best_mean'], cell['student_best_mean']) == ('40.50', '50.00')
+    assert 'the validation at which the student2 is best' in to_markdown(table)
+    assert parse_markdown(to_markdown(table), 'training')[0]['student, last'] == '50.00 ± 0.00'
+    assert {c['network'] for c in parse_csv(classes_to_csv(table))} >= {'student2'}
+    assert cell['paper'] == ''  # the paper has it with ResNet-101 alone
+    cfg = cps_config()
+    cfg['model']['segmentor']['backbone']['depth'] = 101
+    found = paper_of(tmp_path, cfg, 'voc-classic/1-16')
+    assert f'paper table 1a,voc_classic,R101,CPS,92,{found.miou}' in FIGURES.read_text()
+    cfg['model']['semi_train_cfg']['cps_weight'] = 0.1
+    assert paper_of(tmp_path, cfg, 'voc-classic/1-16') is None
+
+
+def test_a_validation_without_times_is_one(tmp_path):
+    """Of networks that nobody knows, too; the classes of a diagnostic are none."""
+    folder = write_start(tmp_path / 'run', [
+        training(100), {'first/mIoU': 50.0, 'first/aAcc': 60.0, 'step': 100}, per_class(100)],
+        config(), method=None)
+    run = read_run(folder)
+    assert run.networks('mIoU') == ['first'] and set(run.validations[100]) == {
+        'first/mIoU', 'first/aAcc', 'step'}
+
+
 # ------------------------------------------------------------------------------ classes, damage
 
 
@@ -448,10 +547,11 @@ def test_a_plain_run_has_one_network(tmp_path):
 # ---------------------------------------------------------------------------------- real runs
 
 
-def train(root, name, seed=0, variant='dsl+ctr', max_iters=4, **changes):
+def train(root, name, seed=0, variant='dsl+ctr', max_iters=4, model=None, **changes):
     """On the tiny data set, validated every second iteration."""
     cfg = runner_cfg(
-        root / name, root, [EMA, PARTS, dict(type='ProtocolHook')], max_iters, esl_cfg(variant),
+        root / name, root, [EMA, PARTS, dict(type='ProtocolHook')], max_iters,
+        model or esl_cfg(variant),
         val=True, save_every=2, randomness=dict(seed=seed),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=2),
         visualizer=dict(type='Visualizer', name=uuid.uuid4().hex,
@@ -521,6 +621,15 @@ def test_a_real_run_that_is_resumed(trained):
             for row in of([trained / 'two_starts', trained / 'esl1']).rows] == [('ESL', [0, 1])]
 
 
+def test_a_real_run_of_two_students(trained):
+    train(trained, 'cps', model=dict(type='CPS', segmentor=segmentor()))
+    text = to_markdown(of([trained / 'cps']))
+    row, = parse_markdown(text, 'training')
+    assert row['training'] == 'CPS'
+    for name in ('student', 'student2'):
+        assert row[f'{name}, last'] == f"{dict(logged(trained / 'cps', f'{name}/mIoU'))[4]:.2f}"
+
+
 def test_commit_is_that_of_the_checkout(tmp_path):
     def git(*args):
         return subprocess.run(['git', '-C', str(tmp_path), '-c', 'user.name=a', '-c',
@@ -572,6 +681,26 @@ def test_command_line_refuses_and_groups(tmp_path, tool):
     figures.write_text('source,dataset,backbone,method,labelled,miou\n'
                        'x,voc_classic,R50,ESL,92,1.5\n')
     assert '| 1.5 |' in tool('summarize', folders[0], '--paper', figures)
+
+
+@pytest.mark.parametrize('hooks, key', [
+    ("custom_hooks = [dict(type='StepHook'), dict(type='PartInitHook')]", 'custom_hooks.1'),
+    ("default_hooks = dict(step=None, parts=dict(type='mmseg.PartInitHook'))",
+     'default_hooks.parts')])
+def test_study_finds_the_hook_of_the_parts(tmp_path, hooks, key):
+    """By type, in the list or by name; and the option reaches it."""
+    camvid_study = importlib.import_module('camvid_study')
+    path = tmp_path / 'config.py'
+    path.write_text(hooks)
+    option = camvid_study.option(str(path), 'adaptive')
+    assert option == f'{key}.adaptive=silhouette'
+    cfg = Config.fromfile(str(path))
+    cfg.merge_from_dict({f'{key}.adaptive': 'silhouette'})
+    assert [hook['adaptive'] for hook in hooks_in(cfg) if 'adaptive' in hook] == ['silhouette']
+    assert camvid_study.option(str(path), 'dsl') == 'model.semi_train_cfg.variant=dsl'
+    path.write_text('custom_hooks = []')
+    with pytest.raises(ValueError, match='no PartInitHook'):
+        camvid_study.option(str(path), 'adaptive')
 
 
 def test_study_prints_these_tables(trained, tmp_path, tool):

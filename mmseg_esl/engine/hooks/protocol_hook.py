@@ -1,4 +1,4 @@
-"""Say what a run is, beside its results: the protocol of its lists, its commit and its seed."""
+"""Say what a run is, beside its results: the protocol of its lists, its method, commit and seed."""
 from __future__ import annotations
 
 import json
@@ -18,7 +18,9 @@ from ... import __version__
 from ...datasets.inner import infos
 from ...splits import checksum, describe, image_id, is_published, protocol_of
 from ...storage.atomic import atomic_file
+from ..describe import describe as describe_method
 from ..ranks import on_main
+from ..unwrap import unwrap
 
 FILE, RUN_FILE = 'protocol.json', 'run.json'
 NO_CHECKOUT = 'not a checkout'
@@ -35,7 +37,8 @@ class ProtocolHook(Hook):
 
     Beside it lies ``run.json``: version and commit of this package, the versions of mmcv and mmseg
     (mmengine logs those of the others), the seed (drawn, if the config names none), the number of
-    processes and the command. ``tools/summarize.py`` and ``tools/report.py`` read both.
+    processes, the command, and what the method says of itself (``engine.describe``; a plain
+    segmentor has no ``method``). ``tools/summarize.py`` and ``tools/report.py`` read both.
 
     A dataset that is no SemiDataset counts as labelled. All of this is our choice.
     """
@@ -88,10 +91,12 @@ def write_info(path: str, found: dict) -> None:
 
 @master_only
 def write_run(runner) -> None:
+    method = describe_method(unwrap(runner.model))
     write_info(osp.join(runner.log_dir, RUN_FILE), dict(
         mmseg_esl=__version__, commit=commit_of(Path(__file__).parent),
         versions=dict(mmcv=mmcv.__version__, mmseg=mmseg.__version__), seed=runner.seed,
-        world_size=get_world_size(), command=' '.join(map(shlex.quote, sys.argv))))
+        world_size=get_world_size(), command=' '.join(map(shlex.quote, sys.argv)),
+        **(dict(method=method) if method else {})))
 
 
 def commit_of(folder) -> str:
