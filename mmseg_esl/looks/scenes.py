@@ -62,7 +62,7 @@ def load_trained(cfg, checkpoint: str, device: str = 'cpu') -> Trained:
 
     import mmseg_esl.register  # noqa: F401 - registers every component
 
-    from ..storage.config import offline
+    from ..convert.trial import offline
     from ..semi.keys import is_wrapper
     from ..semi.teacher_student import TeacherStudentSegmentor
     content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
