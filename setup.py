@@ -52,7 +52,7 @@ setup(
     python_requires='>=3.8',
     cmdclass=dict(build_py=BuildWithMim),
     packages=find_packages(include=['mmseg_esl', 'mmseg_esl.*']),
-    package_data={'mmseg_esl.splits': ['registry.csv'], 'mmseg_esl.report': ['page.html']},
+    package_data={'mmseg_esl.splits': ['published.csv'], 'mmseg_esl.report': ['page.html']},
     install_requires=[
         'numpy',
         'scikit-learn',  # K-means of the parts, before training

@@ -7,8 +7,11 @@ from pathlib import Path
 import mmengine.config.utils as lookup
 from mmengine.config import Config
 
-FOLDER = Path(__file__).parents[1] / 'configs/esl'
-CONFIGS = sorted(path for path in FOLDER.rglob('*.py') if '_base_' not in path.parts)
+ALL = Path(__file__).parents[1] / 'configs'
+FOLDER = ALL / 'esl'
+CONFIGS = sorted(path for path in ALL.rglob('*.py')
+                 if '_base_' not in path.parts and path.name != 'method.py')
+PARTITIONS = sorted((ALL / '_base_/partitions').glob('*.py'))
 
 # Where a config inherits from mmseg, mmengine reads all of mmseg's index anew each time (half a
 # second); the index does not change.
@@ -16,7 +19,7 @@ lookup.load = lru_cache(maxsize=None)(lookup.load)
 
 
 def name(path) -> str:
-    return path.relative_to(FOLDER).as_posix()
+    return path.relative_to(ALL).as_posix()
 
 
 @lru_cache(maxsize=None)

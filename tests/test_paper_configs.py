@@ -20,7 +20,7 @@ from mmseg_esl.engine.hooks.audit_hook import PseudoLabelAuditHook
 from mmseg_esl.engine.hooks.diagnostics_hook import DiagnosticsHook
 from mmseg_esl.engine.hooks.finite_guard import FiniteGuardHook
 from mmseg_esl.engine.hooks.part_init_hook import PartInitHook
-from mmseg_esl.engine.hooks.teacher_hook import TeacherEMAHook
+from mmseg_esl.engine.hooks.step_hook import TeacherEMAHook
 from mmseg_esl.engine.loops.val_loop import TeacherStudentValLoop
 from mmseg_esl.engine.resume.run_state import RunStateHook
 from mmseg_esl.methods.esl import ESLTrainCfg

@@ -1,4 +1,4 @@
-"""Write a short ESL config that inherits a supervised one of yours.
+"""Write a short config that wraps a supervised one of yours in a method.
 
 ``python tools/convert_config.py SUPERVISED.py --unlabeled DIR --out ESL.py``. It builds your model,
 so errors about heads that cannot be wrapped appear here and not in the first step of training.
@@ -15,11 +15,13 @@ from mmseg_esl.storage.atomic import atomic_file
 
 def parse_args():
     parser = argparse.ArgumentParser(
-        description='Write an ESL config that inherits a supervised one.')
+        description='Write a config that wraps a supervised one in a method.')
     parser.add_argument('config', help="your config: a path, or a name such as 'mmseg::psp...py'")
     parser.add_argument('--unlabeled', required=True, metavar='DIR',
                         help='folder of images without labels (nested, any of the usual suffixes)')
     parser.add_argument('--out', required=True, metavar='FILE', help='config to write')
+    parser.add_argument('--method', metavar='NAME',
+                        help='a folder of configs/ with a method.py; default: esl')
     parser.add_argument('--max-iters', type=int, metavar='N',
                         help='length of the training; needed where your schedule counts epochs')
     parser.add_argument('--force', action='store_true', help='overwrite FILE')
@@ -43,9 +45,10 @@ def main() -> None:
     if args.max_iters is not None and args.max_iters < 1:
         sys.exit(f'--max-iters {args.max_iters}: give a positive number')
     import mmseg_esl.register  # noqa: F401 - registers every component
-    from mmseg_esl.convert import Refused, convert
+    from mmseg_esl.convert import DEFAULT, Refused, convert
     try:
-        found = convert(args.config, args.unlabeled, args.out, args.max_iters)
+        found = convert(args.config, args.unlabeled, args.out, args.max_iters,
+                        args.method or DEFAULT)
     except Refused as error:
         sys.exit(f'{args.config} was not converted: {error}')
     with atomic_file(args.out) as file:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.progress import Progress
 
-from mmseg_esl.splits import registry
+from mmseg_esl.splits import published
 from mmseg_esl.splits.generate import absent_classes, nested_partitions, partition_size
 from mmseg_esl.splits.lists import folder_ids, image_id, write_ids
 from mmseg_esl.splits.protocol import describe, is_published, protocol_of
@@ -40,7 +40,7 @@ def parse_args():
     add.add_argument('lists', help='folder with the lists of UniMatch, U2PL, CPS, ST++ or your own')
     add.add_argument('--out', required=True, type=Path, help='where PROTOCOL/PARTITION/'
                      '{labeled,unlabeled}.txt go; with --protocol PARTITION/...')
-    add.add_argument('--protocol', choices=list(registry.PROTOCOLS), help='import this one alone')
+    add.add_argument('--protocol', choices=list(published.PROTOCOLS), help='import this one alone')
     add.add_argument('--images', metavar='DIR', help='folder of all training images: where there '
                      'is no unlabelled list (COCO), it is the rest of this folder')
     add.add_argument('--img-suffix', help='of the images there (default: any image)')
@@ -70,7 +70,7 @@ def parse_args():
 
     make = commands.add_parser('registry', help='make the registry of checksums again')
     make.add_argument('--lists', required=True, help='folder with unimatch/, u2pl/, cps/, stpp/; '
-                      'mmseg_esl/splits/registry.py says which folder of theirs')
+                      'mmseg_esl/splits/published.py says which folder of theirs')
     make.add_argument('--out', type=Path, help='file to write (default: print it)')
     return parser.parse_args()
 
@@ -167,7 +167,7 @@ def mask_classes(path: Path, ignore) -> set[int]:
 
 def run_verify(args) -> int:
     reports = verify_folder(args.lists)
-    layout = args.img_dir and registry.Layout(args.img_dir, args.img_suffix, args.mask_dir,
+    layout = args.img_dir and published.Layout(args.img_dir, args.img_suffix, args.mask_dir,
                                               args.mask_suffix)
     for report in reports:
         if args.data_root and '/' in report.name:
@@ -212,11 +212,11 @@ def warn(text: str) -> None:
 
 
 def run_registry(args) -> int:
-    table = registry.make_rows(args.lists)
+    table = published.make_rows(args.lists)
     if not table:
         raise ValueError(f"below '{args.lists}' there is none of the folders unimatch, u2pl, cps "
                          'and stpp with lists in them')
-    text = registry.to_csv(table)
+    text = published.to_csv(table)
     if args.out is None:
         sys.stdout.write(text)
         return 0

@@ -1,10 +1,5 @@
 # ESL, DeepLabV3+ ResNet-50, Cityscapes with 186 of 2975 images labelled.
 # The paper: 71.07 mIoU.
-_base_ = './_base_/cityscapes.py'
-num_labeled = 186
-num_unlabeled = _base_.num_images - num_labeled
-
-train_cfg = dict(max_iters=_base_.epochs * num_unlabeled // _base_.images_per_step)
-train_dataloader = dict(dataset=dict(
-    labeled=dict(ann_file='splits/1-16/labeled.txt'),
-    unlabeled=dict(ann_file='splits/1-16/unlabeled.txt')))
+_base_ = ['../_base_/partitions/cityscapes_1-16.py', './method.py']
+model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)
+default_hooks = _base_.method_hooks

@@ -1,10 +1,5 @@
 # ESL, DeepLabV3+ ResNet-50, VOC classic with 732 of 10582 images labelled.
 # The paper: 74.69 mIoU.
-_base_ = './_base_/voc.py'
-num_labeled = 732
-num_unlabeled = _base_.num_images - num_labeled
-
-train_cfg = dict(max_iters=_base_.epochs * num_unlabeled // _base_.images_per_step)
-train_dataloader = dict(dataset=dict(
-    labeled=dict(ann_file='splits/voc-classic/1-2/labeled.txt'),
-    unlabeled=dict(ann_file='splits/voc-classic/1-2/unlabeled.txt')))
+_base_ = ['../_base_/partitions/voc-classic_1-2.py', './method.py']
+model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)
+default_hooks = _base_.method_hooks

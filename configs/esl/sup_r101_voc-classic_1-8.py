@@ -1,6 +1,4 @@
 # Supervised baseline, DeepLabV3+ ResNet-101, VOC classic with 183 of 10582 images labelled.
 # The paper: 54.92 mIoU.
-_base_ = './esl_r101_voc-classic_1-8.py'
-model = _base_.supervised.model
-train_dataloader = _base_.supervised.train_dataloader
-default_hooks = _base_.supervised.default_hooks
+_base_ = './sup_r50_voc-classic_1-8.py'
+model = dict(segmentor=_base_.r101)

@@ -1,6 +1,3 @@
 # Supervised baseline, DeepLabV3+ ResNet-50, VOC classic with 1464 of 10582 images labelled.
 # The paper: 71.43 mIoU.
-_base_ = './esl_r50_voc-classic_full.py'
-model = _base_.supervised.model
-train_dataloader = _base_.supervised.train_dataloader
-default_hooks = _base_.supervised.default_hooks
+_base_ = '../supervised/supervised_r50_voc-classic_full.py'

@@ -1,6 +1,3 @@
 # Supervised baseline, DeepLabV3+ Xception-65, COCO with 925 of 118287 images labelled.
 # The paper: 33.60 mIoU.
-_base_ = './esl_xception65_coco_1-128.py'
-model = _base_.supervised.model
-train_dataloader = _base_.supervised.train_dataloader
-default_hooks = _base_.supervised.default_hooks
+_base_ = '../supervised/supervised_xception65_coco_1-128.py'

@@ -1,4 +1,4 @@
-"""From a supervised config to an ESL config that inherits it; see ``tools/convert_config.py``."""
-from .config import Refused, convert
+"""From a supervised config to one that wraps it in a method; see ``tools/convert_config.py``."""
+from .config import DEFAULT, Refused, convert, methods
 
-__all__ = ['Refused', 'convert']
+__all__ = ['DEFAULT', 'Refused', 'convert', 'methods']

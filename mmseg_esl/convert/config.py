@@ -1,19 +1,25 @@
-"""Write the ESL config that wraps a user's own."""
+"""Write the config of a method around a user's own."""
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import mmengine
 from mmengine.config import Config
+from mmseg.registry import HOOKS, MODELS
 
 import mmseg_esl
 
 from ..datasets.files import find_images
+from ..semi import Role, SemiSegmentor
+from ..semi.roles import first_average
 from ..storage.config import kind
 from . import data, schedule, trial
 from .text import Code, assignment, comment, literal, one_a_line
+
+DEFAULT = 'esl'  # the folder of configs/ whose method is taken if nobody asks for another
 
 
 class Refused(ValueError):
@@ -34,33 +40,89 @@ class Conversion:
     scale: dict | None = None
 
 
-def convert(source: str, unlabeled: str, out: str, max_iters: int | None = None) -> Conversion:
-    """ESL around ``source``, with the images below ``unlabeled``.
+class Method:
+    """What a folder of ``configs/`` says of its method, and what the method's class does.
+
+    Args:
+        name: of the folder, such as 'esl'.
+
+    Raises:
+        Refused: there is no such folder; lists those there are.
+    """
+
+    def __init__(self, name: str):
+        if name not in methods():
+            raise Refused(f'--method {name}: choose one of {", ".join(methods())}')
+        self.path = configs() / name / 'method.py'
+        cfg = Config.fromfile(str(self.path))
+        self.cfg, self.hooks = cfg.method.to_dict(), cfg.method_hooks.to_dict()
+        self.model: type[SemiSegmentor] = MODELS.get(self.cfg['type'])
+        parsed = self.model.parse_cfg(self.cfg.get('semi_train_cfg'))
+        self.title = self.model.name_of(parsed)
+        self.roles: dict[str, Role] = self.model.roles_of(parsed)
+        self.predicts = (self.cfg.get('semi_test_cfg') or {}).get(
+            'predict_on', first_average(self.roles))
+        self.sees_unlabeled = any(self.model.passes(parsed)['unlabeled'])
+
+    @property
+    def networks(self) -> list[str]:
+        """The whole segmentors, the one that predicts first."""
+        plain = [name for name, role in self.roles.items() if role.plain]
+        return sorted(plain, key=lambda name: name != self.predicts)
+
+    @property
+    def parts(self) -> list[str]:
+        """What is trained beside the segmentors."""
+        return [name for name, role in self.roles.items() if not (role.plain or role.follows)]
+
+    @property
+    def lookers(self) -> list[str]:
+        """Names of the hooks that look at images by themselves, as fixed transforms make them."""
+        return [name for name, hook in self.hooks.items() if 'type' in hook
+                and 'transforms' in inspect.signature(HOOKS.get(hook['type'])).parameters]
+
+
+def configs() -> Path:
+    """The folder ``configs``: of the wheel, or of the checkout."""
+    package = Path(mmseg_esl.__file__).resolve().parent
+    inside = package / '.mim/configs'
+    return inside if inside.is_dir() else package.parent / 'configs'
+
+
+def methods() -> list[str]:
+    """Names of the folders of ``configs`` that add a method."""
+    return sorted(path.parent.name for path in configs().glob('*/method.py'))
+
+
+def convert(source: str, unlabeled: str, out: str, max_iters: int | None = None,
+            method: str = DEFAULT) -> Conversion:
+    """A method around ``source``, with the images below ``unlabeled``.
 
     Args:
         source: path, or ``package::`` name, of a config that trains an mmseg segmentor.
         unlabeled: folder of images.
         out: where the text will be written, for the way from there to ``source``.
         max_iters: length of the training; None keeps the user's.
+        method: one of :func:`methods`.
 
     Raises:
         Refused: with the reason and the remedy.
     """
-    number = check_folder(unlabeled)
-    cfg, esl = load(source), load(str(base_file('esl_parts.py'))).esl.to_dict()
-    if kind(cfg.get('model') or {}) == 'ESL':
-        raise Refused(f'{source} is an ESL config already')
+    number, method = check_folder(unlabeled), Method(method)
+    cfg = load(source)
+    if trains_method(cfg):
+        raise Refused(f'{source} is wrapped in {kind(cfg.model)} already')
     found = Conversion()
     try:
         # the model last: it is built, which takes longer than to find that something is missing
-        blocks = [*_data(cfg, unlabeled, number, found), *_training(cfg, max_iters, found)]
-        blocks = [*_model(cfg, esl, found), *blocks]
+        blocks = [*_data(cfg, method, unlabeled, number, found),
+                  *_training(cfg, method, max_iters, found)]
+        blocks = [*_model(cfg, method, found), *blocks]
     except ValueError as error:
         raise Refused(str(error)) from error
-    parts = 'esl_parts.py' if joins_lists(cfg) else 'esl.py'
-    head = [f'# ESL around {_shown(source)},\n# with the unlabelled images of {unlabeled}. '
-            'Written by convert_config.py; yours to edit.',
-            one_a_line('_base_', [_reference(source, out), base_name(parts, out)])]
+    head = [f'# {method.title} around {_shown(source)},\n# with the unlabelled images of '
+            f'{unlabeled}. Written by convert_config.py; yours to edit.',
+            one_a_line('_base_', [_reference(source, out), base_name(method, out)])]
     found.text = '\n'.join(head) + '\n\n' + '\n'.join(blocks) + '\n'
     return found
 
@@ -94,22 +156,17 @@ def load(source: str) -> Config:
         raise Refused(f'{source} cannot be loaded: {type(error).__name__}: {error}') from error
 
 
-def joins_lists(cfg) -> bool:
-    """Whether the user's config has lists that ours has to be joined with."""
-    return bool(cfg.get('custom_hooks') or cfg.get('custom_imports'))
+def trains_method(cfg) -> bool:
+    """Whether the config has a method around its segmentor."""
+    found = MODELS.get(kind(cfg.get('model') or {}))
+    return inspect.isclass(found) and issubclass(found, SemiSegmentor)
 
 
-def base_file(name: str) -> Path:
-    """A file of ``configs/esl/_base_``: of the wheel, or of the checkout."""
-    package = Path(mmseg_esl.__file__).resolve().parent
-    inside = package / '.mim/configs/esl/_base_' / name
-    return inside if inside.is_file() else package.parent / 'configs/esl/_base_' / name
-
-
-def base_name(name: str, out: str) -> str:
-    """How the new config names that file."""
-    path = base_file(name)
-    return f'mmseg_esl::esl/_base_/{name}' if '.mim' in path.parts else _reference(path, out)
+def base_name(method: Method, out: str) -> str:
+    """How the new config names the method's file."""
+    if '.mim' in method.path.parts:
+        return f'mmseg_esl::{method.path.parent.name}/{method.path.name}'
+    return _reference(method.path, out)
 
 
 def _reference(source, out: str) -> str:
@@ -129,21 +186,17 @@ def _shown(source: str) -> str:
 # ---------------------------------------------------------------------------- the model
 
 
-def _model(cfg, esl: dict, found: Conversion):
+def _model(cfg, method: Method, found: Conversion):
     if not cfg.get('model'):
         raise Refused('the config has no model: convert the one that you train with')
     model = cfg.model.to_dict()
     losses = list(_losses(model))
-    settings, why = trial.find_settings(model, esl)
-    yield 'model = dict(_delete_=True, segmentor=_base_.model, **_base_.esl)'
-    if 'embedding' in settings:
-        yield '# the projector reads what this layer, the classifier, reads'
-        yield f"model['embedding'] = {settings['embedding']!r}"
+    settings, why = trial.find_settings(model, method.cfg)
+    yield 'model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)'
+    if settings:
+        yield comment(why)
+        yield from _updates('model', settings)
         found.done.append(why)
-    if 'variant' in settings:
-        yield comment(f'soft labels without the part-contrast: {why}')
-        yield f"model['semi_train_cfg']['variant'] = {settings['variant']!r}"
-        found.done.append(f"variant 'dsl', without the part-contrast: {why}")
     if losses:
         yield from losses
         found.done.append('the cross entropy is a mean over valid pixels (avg_non_ignore)')
@@ -152,9 +205,18 @@ def _model(cfg, esl: dict, found: Conversion):
                            'softmax, so the learning rate may need another look')
     if model.get('auxiliary_head'):
         found.check.append(
-            'the auxiliary heads are frozen, as the paper has no such loss; networks that rely on '
-            'them (BiSeNet, ICNet, Fast-SCNN, ...) want semi_train_cfg.auxiliary_loss=True')
+            'the auxiliary heads are frozen; networks that rely on them (BiSeNet, ICNet, '
+            'Fast-SCNN, ...) want semi_train_cfg.auxiliary_loss=True')
     yield ''
+
+
+def _updates(name: str, settings: dict):
+    """Lines that set values in a dictionary, and entries in its dictionaries."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _updates(f'{name}[{key!r}]', value)
+        else:
+            yield assignment(f'{name}[{key!r}]', value)
 
 
 def _losses(model: dict):
@@ -187,7 +249,7 @@ def _losses(model: dict):
 # ----------------------------------------------------------------------------- the data
 
 
-def _data(cfg, unlabeled: str, number: int, found: Conversion):
+def _data(cfg, method: Method, unlabeled: str, number: int, found: Conversion):
     user = cfg.get('train_dataloader')
     if not user or not user.get('dataset'):
         raise Refused('the config has no train_dataloader: convert the one that you train with')
@@ -211,11 +273,14 @@ def _data(cfg, unlabeled: str, number: int, found: Conversion):
     yield comment(f'your pipeline for images without labels; left out: {left}')
     yield one_a_line('weak_view', view)
     size = user.get('batch_size', 1)
-    found.done.append(f'a step on each GPU: {size} labelled images, as before, and {size} of '
+    more = size if method.sees_unlabeled else 0
+    found.done.append(f'a step on each GPU: {size} labelled images, as before, and {more} of '
                       f'{number} unlabelled ones')
-    found.check.append(f'memory: a step has {2 * size} images, where it had {size}, and two '
-                       'networks; halve both counts and batch_size if it does not fit')
-    yield assignment('train_dataloader', data.dataloader(user, unlabeled, loading))
+    if more:
+        found.check.append(f'memory: a step has {2 * size} images, where it had {size}, and '
+                           f'{len(method.networks)} network(s); halve both counts and batch_size '
+                           'if it does not fit')
+    yield assignment('train_dataloader', data.dataloader(user, unlabeled, loading, more))
     found.scale = next((step for step in prepared if kind(step) == 'Resize'), None)
     found.check.append('an image of --unlabeled that is among the labelled ones too is refused in '
                        'training: list the others and set unlabeled.ann_file')
@@ -232,9 +297,9 @@ def _linked(step: dict, cfg) -> dict:
 # ------------------------------------------------------------------------- the training
 
 
-def _training(cfg, max_iters: int | None, found: Conversion):
+def _training(cfg, method: Method, max_iters: int | None, found: Conversion):
     train, factor = schedule.loops(cfg, max_iters)
-    yield assignment('optim_wrapper', schedule.optimizer(cfg))
+    yield assignment('optim_wrapper', schedule.optimizer(cfg, method.parts))
     params = schedule.schedulers(cfg, factor)
     if params:
         yield one_a_line('param_scheduler', params)
@@ -242,29 +307,34 @@ def _training(cfg, max_iters: int | None, found: Conversion):
     if cfg.get('val_cfg'):
         delete = kind(cfg.val_cfg) not in ('ValLoop', '-')
         yield assignment('val_cfg', dict(**dict(_delete_=True) if delete else {},
-                                         type='TeacherStudentValLoop'))
-        found.done.append('validation: teacher/mIoU and student/mIoU')
+                                         type='SemiValLoop'))
+        found.done.append('validation: ' + ' and '.join(f'{n}/mIoU' for n in method.networks))
     else:
         found.check.append('your config does not validate, so nothing says how well it learns')
-    yield assignment('default_hooks', schedule.hooks(cfg, train, factor))
     if 'max_epochs' in cfg.train_cfg:
         yield 'log_processor = dict(by_epoch=False)'
         found.done.append(f'{cfg.train_cfg.max_epochs} epochs became {max_iters} iterations')
-    yield from _lists(cfg, found)
+    yield from _hooks(cfg, method, schedule.hooks(cfg, train, factor, method.predicts), found)
+    yield assignment('custom_imports', schedule.joined_imports(cfg))
 
 
-def _lists(cfg, found: Conversion):
-    if found.scale:
-        yield 'esl_hooks = _base_.esl_hooks'
-        yield '# PartInitHook looks at the labelled images once, at the size of your validation'
-        yield f'esl_hooks[1].update(transforms=[{literal(found.scale, 4, 40)}])'
-    if joins_lists(cfg):
-        yield assignment('custom_imports', schedule.joined_imports(cfg))
-    hooks, dropped = schedule.joined_hooks(cfg, 'esl_hooks' if found.scale else '_base_.esl_hooks')
-    if found.scale or joins_lists(cfg):
-        yield assignment('custom_hooks', hooks)
+def _hooks(cfg, method: Method, changes: dict, found: Conversion):
+    """The method's hooks, by name, and what of them has to be changed; the user's list."""
+    yield 'default_hooks = _base_.method_hooks'
+    for name, values in changes.items():
+        if name in method.hooks:
+            arguments = ', '.join(f'{key}={literal(value)}' for key, value in values.items())
+            yield f'default_hooks[{name!r}].update({arguments})'
+        else:
+            yield assignment(f'default_hooks[{name!r}]', values)
+    for name in method.lookers if found.scale else ():
+        yield '# it looks at the labelled images once, at the size of your validation'
+        yield (f'default_hooks[{name!r}].update(transforms=['
+               f'{literal(found.scale, 4, 50)}])')
+    text, dropped = schedule.kept_hooks(cfg)
     if dropped:
-        found.done.append(f'without your {", ".join(dropped)}: the wrapper averages itself')
+        yield assignment('custom_hooks', text)
+        found.done.append(f'without your {", ".join(dropped)}: the method averages itself')
     watching = [kind(hook) for hook in cfg.get('custom_hooks') or [] if 'monitor' in hook]
     if watching:
-        found.check.append(f'{", ".join(watching)}: monitor must name teacher/mIoU, say')
+        found.check.append(f'{", ".join(watching)}: monitor must name {method.predicts}/mIoU, say')

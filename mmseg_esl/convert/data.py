@@ -81,13 +81,15 @@ def _choice(step: dict, prepared: set, dropped: list):
     return dict(step, transforms=branches) if any(branches) else None
 
 
-def dataloader(user: dict, unlabeled: str, loading: list) -> dict:
+def dataloader(user: dict, unlabeled: str, loading: list, more: int) -> dict:
     """What the new config says in ``train_dataloader``; the rest is inherited.
 
-    A step has as many unlabelled images as the user's has labelled ones (the paper: 8 and 8).
+    Args:
+        more: unlabelled images of a step, beside as many labelled ones as the user's has (ESL's
+            paper: 8 and 8).
     """
     size = user.get('batch_size', 1)
-    new = dict(batch_size=2 * size)
+    new = dict(batch_size=size + more)
     if user.get('drop_last'):  # which no loader with a batch sampler takes
         kept = {key: value for key, value in user.items()
                 if key not in ('drop_last', 'batch_sampler', 'sampler', 'dataset', 'batch_size')}
@@ -97,7 +99,7 @@ def dataloader(user: dict, unlabeled: str, loading: list) -> dict:
         new['sampler'] = dict(**delete, type='InfiniteSampler', shuffle=True)
     elif not user['sampler'].get('shuffle', True):
         new['sampler'] = dict(shuffle=True)
-    counts = dict(type='SemiBatchSampler', num_labeled=size, num_unlabeled=size)
+    counts = dict(type='SemiBatchSampler', num_labeled=size, num_unlabeled=more)
     clash = user.get('batch_sampler') and '_delete_' not in new
     new['batch_sampler'] = dict(_delete_=True, **counts) if clash else counts
     new['dataset'] = dict(

@@ -1,4 +1,4 @@
-"""Loops, hooks and optimiser: the user's, made to drive two networks on two streams."""
+"""Loops, hooks and optimiser: the user's, made to drive a method on two streams of images."""
 from __future__ import annotations
 
 import copy
@@ -9,7 +9,7 @@ from .text import Code
 STOCK_LOOPS = {'IterBasedTrainLoop', 'EpochBasedTrainLoop'}
 PER_EPOCH = ('begin', 'end', 'T_max', 'milestones', 'step_size', 'last_step')  # of a scheduler
 DECAYS = {'ExponentialLR', 'ExponentialMomentum', 'ExponentialParamScheduler'}
-# they would average what the wrapper averages itself, part queues included
+# they would average what the method averages itself, its memories included
 REPLACED_HOOKS = ('EMAHook', 'SyncBuffersHook')
 
 
@@ -88,10 +88,12 @@ def _scaled(value, factor: float):
     return max(1, round(value * factor)) if value else value
 
 
-def optimizer(cfg) -> dict:
+def optimizer(cfg, parts: list[str]) -> dict:
     """``optim_wrapper``: the student's names for the user's constructor and multipliers.
 
-    The projector learns as fast as the decode head does (paper).
+    Args:
+        parts: what the method trains beside segmentors; it learns as fast as the decode head does
+            (so ESL's paper has it).
     """
     given = cfg.get('optim_wrapper')
     if not given:
@@ -102,37 +104,39 @@ def optimizer(cfg) -> dict:
         paramwise['constructor'] = inner
     keys = (given.get('paramwise_cfg') or {}).get('custom_keys') or {}
     for key in ('decode_head', 'head'):
-        if 'lr_mult' in (keys.get(key) or {}) and 'projector' not in keys:
-            paramwise['custom_keys'] = dict(projector=dict(lr_mult=keys[key]['lr_mult']))
+        new_keys = [part for part in parts if part not in keys]
+        if 'lr_mult' in (keys.get(key) or {}) and new_keys:
+            paramwise['custom_keys'] = {
+                part: dict(lr_mult=keys[key]['lr_mult']) for part in new_keys}
             break
     if paramwise:
         new['paramwise_cfg'] = paramwise
     return new
 
 
-def hooks(cfg, train: dict, factor: float) -> dict:
-    """``default_hooks``: a checkpoint hook that is made for this, and iterations for epochs."""
+def hooks(cfg, train: dict, factor: float, predicts: str) -> dict:
+    """What ``default_hooks`` change: iterations for epochs, and the metric that is kept best.
+
+    Args:
+        predicts: the network whose metric it is.
+    """
     old = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    new, epochs = dict(type='SemiCheckpointHook'), not _counts_iterations(cfg)
+    new, epochs = {}, not _counts_iterations(cfg)
     if epochs or not old.get('by_epoch', True):
         interval = _scaled(old.get('interval', 1), factor)
     else:  # of the whole training, which counts as one epoch: that would be at its end only
         interval = train.get('val_interval') or cfg.train_cfg.get('val_interval', 1000)
     if interval != old.get('interval') or old.get('by_epoch', True):
         new.update(by_epoch=False, interval=interval)
-    if old.get('save_best'):
-        new['save_best'] = prefixed(old['save_best'])
-    out = dict(checkpoint=new)
-    if epochs:
-        out = dict(logger=dict(log_metric_by_epoch=False), **out)
-    return out
+    new['save_best'] = prefixed(old.get('save_best'), predicts)
+    return dict(**dict(logger=dict(log_metric_by_epoch=False)) if epochs else {}, checkpoint=new)
 
 
-def prefixed(metric):
-    """The teacher's metric in place of the one network's; 'auto' stays what it is."""
+def prefixed(metric, predicts: str):
+    """A network's metric in place of the one network's; 'auto' and None stay what they are."""
     if isinstance(metric, (list, tuple)):
-        return [prefixed(each) for each in metric]
-    return metric if metric == 'auto' or '/' in metric else f'teacher/{metric}'
+        return [prefixed(each, predicts) for each in metric]
+    return metric if metric in (None, 'auto') or '/' in metric else f'{predicts}/{metric}'
 
 
 def joined_imports(cfg) -> dict:
@@ -147,11 +151,9 @@ def joined_imports(cfg) -> dict:
     return dict(imports=imports, allow_failed_imports=False)
 
 
-def joined_hooks(cfg, ours: str) -> tuple[list, list]:
-    """``custom_hooks``: the user's and ``ours``; and the types of those that were left out."""
-    given = cfg.get('custom_hooks') or []
-    dropped = [kind(hook) for hook in given if kind(hook) in REPLACED_HOOKS]
-    theirs = '*_base_.custom_hooks'
-    if dropped:
-        theirs = f'*(hook for hook in _base_.custom_hooks if hook.type not in {REPLACED_HOOKS})'
-    return ([Code(theirs)] if given else []) + [Code(f'*{ours}')], dropped
+def kept_hooks(cfg) -> tuple[Code, list]:
+    """The user's ``custom_hooks`` without those that average, and the types of the latter."""
+    dropped = [kind(hook) for hook in cfg.get('custom_hooks') or []
+               if kind(hook) in REPLACED_HOOKS]
+    return Code(f'[hook for hook in _base_.custom_hooks if hook.type not in {REPLACED_HOOKS}]'), \
+        dropped

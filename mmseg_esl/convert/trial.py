@@ -1,4 +1,4 @@
-"""Can this model be served? Build it inside the wrapper and let it take a step on noise."""
+"""Can this model be served? Build it inside the method and let it take a step on noise."""
 from __future__ import annotations
 
 import copy
@@ -11,22 +11,22 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch import nn
 
-from ..storage.config import kind
+from ..models.segmentors import build_segmentor
+from ..storage.config import kind, offline
 
 MASK_HEADS = ('MaskFormerHead', 'Mask2FormerHead')
 SIZE = 64  # of the noise; a forward, not a training, so small
 
 
-def find_settings(model: dict, esl: dict) -> tuple[dict, str]:
-    """What has to be set in the wrapper so that the model trains in it.
+def find_settings(model: dict, method: dict) -> tuple[dict, str]:
+    """What has to be set in a method so that the model trains in it.
 
     Args:
-        model: config of the user's segmentor. esl: config of the wrapper without it.
+        model: config of the user's segmentor. method: config of the method without it.
 
     Returns:
-        (settings, why): ``{}``, ``dict(embedding=...)`` or ``dict(variant='dsl')``, and the reason.
+        (settings, why): ``{}``, or the first of the method's ``fallbacks`` that serves; the reason.
 
     Raises:
         ValueError: the model cannot be wrapped at all; in the words of whoever refused.
@@ -34,24 +34,24 @@ def find_settings(model: dict, esl: dict) -> tuple[dict, str]:
     name = head_name(model)
     if name in MASK_HEADS:
         raise ValueError(f'{name} classifies masks, not pixels, so there is no distribution over '
-                         'classes to make a soft label of: use another decode_head')
+                         'classes to make a label of: use another decode_head')
     try:
-        step(model, esl)
+        step(model, method)
         return {}, ''
     except Exception as error:  # whatever the user's own head may raise
-        first = error
-    plain = _with(esl, semi_train_cfg=dict(variant='dsl'))
+        first = last = error
     try:
-        wrapper = step(model, plain)
+        choices = MODELS.get(method['type']).fallbacks(build_segmentor(_segmentor(model)))
     except Exception as error:
         raise ValueError(f'a model with {name} cannot be wrapped: {error}') from error
-    for path in classifiers(wrapper):
+    for settings, why in choices:
         try:
-            step(model, _with(esl, embedding=path))
-        except Exception:
-            continue
-        return dict(embedding=path), f"the projector reads the input of '{path}'"
-    return dict(variant='dsl'), str(first).split('. ')[0]
+            step(model, with_settings(method, settings))
+        except Exception as error:
+            last = error
+        else:
+            return settings, f'{why} ({str(first).split(". ")[0]})'
+    raise ValueError(f'a model with {name} cannot be wrapped: {last}') from last
 
 
 def head_name(model: dict) -> str:
@@ -60,46 +60,28 @@ def head_name(model: dict) -> str:
     return kind(head[-1] if isinstance(head, (list, tuple)) else head)
 
 
-def step(model: dict, esl: dict):
-    """One forward of the loss, with two labelled and two unlabelled images; returns the wrapper."""
+def step(model: dict, method: dict) -> None:
+    """One forward of the loss, with two labelled and two unlabelled images."""
     init_default_scope('mmseg')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # training will say it again
-        wrapper = MODELS.build(ConfigDict(copy.deepcopy({**esl, 'segmentor': offline(model)})))
-    wrapper.driven = True  # as TeacherEMAHook would say
-    if wrapper.part_memory is not None:
-        wrapper.part_memory.start(torch.randn(wrapper.part_memory.prototypes.shape))
-        wrapper.part_memory.active = True
+        built = MODELS.build(ConfigDict({**copy.deepcopy(method), 'segmentor': _segmentor(model)}))
     with torch.no_grad(), _same_random_numbers():
         size = (SIZE, SIZE)
-        samples = [_sample(size, wrapper.num_classes, index < 2) for index in range(4)]
-        wrapper.train().loss(torch.randn(4, 3, *size), samples)
-    return wrapper
+        samples = [_sample(size, built.num_classes, index < 2) for index in range(4)]
+        built.prepare_trial().loss(torch.randn(4, 3, *size), samples)
 
 
-def classifiers(wrapper) -> list[str]:
-    """Paths of the decode head's convolutions that give one channel a class; last one first."""
-    head, classes = wrapper._main_head(wrapper.student), wrapper.num_classes
-    found = [name for name, module in head.named_modules()
-             if isinstance(module, nn.Conv2d) and module.out_channels == classes]
-    return [f'decode_head.{name}' for name in reversed(found)]
+def _segmentor(model: dict) -> ConfigDict:
+    return ConfigDict(copy.deepcopy(offline(model)))
 
 
-def offline(model):
-    """The model's config without pretrained weights: noise needs none."""
-    if isinstance(model, (list, tuple)):
-        return type(model)(offline(each) for each in model)
-    if not isinstance(model, dict):
-        return model
-    off = {str: None, bool: False}  # a file's name; timm's switch
-    return {key: off.get(type(value), value) if key == 'pretrained' else offline(value)
-            for key, value in model.items()}
-
-
-def _with(esl: dict, **changes) -> dict:
-    new = copy.deepcopy(esl)
-    new['semi_train_cfg'].update(changes.pop('semi_train_cfg', {}))
-    return {**new, **changes}
+def with_settings(method: dict, settings: dict) -> dict:
+    """A method's config with other values; of dictionaries, their entries."""
+    new = copy.deepcopy(method)
+    for key, value in settings.items():
+        new[key] = {**new.get(key, {}), **value} if isinstance(value, dict) else value
+    return new
 
 
 def _sample(size: tuple, num_classes: int, labeled: bool) -> SegDataSample:

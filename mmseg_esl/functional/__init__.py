@@ -5,12 +5,18 @@ from .cutmix import cutmix_mask, cutmix_masks_by_image, mix, nearest
 from .ema import ema_momentum, ema_update
 from .parts import assign_parts, part_sums, sample_features, update_prototypes
 from .precision import at_least_float
-from .soft_label import dynamic_soft_label, hard_label, soft_cross_entropy, topk_soft_label
+from .soft_label import (
+    dynamic_soft_label,
+    hard_label,
+    soft_cross_entropy,
+    soft_target,
+    topk_soft_label,
+)
 
 __all__ = [
     'assign_parts', 'at_least_float', 'cutmix_mask', 'cutmix_masks_by_image',
     'dynamic_soft_label', 'ema_momentum', 'ema_update', 'hard_label', 'mix', 'nearest',
     'part_contrast', 'part_sums', 'probability_mse', 'pseudo_cross_entropy', 'pseudo_label',
     'sample_anchors', 'sample_features', 'sample_negatives', 'sample_positives',
-    'soft_cross_entropy', 'topk_soft_label', 'update_prototypes',
+    'soft_cross_entropy', 'soft_target', 'topk_soft_label', 'update_prototypes',
 ]

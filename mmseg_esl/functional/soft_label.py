@@ -69,6 +69,17 @@ def hard_label(probs: Tensor) -> tuple[Tensor, Tensor]:
     return target, torch.ones_like(probs[:, 0], dtype=torch.long)
 
 
+def soft_target(probs: Tensor, kind: str = 'dsl', *, mass: float = 0.95,
+                k: int = 5) -> tuple[Tensor, Tensor]:
+    """The label of one of ESL's variants: 'dsl' (see ``mass``), 'topk' (see ``k``) or 'hard'.
+
+    Args and returns as in :func:`dynamic_soft_label`.
+    """
+    if kind == 'dsl':
+        return dynamic_soft_label(probs, mass=mass)
+    return topk_soft_label(probs, k=k) if kind == 'topk' else hard_label(probs)
+
+
 def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor, *,
                        divisor: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """L_SCE = -(1/N) sum_j sum_c y*_{c,j} log p^s_{c,j} (paper Sec. 3.2).

@@ -7,16 +7,11 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ..functional import (
-    at_least_float,
-    dynamic_soft_label,
-    hard_label,
-    soft_cross_entropy,
-    topk_soft_label,
-)
+from ..functional import at_least_float, soft_cross_entropy, soft_target
 from ..functional.phases import phase
 from ..models.pixel_to_part import PixelToPart
 from ..models.projector import build_projector
+from ..models.segmentors import classifiers
 from ..semi import Role, SemiSegmentor, SemiTrainCfg, Tap, connected_zero, network, said, under
 
 TITLES = {'sup': 'supervised', 'dsl+ctr': 'ESL', 'dsl': 'CE + DSL', 'hard': 'CE + hard label',
@@ -110,6 +105,12 @@ class ESL(SemiSegmentor):
         labeled = 4 if cfg.contrast else 3  # the teacher sees them for their parts only
         return dict(labeled=(labeled, labeled), unlabeled=(4, 4))
 
+    @classmethod
+    def fallbacks(cls, net):
+        return [*((dict(embedding=path), f"the projector reads the input of '{path}'")
+                  for path in classifiers(net)),
+                (dict(semi_train_cfg=dict(variant='dsl')), 'soft labels without the part-contrast')]
+
     def build_own(self, projector=None, part_memory=None, embedding='decode_head.conv_seg'):
         self.embedding, self.part_memory = embedding, None
         if not self.cfg.contrast:
@@ -138,7 +139,8 @@ class ESL(SemiSegmentor):
         with torch.no_grad():  # Sec. 3.2: dynamic soft label
             probs = at_least_float(teacher.logits).softmax(dim=1)
             teacher.logits = None  # large, and no longer needed
-            target, size = self._soft_label(probs)
+            with phase('soft label'):
+                target, size = soft_target(probs, cfg.label, mass=cfg.mass, k=cfg.topk)
             confidence, pseudo = probs.max(dim=1)
             self._log_soft_label(size, confidence, valid)
             strong = self.strong(batch.weak, draws)
@@ -161,14 +163,6 @@ class ESL(SemiSegmentor):
     def supervised(self, batch, company=True):
         # in the warm-up, too, the projector gathers its batch-norm statistics
         return super().supervised(batch, company, tap=self._tap('projector'))
-
-    @phase('soft label')
-    def _soft_label(self, probs: Tensor) -> tuple[Tensor, Tensor]:
-        if self.cfg.label == 'hard':
-            return hard_label(probs)
-        if self.cfg.label == 'topk':
-            return topk_soft_label(probs, k=self.cfg.topk)
-        return dynamic_soft_label(probs, mass=self.cfg.mass)
 
     def _contrast_ready(self) -> bool:
         if self.part_memory.active is None:

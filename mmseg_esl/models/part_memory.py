@@ -82,6 +82,10 @@ class PartMemory(Staged):
         self.initialised.fill_(True)
         self.drop()
 
+    def prepare_trial(self) -> None:
+        self.start(torch.randn_like(self.prototypes))
+        self.active = True
+
     @torch.no_grad()
     def stage(self, embed_sums: Tensor, embed_counts: Tensor, feat_sums: Tensor,
               feat_counts: Tensor, num_labeled: int = 0) -> None:

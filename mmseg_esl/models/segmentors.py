@@ -1,6 +1,8 @@
 """Which of mmseg's segmentors can be trained here, and the head that predicts."""
 from __future__ import annotations
 
+import copy
+
 from mmseg.registry import MODELS
 from torch import nn
 
@@ -13,7 +15,7 @@ def build_segmentor(cfg: dict) -> nn.Module:
     Raises:
         ValueError: it cannot; says why and what to set.
     """
-    net = MODELS.build(cfg)
+    net = MODELS.build(copy.deepcopy(cfg))  # mmseg writes into it, and a second one may follow
     head = main_head(net)
     if head is None:
         raise ValueError(f'{type(net).__name__} has no decode_head: only segmentors like '
@@ -33,3 +35,10 @@ def main_head(net: nn.Module):
     """The head that predicts: the last one of a cascade."""
     head = getattr(net, 'decode_head', None)
     return head[-1] if isinstance(head, nn.ModuleList) else head
+
+
+def classifiers(net: nn.Module) -> list[str]:
+    """Paths of the head's convolutions that give one channel a class; the last one first."""
+    head = main_head(net)
+    return [f'decode_head.{name}' for name, module in reversed(list(head.named_modules()))
+            if isinstance(module, nn.Conv2d) and module.out_channels == head.num_classes]

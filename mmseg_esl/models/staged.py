@@ -10,6 +10,9 @@ class Staged(nn.Module):
     Its buffers are saved with the model.
     """
 
+    def prepare_trial(self) -> None:
+        """Stand in for what a hook does before training, for one step on noise."""
+
     def commit(self) -> None:
         """The optimiser has stepped: make what is staged final."""
         raise NotImplementedError

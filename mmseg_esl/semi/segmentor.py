@@ -119,6 +119,11 @@ class SemiSegmentor(BaseModel):
         """
         raise NotImplementedError
 
+    @classmethod
+    def fallbacks(cls, net: nn.Module) -> list[tuple[dict, str]]:
+        """Settings, best first, and what each means, if a segmentor cannot take a step as it is."""
+        return []
+
     def build_own(self) -> None:
         """Build what else the method has: heads, memories. The trained networks are there."""
 
@@ -298,6 +303,13 @@ class SemiSegmentor(BaseModel):
         return mean_over_ranks if self.cfg.global_average and get_world_size() > 1 else None
 
     # ---- what engine and tools ask -------------------------------------------------------------
+
+    def prepare_trial(self) -> SemiSegmentor:
+        """Be ready for a step on noise, outside of training and its hooks; returns itself."""
+        self.driven = True
+        for memory in self.staged:
+            memory.prepare_trial()
+        return self.train()
 
     main = property(lambda self: getattr(self, next(iter(self.roles))), doc='The first network.')
 

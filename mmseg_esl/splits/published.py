@@ -1,6 +1,6 @@
 """Published protocols, recognised by the checksums of their lists.
 
-``registry.csv`` beside this file holds names, counts and checksums; the lists themselves belong to
+``published.csv`` beside this file holds names, counts and checksums; the lists themselves belong to
 their publishers. ``tools/make_splits.py registry`` makes it again from them.
 """
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .lists import checksum, read_ids
 
-FILE = Path(__file__).with_name('registry.csv')
+FILE = Path(__file__).with_name('published.csv')
 COLUMNS = ('protocol', 'partition', 'list', 'count', 'sha256')
 
 

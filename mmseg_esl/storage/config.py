@@ -32,6 +32,17 @@ def hook_key(cfg, wanted: str) -> str:
     raise ValueError(f'no {wanted} among the hooks of the config')
 
 
+def offline(model):
+    """The model's config without pretrained weights: noise needs none."""
+    if isinstance(model, (list, tuple)):
+        return type(model)(offline(each) for each in model)
+    if not isinstance(model, dict):
+        return model
+    off = {str: None, bool: False}  # a file's name; timm's switch
+    return {key: off.get(type(value), value) if key == 'pretrained' else offline(value)
+            for key, value in model.items()}
+
+
 def flatten(name: str, value, out: dict, left_out=()) -> None:
     """Nested dicts and lists to ``{'a.b.0': value}``; None is as good as nothing.
 

@@ -8,8 +8,10 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
 
-from mmseg_esl.convert import Refused, convert
+from mmseg_esl.convert import Refused, convert, methods, trial
 from mmseg_esl.convert.data import leaves, weak_view
 from mmseg_esl.convert.schedule import prefixed
 from mmseg_esl.convert.text import WIDTH, literal
@@ -146,11 +148,14 @@ def test_the_plain_case(made):
     assert cfg.model.segmentor.decode_head.loss_decode.avg_non_ignore
     assert 'avg_non_ignore' not in cfg.model.segmentor.auxiliary_head.loss_decode
     assert cfg.train_cfg == dict(type='SemiTrainLoop', max_iters=100, val_interval=10)
-    assert cfg.val_cfg.type == 'TeacherStudentValLoop'
+    assert cfg.val_cfg.type == 'SemiValLoop'
     assert cfg.default_hooks.checkpoint == dict(
         type='SemiCheckpointHook', by_epoch=False, interval=20, save_best='teacher/mIoU',
         rule='greater')
-    assert 'TeacherEMAHook' in kinds(cfg.custom_hooks)
+    assert {'StepHook', 'PartInitHook', 'RunStateHook'} <= {
+        hook['type'] for hook in cfg.default_hooks.values()}
+    assert 'custom_hooks' not in cfg
+    assert cfg.custom_imports.imports == ['mmseg_esl.register']
     assert any('auxiliary_loss' in sentence for sentence in found.check)
 
 
@@ -195,8 +200,7 @@ def test_lists_are_joined_and_other_averages_left_out(made):
         "custom_imports = dict(imports='json.tool', allow_failed_imports=False)\n"
         "custom_hooks = [dict(type='EMAHook'), dict(type='EarlyStoppingHook', monitor='mIoU')]")
     assert cfg.custom_imports.imports == ['mmseg_esl.register', 'json.tool']
-    assert kinds(cfg.custom_hooks)[:2] == ['EarlyStoppingHook', 'TeacherEMAHook']
-    assert 'esl_parts.py' in text
+    assert cfg.custom_hooks == [dict(type='EarlyStoppingHook', monitor='mIoU')]
     assert any('EMAHook' in sentence for sentence in found.done)
     assert any('EarlyStoppingHook' in sentence for sentence in found.check)
 
@@ -204,7 +208,14 @@ def test_lists_are_joined_and_other_averages_left_out(made):
 def test_imports_that_are_a_list(made):
     cfg, _, _ = made("custom_imports = dict(imports=['json.tool', 'json'])")
     assert cfg.custom_imports.imports == ['mmseg_esl.register', 'json.tool', 'json']
-    assert kinds(cfg.custom_hooks)[0] == 'TeacherEMAHook'
+
+
+def test_hooks_of_the_user_stay(made):
+    cfg, text, _ = made("custom_hooks = [dict(type='EarlyStoppingHook', monitor='mIoU')]\n"
+                        "default_hooks = dict(timer=dict(type='IterTimerHook'), mine=dict(type="
+                        "'Mine'))")
+    assert 'custom_hooks' not in text and kinds(cfg.custom_hooks) == ['EarlyStoppingHook']
+    assert cfg.default_hooks.mine.type == 'Mine' and cfg.default_hooks.step.type == 'StepHook'
 
 
 def test_epochs_need_a_length_and_then_are_stretched(made):
@@ -231,13 +242,16 @@ def test_validation_size_is_that_of_the_parts(made):
 val_dataloader = dict(dataset=dict(pipeline=[
     dict(type='LoadImageFromFile'), dict(type='Resize', scale=(64, 32), keep_ratio=True),
     dict(type='LoadAnnotations'), dict(type='PackSegInputs')]))""")
-    assert cfg.custom_hooks[1] == dict(type='PartInitHook', transforms=[
+    assert cfg.default_hooks.parts == dict(type='PartInitHook', transforms=[
         dict(type='Resize', scale=(64, 32), keep_ratio=True)])
 
 
-def test_save_best():
-    assert prefixed('mIoU') == 'teacher/mIoU' and prefixed('auto') == 'auto'
-    assert prefixed(['mIoU', 'student/mAcc']) == ['teacher/mIoU', 'student/mAcc']
+def test_save_best(made):
+    assert prefixed('mIoU', 'teacher') == 'teacher/mIoU' and prefixed('auto', 'teacher') == 'auto'
+    assert prefixed(['mIoU', 'student/mAcc'], 'teacher') == ['teacher/mIoU', 'student/mAcc']
+    # a config that keeps no best checkpoint, of a metric that may not be mIoU, keeps none
+    cfg, _, _ = made('default_hooks = dict(checkpoint=dict(save_best=None))')
+    assert cfg.default_hooks.checkpoint.save_best is None
 
 
 # ------------------------------------------------------------------------------------- model
@@ -292,6 +306,43 @@ def test_refused_with_the_reason(made, lines, words):
         made(lines)
 
 
+@pytest.mark.parametrize('name', methods())
+def test_any_method_wraps_it(made, name):
+    cfg, text, found = made(method=name)
+    assert f'{name}/method.py' in text
+    method = MODELS.get(cfg.model.type)
+    parsed = method.parse_cfg(cfg.model.semi_train_cfg)
+    roles = method.roles_of(parsed)
+    best = cfg.default_hooks.checkpoint.save_best.split('/')[0]
+    assert best == ('teacher' if 'teacher' in roles else 'student')
+    more = 0 if name == 'supervised' else 3
+    assert cfg.train_dataloader.batch_size == 3 + more
+    assert cfg.train_dataloader.batch_sampler.num_unlabeled == more
+    assert ('parts' in cfg.default_hooks) == ('PartInitHook' in method.hooks_of(parsed))
+    said = next(line for line in found.done if line.startswith('validation'))
+    assert said.split(': ')[1].split(' and ')[0] == f'{best}/mIoU'
+    trial.step(cfg.model.segmentor.to_dict(), {
+        key: value for key, value in cfg.model.to_dict().items() if key != 'segmentor'})
+
+
+def test_the_first_setting_that_serves_is_taken(monkeypatch):
+    model, tried = tiny.segmentor(), []
+
+    def step(model, method):
+        tried.append((method['embedding'], method['semi_train_cfg']['variant']))
+        if len(tried) < 3:
+            raise RuntimeError(f'no {len(tried)}. And more')
+    monkeypatch.setattr(trial, 'step', step)
+    init_default_scope('mmseg')
+    given = {**tiny.esl_cfg(), 'embedding': 'decode_head.none'}
+    settings, why = trial.find_settings(model, given)
+    assert tried == [('decode_head.none', 'dsl+ctr'), ('decode_head.conv_seg', 'dsl+ctr'),
+                     ('decode_head.none', 'dsl')]
+    assert settings == dict(semi_train_cfg=dict(variant='dsl'))
+    assert why == 'soft labels without the part-contrast (no 1)'
+    assert given['semi_train_cfg']['variant'] == 'dsl+ctr'
+
+
 @pytest.mark.parametrize('name, words', [
     ('pidnet/pidnet-s_2xb6-120k_1024x1024-cityscapes', 'PIDHead gives several outputs'),
     ('ddrnet/ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024', 'DDRHead gives several'),
@@ -327,6 +378,8 @@ def command(monkeypatch, *args):
     (['base.py', '--unlabeled', 'more', '--out', 'no/esl.py'], 'no folder no'),
     (['base.py', '--unlabeled', 'more', '--out', 'esl.txt'], 'ends with .py'),
     (['base.py', '--unlabeled', 'more', '--out', 'esl.py', '--max-iters', '0'], 'positive'),
+    (['base.py', '--unlabeled', 'more', '--out', 'esl.py', '--method', 'none'],
+     'choose one of cps, esl, fixmatch, mean_teacher, supervised, unimatch'),
 ])
 def test_errors(monkeypatch, folder, args, words):
     (folder / 'base.py').write_text(USER)
@@ -344,5 +397,5 @@ def test_force_and_what_is_said(monkeypatch, folder, capsys):
     said = capsys.readouterr().out
     assert 'please check' in said and 'PhotoMetricDistortion' in said
     assert Config.fromfile('there.py').model.type == 'ESL'
-    with pytest.raises(SystemExit, match='is an ESL config already'):
+    with pytest.raises(SystemExit, match='is wrapped in ESL already'):
         command(monkeypatch, 'there.py', '--unlabeled', 'more', '--out', 'esl.py')

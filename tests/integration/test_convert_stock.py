@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 import mmseg_esl.register  # noqa: F401
-from mmseg_esl.convert.trial import offline
+from mmseg_esl.storage.config import offline
 
 COLOURS = {0: (90, 90, 90), 1: (200, 60, 40), 2: (40, 80, 200), 3: (60, 180, 60)}
 RESNET = dict(base_channels=8, stem_channels=8)
@@ -74,7 +74,7 @@ def shrink(cfg, data, changes, work):
     for step in [*semi.labeled.pipeline, *semi.unlabeled.pipeline]:
         step.update({key: value for key, value in dict(scale=(96, 48), crop_size=(64, 64)).items()
                      if key in step})
-    cfg.custom_hooks[-4].transforms = []
+    cfg.default_hooks.parts.transforms = []
     cfg.train_dataloader.update(num_workers=0, persistent_workers=False, batch_size=4)
     cfg.train_dataloader.batch_sampler.update(num_labeled=2, num_unlabeled=2)
     cfg.train_cfg.update(max_iters=2)

@@ -71,7 +71,7 @@ def test_wheel_is_complete(wheel):
               for path in (ROOT / folder).rglob('*') if path.is_file()
               and path.suffix != '.pyc' and 'drills' not in path.parts}
     assert inside == wanted | {'model-index.yml'}
-    assert {'mmseg_esl/report/page.html', 'mmseg_esl/splits/registry.csv'} <= set(names)
+    assert {'mmseg_esl/report/page.html', 'mmseg_esl/splits/published.csv'} <= set(names)
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'mmseg_esl').rglob('*.py')}
     assert modules == {name for name in names if name.startswith('mmseg_esl/')
                        and name.endswith('.py') and '/.mim/' not in name}

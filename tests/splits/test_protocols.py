@@ -10,7 +10,7 @@ import pytest
 
 from mmseg_esl.datasets.files import IMAGE_SUFFIXES
 from mmseg_esl.splits import check_same_protocol, find_pairs, image_id, protocol_of, read_ids
-from mmseg_esl.splits import registry as reg
+from mmseg_esl.splits import published as reg
 from mmseg_esl.splits.lists import SUFFIXES, checksum
 from mmseg_esl.splits.verify import verify_folder, verify_pair
 

@@ -44,6 +44,8 @@ def parse_args(argv=None):
 def load_config(method: str, work_dir: Path, data: Path, seed: int, iters: int | None):
     """The method's config for this data set; iters, if given, scales all of its schedules."""
     from mmengine.config import Config
+
+    from mmseg_esl.storage.config import hooks_in
     cfg = Config.fromfile(str(ROOT / 'configs' / 'esl' / 'demo' / f'{method}.py'))
     cfg.work_dir, cfg.randomness, cfg.launcher = str(work_dir), dict(seed=seed), 'none'
     # mmengine keeps one visualiser of each name in a process, with the folder of its first run
@@ -59,7 +61,7 @@ def load_config(method: str, work_dir: Path, data: Path, seed: int, iters: int |
                              (cfg.default_hooks.checkpoint, ('interval',)),
                              (semi, ('warmup_iters', 'ramp_iters')),
                              *((s, ('begin', 'end')) for s in cfg.param_scheduler),
-                             *((h, ('begin',)) for h in cfg.custom_hooks)):
+                             *((h, ('begin',)) for h in hooks_in(cfg))):
             for key in keys:
                 if holder.get(key):
                     holder[key] = max(1, round(holder[key] * scale))

@@ -1,0 +1,6 @@
+# Supervised baseline, DeepLabV3+ ResNet-50, VOC classic with 1464 of 10582 images labelled.
+# The paper: 71.43 mIoU.
+_base_ = ['../_base_/partitions/voc-classic_full.py', './method.py']
+model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)
+train_dataloader = _base_.labeled_only
+default_hooks = _base_.method_hooks
