@@ -13,8 +13,9 @@ import cli_common  # noqa: F401 - finds the package and mends the stack
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmseg_esl.semi.keys import networks_in, one_network
+from mmseg_esl.looks.networks import one_network
 from mmseg_esl.storage.atomic import atomic_file
+from mmseg_esl.storage.keys import networks_in
 from mmseg_esl.storage.portable import portable
 
 KEPT_META = ('dataset_meta', 'iter', 'epoch', 'seed', 'experiment_name', 'time',

@@ -11,7 +11,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
 
-from mmseg_esl.semi.keys import networks_in, one_network
+from mmseg_esl.looks.networks import one_network
+from mmseg_esl.storage.keys import networks_in
 
 
 class OneNetwork(Hook):

@@ -61,7 +61,7 @@ def load_trained(cfg, checkpoint: str, device: str = 'cpu') -> Trained:
 
     import mmseg_esl.register  # noqa: F401 - registers every component
 
-    from ..semi.keys import networks_of
+    from .networks import networks_of
     content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     state = content.get('state_dict') if isinstance(content, dict) else None
     if not state:
@@ -177,8 +177,8 @@ def _build(cfg, held: dict, predicts: str | None):
     from mmengine.config import ConfigDict
     from mmseg.registry import MODELS
 
-    from ..convert.trial import offline
     from ..semi import SemiSegmentor
+    from ..storage.config import offline
     given = ConfigDict(offline(copy.deepcopy(cfg.model)))  # weights come from the checkpoint
     if cfg.get('data_preprocessor'):
         given.setdefault('data_preprocessor', cfg.data_preprocessor)  # as mmengine's Runner does

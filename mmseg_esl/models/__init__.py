@@ -1,7 +1,11 @@
 """Parts that methods own."""
-from .losses import OHEMCrossEntropyLoss
-from .part_memory import PartMemory
-from .projector import ESLProjector
-from .strong_view import KorniaStrongView
+from ..stack import install
+
+install()  # a method in a file of its own may import this before anything else
+
+from .losses import OHEMCrossEntropyLoss  # noqa: E402
+from .part_memory import PartMemory  # noqa: E402
+from .projector import ESLProjector  # noqa: E402
+from .strong_view import KorniaStrongView  # noqa: E402
 
 __all__ = ['ESLProjector', 'KorniaStrongView', 'OHEMCrossEntropyLoss', 'PartMemory']

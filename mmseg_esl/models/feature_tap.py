@@ -2,9 +2,22 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Iterator
 
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Features on their way to a module of the decoder, and what is made of them.
+
+    Args:
+        path: dotted, within the segmentor, of the module whose input they are.
+        project: takes them.
+    """
+    path: str
+    project: nn.Module
 
 
 class FeatureTap:

@@ -1,4 +1,4 @@
-"""Running a network, for a while, in another mode than it is in."""
+"""Running a network: for a while in another mode, and with words for what torch says of it."""
 from __future__ import annotations
 
 from contextlib import contextmanager
@@ -31,3 +31,17 @@ def running(net: nn.Module, mode: str | None = None, statistics: bool = True) ->
             module.training = training
         for norm in norms:
             norm.track_running_stats = True
+
+@contextmanager
+def alone_explained() -> Iterator[None]:
+    """Say what to do where torch only says that batch norm met a single value."""
+    try:
+        yield
+    except ValueError as error:
+        if 'more than 1 value per channel' not in str(error):
+            raise
+        raise ValueError(
+            'an image was alone in a training forward, where batch norm after global pooling has '
+            'nothing to normalise by: set num_labeled and num_unlabeled of train_dataloader.'
+            'batch_sampler to at least 2, train on several GPUs with SyncBN, or use a head without '
+            'such a layer') from error

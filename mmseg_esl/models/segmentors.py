@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import copy
 
+import torch
+from mmengine.model import revert_sync_batchnorm
 from mmseg.registry import MODELS
 from torch import nn
 
@@ -42,3 +44,8 @@ def classifiers(net: nn.Module) -> list[str]:
     head = main_head(net)
     return [f'decode_head.{name}' for name, module in reversed(list(head.named_modules()))
             if isinstance(module, nn.Conv2d) and module.out_channels == head.num_classes]
+
+
+def on_this_machine(module: nn.Module) -> nn.Module:
+    """The module as this machine can run it: SyncBN runs on accelerators only."""
+    return module if torch.cuda.is_available() else revert_sync_batchnorm(module)

@@ -10,9 +10,10 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.apis import init_model
 
 from ..looks.names import dataset_config, names_and_palette
+from ..looks.networks import one_network
 from ..looks.palette import class_colours
-from ..semi.keys import networks_in, one_network
 from ..storage.fit import strip_module
+from ..storage.keys import networks_in
 from ..storage.resumable import newest_readable
 
 

@@ -1,7 +1,6 @@
 """How one plain segmentor is run: its views of images, its supervised losses, what is tapped."""
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Callable, Sequence
 
 import torch
@@ -10,39 +9,14 @@ from mmseg.models.utils import resize
 from torch import Tensor, nn
 
 from ..functional.phases import phase
-from ..models.feature_tap import FeatureTap, find_module
+from ..models.feature_tap import FeatureTap, Tap, find_module
 from ..models.running import running
 from ..models.segmentors import main_head
 from ..models.supervised import auxiliary_losses, has_stock, head_losses, pixel_means, prefixed
+from ..models.views import View
 from .batch import Batch
 
 Perturb = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-
-
-@dataclass
-class View:
-    """What one network makes of B images of H x W.
-
-    Args:
-        logits: ``(B, C, H, W)``.
-        embedding: ``(B, L, h, w)``, what ``project`` made of the tapped features, or None.
-        encoder: ``(B, D, h', w')``, last stage of the backbone, or None if not asked for.
-    """
-    logits: Tensor
-    embedding: Tensor | None = None
-    encoder: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Tap:
-    """Features on their way to a module of the decoder, and what is made of them.
-
-    Args:
-        path: dotted, within the segmentor, of the module whose input they are.
-        project: takes them.
-    """
-    path: str
-    project: nn.Module
 
 
 def tapped(net: nn.Module, path: str) -> tuple[nn.Module, str]:

@@ -1,13 +1,12 @@
 """The frame of a method: its networks, one checked batch, averages, staged memory, checkpoints."""
 from __future__ import annotations
 
-from contextlib import contextmanager
 from copy import deepcopy
 from typing import Callable
 
 import torch
 from mmengine.dist import all_reduce_params, get_rank, get_world_size
-from mmengine.model import BaseModel, revert_sync_batchnorm
+from mmengine.model import BaseModel
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
@@ -16,25 +15,24 @@ from ..functional.phases import phase
 from ..models.diagnostics import Diagnostics
 from ..models.finite_watch import FiniteWatch
 from ..models.image_draws import ImageDraws
-from ..models.running import running
-from ..models.segmentors import build_segmentor, main_head
+from ..models.running import alone_explained, running
+from ..models.segmentors import build_segmentor, main_head, on_this_machine
 from ..models.staged import Staged
 from ..models.supervised import connected_zero, mean_over_ranks
+from ..models.views import Strong, View, strong_view
 from ..storage.fit import check_fit
+from ..storage.keys import to_method
 from . import network
 from .batch import Batch
-from .keys import to_method
-from .network import View
 from .roles import Role, first_average
 from .train_cfg import SemiTrainCfg
-from .views import Strong, strong_view
 
 
 class SemiSegmentor(BaseModel):
     """Base of all methods. A method is its ``roles``, its config and ``step(batch)``.
 
-    Each network of the state dict is there under its role's name, a plain one exactly as the plain
-    segmentor, so a plain mmseg checkpoint fills every plain network and any can be exported to one.
+    A network is in the state dict under its role's name, a plain one exactly as the plain
+    segmentor: a plain checkpoint fills every plain network, and any can be exported to one.
 
     Args:
         segmentor: config of any mmseg EncoderDecoder (softmax over C >= 2 channels).
@@ -50,6 +48,7 @@ class SemiSegmentor(BaseModel):
     roles: dict[str, Role] = {'student': Role()}
     title = ''  # as tables and reports call the method; '' = its class's name
     hooks: tuple[str, ...] = ('StepHook',)  # what has to run beside it
+    tapped: tuple[str, ...] = ()  # paths, in a segmentor, of modules whose input is listened to
 
     def __init__(self, segmentor: dict, strong_view: dict | None = None,
                  semi_train_cfg: dict | None = None, semi_test_cfg: dict | None = None,
@@ -143,8 +142,7 @@ class SemiSegmentor(BaseModel):
         """One step on ``(B_l + B_u, 3, H, W)`` weak views, labelled first: losses by name.
 
         Raises:
-            ValueError: a wrong batch, or too few images for the head's batch norm. RuntimeError: no
-                StepHook counts the iterations.
+            ValueError: a wrong batch, or too few images for batch norm. RuntimeError: no StepHook.
         """
         batch = Batch.of(inputs, data_samples)
         if not self.driven:
@@ -152,7 +150,7 @@ class SemiSegmentor(BaseModel):
                 "nobody moves the averages and counts iterations: add dict(type='StepHook') to "
                 'the hooks (a custom_hooks list given in a leaf replaces the inherited one)')
         self.watch.images('input image', inputs, data_samples)
-        with _alone_explained():
+        with alone_explained():
             if self.ramp() == 0 or not len(batch.weak):
                 return self.supervised(batch)
             return self.step(batch)
@@ -185,7 +183,7 @@ class SemiSegmentor(BaseModel):
             step: number of steps before this one.
 
         Returns:
-            the momentum used (of the last average that moved), or None.
+            the momentum of the last average; None without one, or where it stays.
         """
         for memory in self.staged:
             memory.commit()
@@ -195,11 +193,10 @@ class SemiSegmentor(BaseModel):
             all_reduce_params([b for b in net.buffers() if b.is_floating_point()], op='mean')
         used = None
         for name, average in self.named(trained=False).items():
-            momentum = self.momentum(name, step)
-            if momentum is not None:
-                ema_update(average, getattr(self, self.roles[name].follows), momentum,
-                           buffers=self.cfg.ema_buffers)
-                used = momentum
+            used = self.momentum(name, step)
+            if used is not None:
+                source = getattr(self, self.roles[name].follows)
+                ema_update(average, source, used, buffers=self.cfg.ema_buffers)
         self.ema_steps.add_(1)
         return used
 
@@ -242,10 +239,7 @@ class SemiSegmentor(BaseModel):
             state_dict.update(adapted)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    @staticmethod
-    def here(module: nn.Module) -> nn.Module:
-        """The module as this machine can run it: SyncBN runs on accelerators only."""
-        return module if torch.cuda.is_available() else revert_sync_batchnorm(module)
+    here = staticmethod(on_this_machine)
 
     # ---- the verbs of a step -------------------------------------------------------------------
 
@@ -280,8 +274,7 @@ class SemiSegmentor(BaseModel):
 
     def strong(self, weak: Tensor, draws: ImageDraws | None = None) -> Strong:
         """A strong view of the unlabelled images: boxes are drawn, then colours."""
-        with phase('strong view'):
-            return strong_view(weak, self.cfg, draws, self.strong_view, self.data_preprocessor)
+        return strong_view(weak, self.cfg, draws, self.strong_view, self.data_preprocessor)
 
     def draws(self, batch: Batch) -> ImageDraws | None:
         """This iteration's draws keyed by image, or None where torch's generators serve."""
@@ -292,10 +285,8 @@ class SemiSegmentor(BaseModel):
 
     def ramp(self) -> float:
         """Factor of the unsupervised weights now: 0 in the warm-up, then rising to 1."""
-        done = self.iter - self.cfg.warmup_iters
-        if done < 0:
-            return 0.0
-        return min(1.0, (done + 1) / self.cfg.ramp_iters) if self.cfg.ramp_iters else 1.0
+        done = self.iter - self.cfg.warmup_iters + 1
+        return 0.0 if done <= 0 else min(1.0, done / max(self.cfg.ramp_iters, 1))
 
     @property
     def divisor(self) -> Callable[[Tensor], Tensor] | None:
@@ -323,19 +314,12 @@ class SemiSegmentor(BaseModel):
         """``{name: module}`` of the networks whose batch norm gathers statistics in a step."""
         return self.named(trained=None if self.cfg.teacher_mode == 'train' else True)
 
-    @property
-    def labeler(self) -> str:
-        """The network whose labels the unlabelled images get: what audits and pictures look at."""
-        return first_average(self.roles)
+    labeler = property(lambda self: first_average(self.roles),
+                       doc='The network that labels unlabelled images: audits, pictures ask it.')
 
     def weak_view(self, images: Tensor, encoder: bool = False) -> View:
         """What labels are made of: the labeler's view of weakly augmented images, in eval mode."""
         return self.see(self.labeler, images, mode='eval', encoder=encoder)
-
-    @property
-    def tapped(self) -> tuple[str, ...]:
-        """Dotted paths, within a segmentor, of modules whose input is listened to."""
-        return ()
 
     @property
     def predictor(self) -> nn.Module:
@@ -355,18 +339,3 @@ class SemiSegmentor(BaseModel):
     num_classes = property(lambda self: main_head(self.main).num_classes)
     ignore_index = property(lambda self: main_head(self.main).ignore_index)
     out_channels = property(lambda self: main_head(self.main).out_channels)
-
-
-@contextmanager
-def _alone_explained():
-    """Say what to do where torch only says that batch norm met a single value."""
-    try:
-        yield
-    except ValueError as error:
-        if 'more than 1 value per channel' not in str(error):
-            raise
-        raise ValueError(
-            'an image was alone in a training forward, where batch norm after global pooling has '
-            'nothing to normalise by: set num_labeled and num_unlabeled of train_dataloader.'
-            'batch_sampler to at least 2, train on several GPUs with SyncBN, or use a head without '
-            'such a layer') from error

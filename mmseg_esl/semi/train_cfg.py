@@ -1,24 +1,9 @@
 """Keys of ``semi_train_cfg`` that every method shares."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Callable
+from dataclasses import dataclass
 
-
-def said(default, label: str, used: Callable | None = None, published: str = ''):
-    """A key with the words that a page about a run has for it.
-
-    Args:
-        default: its value. label: symbol and words, such as 'η, mass of the dominant classes'.
-        used: ``used(method's class, cfg)`` tells whether it counts; None: always.
-        published: how published tables name another value than the default, such as 'K={}'.
-    """
-    return field(default=default, metadata=dict(label=label, used=used, published=published))
-
-
-def under(key: str, *values) -> Callable:
-    """For ``said``: the key counts where another one, or what follows from it, has such a value."""
-    return lambda method, cfg: getattr(cfg, key) in values
+from ..storage.config import said
 
 
 def has_average(method, cfg) -> bool:

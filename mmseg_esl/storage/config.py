@@ -1,6 +1,9 @@
 """Configs as data: types, hooks, dotted keys; standard library only."""
 from __future__ import annotations
 
+from dataclasses import field
+from typing import Callable
+
 
 def kind(cfg, absent: str = '-') -> str:
     """The type of a module without its scope: 'ResNetV1c' of 'mmpretrain.ResNetV1c'.
@@ -60,3 +63,19 @@ def flatten(name: str, value, out: dict, left_out=()) -> None:
             flatten(f'{name}.{index}', inner, out, left_out)
     elif value is not None:
         out[name] = value
+
+
+def said(default, label: str, used: Callable | None = None, published: str = ''):
+    """A key with the words that a page about a run has for it.
+
+    Args:
+        default: its value. label: symbol and words, such as 'η, mass of the dominant classes'.
+        used: ``used(method's class, cfg)`` tells whether it counts; None: always.
+        published: how published tables name another value than the default, such as 'K={}'.
+    """
+    return field(default=default, metadata=dict(label=label, used=used, published=published))
+
+
+def under(key: str, *values) -> Callable:
+    """For ``said``: the key counts where another one, or what follows from it, has such a value."""
+    return lambda method, cfg: getattr(cfg, key) in values

@@ -13,7 +13,7 @@ from torch._dynamo.backends.debugging import aot_eager
 from mmseg_esl.engine.hooks.channels_last_hook import use_channels_last
 from mmseg_esl.engine.hooks.compile_hook import compile_networks, require_compiler
 from mmseg_esl.semi import network
-from mmseg_esl.semi.keys import to_plain
+from mmseg_esl.storage.keys import to_plain
 
 FAST = dict(backend='aot_eager')  # traces and partitions as inductor does, and writes no C++
 

@@ -9,7 +9,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
-from mmseg_esl.semi.keys import networks_in, to_plain
+from mmseg_esl.storage.keys import networks_in, to_plain
 
 each = pytest.mark.parametrize('case', every.CASES, ids=repr)
 

@@ -7,8 +7,8 @@ import tiny
 import torch
 from mmseg.registry import MODELS
 
+from mmseg_esl.models import views
 from mmseg_esl.models.diagnostics import Diagnostics
-from mmseg_esl.semi import views
 
 VARIANTS = ['sup', 'hard', 'hard+ctr', 'topk', 'topk+ctr', 'dsl', 'dsl+ctr']
 

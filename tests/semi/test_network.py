@@ -7,13 +7,15 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 
+from mmseg_esl.models.running import running
+from mmseg_esl.models.segmentors import build_segmentor
 from mmseg_esl.semi import Batch, network
 
 
 def build(cfg=None):
     init_default_scope('mmseg')
     torch.manual_seed(0)
-    return network.build(ConfigDict(cfg or tiny.segmentor())).train()
+    return build_segmentor(ConfigDict(cfg or tiny.segmentor())).train()
 
 
 def statistics(net):
@@ -35,12 +37,12 @@ def test_every_module_gets_its_own_mode_back(mode):
     net.backbone.layer1.eval()  # as norm_eval or frozen stages would
     before = [m.training for m in net.modules()]
     assert len(set(before)) == 2
-    with network.running(net, mode):
+    with running(net, mode):
         inside = [m.training for m in net.modules()]
     assert {'train': all(inside), 'eval': not any(inside), None: inside == before}[mode]
     assert [m.training for m in net.modules()] == before
     with pytest.raises(RuntimeError, match='within'):
-        with network.running(net, mode, statistics=False):
+        with running(net, mode, statistics=False):
             raise RuntimeError('within')
     assert [m.training for m in net.modules()] == before and all(flags(net))
 
@@ -50,7 +52,7 @@ def test_without_statistics_it_normalises_by_the_batch_and_keeps_its_own():
     net, other = build(), build()
     before = statistics(net)
     with torch.no_grad():
-        with network.running(net, statistics=False):
+        with running(net, statistics=False):
             found = network.see(net, images).logits
         want = network.see(other, images).logits  # as usual: by the batch, and it is remembered
     assert torch.equal(found, want)
@@ -61,9 +63,9 @@ def test_in_eval_mode_it_normalises_by_its_own():
     images, net = tiny.batch()[0], build().eval()
     with torch.no_grad():
         want = net.encode_decode(images, network._metas(images))
-        with network.running(net, statistics=False):
+        with running(net, statistics=False):
             assert torch.equal(network.see(net, images).logits, want)
-        with network.running(net.train(), 'eval', statistics=False):
+        with running(net.train(), 'eval', statistics=False):
             assert torch.equal(network.see(net, images).logits, want)
 
 
@@ -73,7 +75,7 @@ def test_norms_without_statistics_stay_without():
     net = build(seg)
     before = flags(net)
     assert len(set(before)) == 2
-    with network.running(net, statistics=False):
+    with running(net, statistics=False):
         network.see(net, tiny.batch()[0])
     assert flags(net) == before
 

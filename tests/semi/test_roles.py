@@ -9,8 +9,8 @@ import torch
 from mmseg.registry import MODELS
 
 from mmseg_esl.semi import Role, SemiSegmentor
-from mmseg_esl.semi.keys import networks_in, to_method, to_plain
 from mmseg_esl.semi.roles import UNSAID, first_average, from_meta, to_meta
+from mmseg_esl.storage.keys import networks_in, to_method, to_plain
 
 ROLES = {'one': Role(), 'two': Role(), 'head': Role(plain=False),
          'head_average': Role('head', plain=False), 'average': Role('two')}

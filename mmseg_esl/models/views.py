@@ -1,4 +1,4 @@
-"""Strong views: colours (if any), then CutMix; the same boxes for all that belongs to pixels."""
+"""What a network makes of images, and strong views of them: colours (if any), then CutMix."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -6,6 +6,21 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ..functional import cutmix_mask, cutmix_masks_by_image, mix
+from ..functional.phases import phase
+
+
+@dataclass
+class View:
+    """What one network makes of B images of H x W.
+
+    Args:
+        logits: ``(B, C, H, W)``.
+        embedding: ``(B, L, h, w)``, what ``project`` made of the tapped features, or None.
+        encoder: ``(B, D, h', w')``, last stage of the backbone, or None if not asked for.
+    """
+    logits: Tensor
+    embedding: Tensor | None = None
+    encoder: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,7 @@ class Strong:
         return mix(x, self.boxes, group=self.group, inside=inside)
 
 
+@phase('strong view')
 def strong_view(weak: Tensor, cfg, draws, colours: nn.Module | None,
                 preprocessor: nn.Module) -> Strong:
     """Boxes are drawn, then colours of each image, then CutMix by the boxes.

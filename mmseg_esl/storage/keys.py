@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from ..storage.fit import strip_module
-from .roles import Role, from_meta
+from .fit import strip_module
 
 
 def networks_in(state_dict: dict) -> list[str]:
@@ -19,44 +18,14 @@ def networks_in(state_dict: dict) -> list[str]:
                               and key[0] != 'backbone'))
 
 
-def networks_of(checkpoint: dict) -> tuple[dict[str, Role], str | None]:
-    """(Roles of the segmentors that a checkpoint holds, the one that predicts).
-
-    By its ``meta['networks']``; by its keys where it does not say (release 0.1.0, a bare state
-    dict). ({}, None) of a plain segmentor's.
-    """
-    roles, predicts = from_meta(checkpoint.get('meta'))
-    there = networks_in(checkpoint.get('state_dict', checkpoint))
-    found = {name: roles.get(name, Role()) for name in there}
-    found = {name: role for name, role in found.items() if role.plain}
-    return found, predicts if predicts in found else next(iter(found), None)
-
-
-def one_network(checkpoint: dict, name: str | None = None) -> tuple[str, dict]:
-    """(name, plain state dict) of one network of a method's checkpoint.
-
-    Args:
-        name: of the network; None: the one that predicts.
-
-    Raises:
-        ValueError: there is no such network (lists those there are), or the checkpoint is a plain
-            segmentor's.
-    """
-    there, predicts = networks_of(checkpoint)
-    name = name or predicts
-    if there and name not in there:
-        raise _unknown(name, there)
-    return name, to_plain(checkpoint.get('state_dict', checkpoint), name)
-
-
-def to_method(state_dict: dict, roles: dict[str, Role]) -> dict:
+def to_method(state_dict: dict, roles: dict) -> dict:
     """Give a plain segmentor's tensors to every plain network, or what a method saved as it is.
 
     A network that is an average and that the dictionary lacks starts as what it follows.
 
     Args:
         state_dict: of a plain segmentor or of a method.
-        roles: of the method that is to be filled.
+        roles: ``{name: Role}`` of the method that is to be filled.
 
     Returns:
         OrderedDict under the method's keys; networks that were filled alike name the same tensors.
@@ -98,12 +67,13 @@ def to_plain(state_dict: dict, name: str) -> dict:
     if not there:
         raise ValueError("this is a plain segmentor's state dict already: use it as it is")
     if name not in there:
-        raise _unknown(name, there)
+        raise unknown_network(name, there)
     prefix = f'{name}.'
     return OrderedDict((key[len(prefix):], value)
                        for key, value in strip_module(state_dict).items()
                        if key.startswith(prefix))
 
 
-def _unknown(name: str, there) -> ValueError:
+def unknown_network(name: str, there) -> ValueError:
+    """The error that lists the networks there are."""
     return ValueError(f"there is no network '{name}': choose {' or '.join(there)}")

@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from mmseg_esl.semi.keys import networks_in, networks_of, one_network, to_method, to_plain
+from mmseg_esl.looks.networks import networks_of, one_network
 from mmseg_esl.semi.roles import UNSAID, Role, to_meta
 from mmseg_esl.storage.fit import check_fit, strip_module
+from mmseg_esl.storage.keys import networks_in, to_method, to_plain
 
 EXPORT = Path(__file__).parents[2] / 'tools/export_segmentor.py'
 
