@@ -5,7 +5,6 @@ from __future__ import annotations
 from mmseg.registry import HOOKS, LOOPS, MODELS
 
 from ..datasets.sampler import counts_per_rank
-from ..engine import SemiValLoop
 from ..semi import SemiSegmentor
 from ..semi.roles import first_average
 from ..storage.config import hooks_in, kind
@@ -146,7 +145,7 @@ def _check_best(cfg, cls, semi) -> list[Finding]:
     best = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best')
     given = [best] if isinstance(best, str) else list(best or [])
     loop = LOOPS.get(kind(cfg.get('val_cfg')))
-    if cls is None or loop is None or not issubclass(loop, SemiValLoop):
+    if cls is None or loop is None or not issubclass(loop, LOOPS.get('SemiValLoop')):
         return []
     roles = cls.roles_of(semi)
     there = (cfg.get('val_cfg') or {}).get('networks') or [n for n, r in roles.items() if r.plain]
