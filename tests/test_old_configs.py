@@ -1,7 +1,7 @@
 """Paths under configs/esl/ mean what they meant in release 0.1.0.
 
-recorded/configs_0.1.0.json holds what they resolved to there (commit 219eaf7): the sections that train
-and score, and the hooks by type; each config as a change of another one.
+recorded/configs_0.1.0.json holds what they resolved to there (commit 219eaf7): the sections that
+train and score, and the hooks by type; each config as a change of another one.
 """
 import json
 from functools import lru_cache
