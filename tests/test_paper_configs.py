@@ -6,6 +6,7 @@ import re
 import shlex
 from argparse import ArgumentParser
 from fractions import Fraction
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,14 @@ from mmseg_esl.engine.hooks.audit_hook import PseudoLabelAuditHook
 from mmseg_esl.engine.hooks.diagnostics_hook import DiagnosticsHook
 from mmseg_esl.engine.hooks.finite_guard import FiniteGuardHook
 from mmseg_esl.engine.hooks.part_init_hook import PartInitHook
-from mmseg_esl.engine.hooks.step_hook import TeacherEMAHook
-from mmseg_esl.engine.loops.val_loop import TeacherStudentValLoop
+from mmseg_esl.engine.loops.val_loop import SemiValLoop
 from mmseg_esl.engine.resume.run_state import RunStateHook
+from mmseg_esl.methods.cps import CPSTrainCfg
 from mmseg_esl.methods.esl import ESLTrainCfg
+from mmseg_esl.methods.fixmatch import FixMatchTrainCfg
+from mmseg_esl.methods.mean_teacher import MeanTeacherTrainCfg
+from mmseg_esl.methods.supervised import SupervisedTrainCfg
+from mmseg_esl.methods.unimatch import UniMatchTrainCfg
 from mmseg_esl.models.part_memory import PartMemory
 from mmseg_esl.models.projector import ESLProjector
 from mmseg_esl.splits.published import row_of
@@ -65,7 +70,7 @@ def test_one_config_for_each_cell():
     files = {path.name for path in FOLDER.glob('*.py')}
     assert set(CELLS) <= files
     # what is no cell of the paper's
-    assert files - set(CELLS) == {'esl_lite0_camvid_1-16.py',
+    assert files - set(CELLS) == {'esl_lite0_camvid_1-16.py', 'method.py',
                                   'esl_dinov2-b14_voc-classic_1-16.py'}
 
 
@@ -142,16 +147,23 @@ def test_network(cell):
 
 def test_method(cell):
     row, cfg = cell
+    kinds = {hook.type for hook in cfg.default_hooks.values()}
+    shared = {'StepHook', 'DiagnosticsHook', 'RunStateHook', 'FiniteGuardHook', 'ProtocolHook'}
+    assert shared <= kinds and 'custom_hooks' not in cfg
+    if row['method'] != 'ESL':
+        assert set(cfg.model) == {'type', 'segmentor', 'semi_train_cfg', 'semi_test_cfg'}
+        assert cfg.model.type == 'Supervised' and 'PartInitHook' not in kinds
+        semi = SupervisedTrainCfg(**cfg.model.semi_train_cfg)
+        assert (semi.average, semi.warmup_iters, semi.auxiliary_loss) == (False, 0, False)
+        return
     semi = ESLTrainCfg(**cfg.model.semi_train_cfg)
-    assert semi.variant == ('dsl+ctr' if row['method'] == 'ESL' else 'sup')
+    assert cfg.model.type == 'ESL' and semi.variant == 'dsl+ctr' and 'PartInitHook' in kinds
     assert (semi.mass, semi.sce_weight, semi.ctr_weight, semi.confidence) == (0.95, 0.2, 0.1, 0.95)
     assert (semi.anchor_fraction, semi.num_negatives, semi.temperature) == (0.1, 255, 0.5)
     assert (semi.warmup_iters, semi.ramp_iters, semi.auxiliary_loss) == (0, 0, False)
+    assert (semi.ema_momentum, semi.ema_schedule) == (0.99, 'rising')
     assert cfg.model.projector == dict(type='ESLProjector', channels=512, num_convs=3)
     assert (cfg.model.part_memory.num_parts, cfg.model.part_memory.momentum) == (5, 0.99)
-    kinds = [hook.type for hook in cfg.custom_hooks]
-    assert kinds == ['TeacherEMAHook', 'PartInitHook', 'DiagnosticsHook', 'RunStateHook',
-                     'FiniteGuardHook', 'ProtocolHook']
 
 
 def test_lists(cell):
@@ -203,7 +215,7 @@ def test_evaluation(cell):
         assert 'val' in ' '.join([loader.dataset.get('ann_file', ''),
                                   *loader.dataset.data_prefix.values()])
         assert loader.dataset.type == cfg.train_dataloader.dataset.labeled.type
-    assert cfg.val_cfg == dict(type='TeacherStudentValLoop')
+    assert cfg.val_cfg == dict(type='SemiValLoop')
     assert cfg.val_evaluator == cfg.test_evaluator == dict(
         type='PerClassIoUMetric', iou_metrics=['mIoU'])
     which = 'student' if student else 'teacher'
@@ -220,16 +232,24 @@ def flat(value, name=''):
 
 
 def difference(first: str, second: str) -> set:
-    one, two = (flat(loaded(FOLDER / name)._cfg_dict.to_dict()) for name in (first, second))
-    return {key for key in {*one, *two} if one.get(key, KeyError) != two.get(key, KeyError)}
+    """Keys in which they differ; what the methods themselves are left aside, if they are two."""
+    cfgs = [loaded(FOLDER / name)._cfg_dict.to_dict() for name in (first, second)]
+    own = {'method', 'method_hooks'}
+    if len({cfg['model']['type'] for cfg in cfgs}) > 1:
+        own |= {f'model.{key}' for cfg in cfgs for key in cfg['model']
+                if key not in ('segmentor', 'semi_test_cfg')}
+    one, two = map(flat, cfgs)
+    return {key for key in {*one, *two} if one.get(key, KeyError) != two.get(key, KeyError)
+            and not any(key == name or key.startswith(f'{name}.') for name in own)}
 
 
-BASELINE = {'model.semi_train_cfg.variant', 'model.semi_test_cfg.predict_on',
-            'train_dataloader.batch_size', 'train_dataloader.batch_sampler.total_unlabeled',
-            'default_hooks.checkpoint.save_best'}
+BASELINE = {'model.semi_test_cfg.predict_on', 'train_dataloader.batch_size',
+            'train_dataloader.batch_sampler.total_unlabeled',
+            'default_hooks.checkpoint.save_best', 'default_hooks.parts.type'}
 DEEPER = {'model.segmentor.pretrained', 'model.segmentor.backbone.depth'}
 MORE = {'num_labeled', 'num_unlabeled', 'train_cfg.max_iters',
-        'train_dataloader.dataset.labeled.ann_file', 'train_dataloader.dataset.unlabeled.ann_file'}
+        'train_dataloader.dataset.labeled.ann_file', 'train_dataloader.dataset.unlabeled.ann_file',
+        'lists.labeled.ann_file', 'lists.unlabeled.ann_file'}
 
 
 @pytest.mark.parametrize('name', sorted(CELLS))
@@ -316,10 +336,12 @@ def defaults(target) -> dict:
 
 
 @pytest.mark.parametrize('target, left_out', [
-    (ESLTrainCfg, ()), (PartMemory, ()), (ESLProjector, ('init_cfg',)), (TeacherEMAHook, ()),
+    (ESLTrainCfg, ()), (SupervisedTrainCfg, ()), (MeanTeacherTrainCfg, ()), (FixMatchTrainCfg, ()),
+    (UniMatchTrainCfg, ()), (CPSTrainCfg, ()),
+    (PartMemory, ()), (ESLProjector, ('init_cfg',)),
     (PartInitHook, ()), (DiagnosticsHook, ()), (RunStateHook, ()), (FiniteGuardHook, ()),
     (PseudoLabelAuditHook, ()),
-    (SemiDataset, ()), (UnlabeledDataset, ()), (TeacherStudentValLoop, ('fp16',)),
+    (SemiDataset, ()), (UnlabeledDataset, ()), (SemiValLoop, ('fp16',)),
     (SemiBatchSampler, ('num_labeled', 'num_unlabeled', 'total_labeled', 'total_unlabeled'))],
     ids=lambda value: getattr(value, '__name__', ''))
 def test_every_key_is_in_the_page(target, left_out):
@@ -332,10 +354,102 @@ def test_every_key_is_in_the_page(target, left_out):
 
 
 def test_excerpt_in_the_page():
-    text = (FOLDER / 'esl_r50_cityscapes_1-4.py').read_text().partition('_base_ =')[2]
     page = (ROOT / 'docs/configs.md').read_text().replace('  # 200 * 2231 // 8', '')
-    assert text.strip() in page
+    for name in ('esl/esl_r50_cityscapes_1-4.py', '_base_/partitions/cityscapes_1-4.py'):
+        text = (FOLDER.parent / name).read_text()
+        assert f'```python\n# configs/{name}\n{text[text.index("_base_ ="):]}```' in page
 
 
 def test_there_is_nothing_else():
-    assert len(CONFIGS) == len(CELLS) + 2 + 2  # beyond the paper, and the demo's
+    ours = [path for path in CONFIGS if FOLDER in path.parents]
+    assert len(ours) == len(CELLS) + 2 + 2  # beyond the paper, and the demo's
+
+
+# --------------------------------------------------------------------------------- other methods
+
+QUOTED = {'supervised': 'Sup baseline', 'mean_teacher': 'MT', 'cps': 'CPS'}
+
+
+@pytest.mark.parametrize('method', sorted(QUOTED))
+def test_figures_that_are_quoted_from_the_tables(method):
+    """In the README, all there are; in the leaves of ResNet-50 and Xception-65, each."""
+    text = (FOLDER.parent / method / 'README.md').read_text()
+    rows = [row for row in ROWS if row['method'] == QUOTED[method]]
+    assert rows
+    for row in rows:
+        assert re.search(rf'\b{re.escape(row["miou"])}\b', text), row
+        if row['backbone'] != 'R101':
+            name, partitions = PARTITIONS[row['dataset']]
+            leaf = (f'{method}_{BACKBONES[row["backbone"]]}_{name}_'
+                    f'{partitions[int(row["labelled"])]}.py')
+            head = (FOLDER.parent / method / leaf).read_text().partition('_base_')[0]
+            assert f': {row["miou"]} mIoU.' in head and f' {row["labelled"]} of ' in head
+
+
+@pytest.mark.parametrize('method', ['supervised', 'mean_teacher', 'fixmatch', 'unimatch', 'cps'])
+def test_a_leaf_for_each_partition(method):
+    cells = {f'{method}_r50_{name}_{partition}.py' for key, (name, parts) in PARTITIONS.items()
+             for partition in parts.values() if key != 'coco'}
+    cells.add(f'{method}_lite0_camvid_1-16.py')
+    if method == 'supervised':
+        cells |= {f'supervised_xception65_coco_{part}.py' for part in ('1-32', '1-64', '1-128')}
+    folder = FOLDER.parent / method
+    assert {path.name for path in folder.glob('*.py')} == cells | {'method.py'}
+    for path in folder.glob(f'{method}_r50_*.py'):
+        ours, theirs = (loaded(p) for p in (FOLDER / path.name.replace(method, 'esl'), path))
+        assert theirs.lists == ours.lists  # whatever the recipe, the images are the same
+        assert theirs.train_dataloader.batch_sampler.total_labeled == 8
+
+
+@pytest.mark.parametrize('method', ['fixmatch', 'unimatch'])
+@pytest.mark.parametrize('cell, crop, rate, epochs, threshold', [
+    ('voc-classic_1-16', 321, 1e-3, 80, 0.95), ('voc-blender_1-8', 513, 1e-3, 80, 0.95),
+    ('cityscapes_1-4', 801, 5e-3, 240, 0.0)])
+def test_recipe_of_unimatch(method, cell, crop, rate, epochs, threshold):
+    cfg = loaded(FOLDER.parent / method / f'{method}_r50_{cell}.py')
+    assert cfg.train_cfg.max_iters == epochs * cfg.num_unlabeled // 8
+    assert cfg.optim_wrapper.optimizer == dict(
+        type='SGD', lr=rate, momentum=0.9, weight_decay=1e-4)
+    head = cfg.optim_wrapper.paramwise_cfg.custom_keys.get('decode_head', {}).get('lr_mult', 1)
+    assert head == (1 if 'city' in cell else 10)
+    assert tuple(cfg.model.segmentor.data_preprocessor['size']) == (crop, crop)
+    assert stride(cfg) == 16 and cfg.model.segmentor.decode_head.dropout_ratio == 0
+    assert tuple(cfg.model.segmentor.decode_head.dilations) == (1, 6, 12, 18)
+    assert cfg.model.semi_train_cfg.threshold == threshold
+    assert cfg.model.strong_view == dict(type='KorniaStrongView')
+
+
+@pytest.mark.parametrize('method', ['mean_teacher', 'cps'])
+@pytest.mark.parametrize('cell, crop, iters, weight', [
+    ('voc-blender_1-8', 512, 39680, 1.5), ('cityscapes_1-4', 800, 44640, 6.0)])
+def test_recipe_of_torchsemiseg(method, cell, crop, iters, weight):
+    cfg = loaded(FOLDER.parent / method / f'{method}_r50_{cell}.py')
+    assert cfg.train_cfg.max_iters == iters
+    assert cfg.optim_wrapper.optimizer == dict(
+        type='SGD', lr=2.5e-3, momentum=0.9, weight_decay=1e-4)
+    assert cfg.optim_wrapper.paramwise_cfg == dict(
+        norm_decay_mult=0, bias_decay_mult=0, custom_keys={})
+    assert stride(cfg) == 16 and cfg.model.segmentor.backbone.multi_grid == (2, 4, 8)
+    assert tuple(cfg.model.segmentor.test_cfg.crop_size) == (crop, crop)
+    semi = cfg.model.semi_train_cfg
+    assert (semi.cps_weight if method == 'cps' else semi.consistency_weight) == (
+        weight if method == 'cps' else 100)
+
+
+def stride(cfg) -> int:
+    return 4 * prod(cfg.model.segmentor.backbone.strides)
+
+
+def test_camvid_has_one_recipe():
+    """Methods differ there in the model alone, and the baseline in its batch."""
+    own = {'model', 'method', 'method_hooks', 'default_hooks'}
+    found = {}
+    for path in sorted(FOLDER.parent.glob('*/*_lite0_camvid_1-16.py')):
+        cfg = loaded(path)._cfg_dict.to_dict()
+        assert cfg['model']['segmentor'] == loaded(
+            FOLDER.parent / '_base_/partitions/camvid_1-16.py').model
+        if path.parent.name != 'supervised':
+            semi = cfg['model']['semi_train_cfg']
+            assert (semi['warmup_iters'], semi['ramp_iters']) == (300, 300)
+            found[path.parent.name] = {k: v for k, v in cfg.items() if k not in own}
+    assert len(found) == 5 and all(cfg == found['esl'] for cfg in found.values())

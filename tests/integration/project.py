@@ -54,9 +54,10 @@ tta_pipeline = [
 """
 
 ESL = """
-_base_ = ['./supervised.py', 'ROOT/configs/esl/_base_/esl.py']
+_base_ = ['./supervised.py', 'ROOT/configs/esl/method.py']
+custom_imports = dict(imports=['mmseg_esl.register'], allow_failed_imports=False)
 max_iters = 6
-model = dict(_delete_=True, segmentor=_base_.model, **_base_.esl)
+model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)
 model['projector'].update(channels=16)
 model['part_memory'].update(num_parts=2, queue_length=8)
 model['semi_train_cfg'].update(num_negatives=15, confidence=0.5)
@@ -83,8 +84,9 @@ optim_wrapper = dict(
     type='OptimWrapper', optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=5e-4))
 param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, end=max_iters, by_epoch=False)]
 train_cfg = dict(type='SemiTrainLoop', max_iters=max_iters, val_interval=max_iters)
-val_cfg = dict(type='TeacherStudentValLoop')
-default_hooks = dict(
+val_cfg = dict(type='SemiValLoop')
+default_hooks = _base_.method_hooks
+default_hooks.update(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=1, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),

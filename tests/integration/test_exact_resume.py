@@ -11,7 +11,7 @@ LAST, STOPS = 14, (2, 4, 6)
 OPTIONS = {
     'train_cfg.type': 'SemiTrainLoop', 'train_cfg.max_iters': LAST, 'train_cfg.val_interval': 4,
     'default_hooks.checkpoint.interval': 2, 'param_scheduler.0.end': LAST,
-    'custom_hooks.1.begin': 3}
+    'default_hooks.parts.begin': 3}
 
 
 @pytest.fixture(scope='module')

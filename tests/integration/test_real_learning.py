@@ -13,7 +13,7 @@ def test_esl_learns(tmp_path):
         'model.segmentor.decode_head.dropout_ratio': 0.0, 'default_hooks.logger.interval': 5,
         'default_hooks.checkpoint.interval': 80,
         # the average over all steps would still hold the first ones
-        'custom_hooks.0.momentum': 0.8})
+        'model.semi_train_cfg.ema_momentum': 0.8})
     entries = logged(tmp_path / 'work')
     supervised = [entry['decode.loss_ce'] for entry in entries if 'decode.loss_ce' in entry]
     assert np.mean(supervised[-3:]) < 0.5 * supervised[0]

@@ -108,7 +108,7 @@ def test_convert_and_train(python, installed, tmp_path):
     said = run(python, tools / 'convert_config.py', 'supervised.py', '--unlabeled',
                'data/images/unlabeled', '--out', 'esl.py', folder=tmp_path)
     assert 'wrote esl.py' in said
-    assert "'mmseg_esl::esl/_base_/esl.py'" in (tmp_path / 'esl.py').read_text()
+    assert "'mmseg_esl::esl/method.py'" in (tmp_path / 'esl.py').read_text()
     said = run(python, tools / 'train.py', 'esl.py', '--cfg-options',
                'model.part_memory.num_parts=2', folder=tmp_path)
     assert 'teacher/mIoU' in said and 'loss_ctr' in said
