@@ -1,7 +1,7 @@
 """The labelled loader becomes a loader of both sets."""
 from __future__ import annotations
 
-from ..datasets.inner import LABEL_READERS
+from ..datasets.wrapped import LABEL_READERS
 from ..storage.config import kind
 from .text import Code
 

@@ -4,7 +4,7 @@ from ..stack.shims import serve_mmcv_ext
 
 serve_mmcv_ext()  # a spawned loader worker imports this package and nothing before it
 
-from .guard import BadDataError  # noqa: E402
+from .bad_samples import BadDataError  # noqa: E402
 from .sampler import SemiBatchSampler  # noqa: E402
 from .semi import SemiDataset  # noqa: E402
 from .transforms import EvaluatedCenterCrop, LoadEmptyAnnotations  # noqa: E402

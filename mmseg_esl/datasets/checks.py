@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 
+from .bad_samples import BadDataError
 from .file_check import content_problem, path_problem
 from .files import is_local
-from .guard import BadDataError
 from .manifest import Manifest
 
 IGNORE = 255  # what mmseg pads label maps with, and ignores
@@ -63,11 +63,11 @@ class CheckFiles:
             try:
                 data = fileio.get(path, backend_args=backend)
             except Exception as error:
-                raise bad(what, path, f'{type(error).__name__}: {error}') from error
+                raise bad_data(what, path, f'{type(error).__name__}: {error}') from error
             problem = content_problem(data) or (
                 self.manifest and self.manifest.problem(path, data))
         if problem:
-            raise bad(what, path, problem)
+            raise bad_data(what, path, problem)
         return data
 
     def _image(self, path: str, data: bytes) -> None:
@@ -92,11 +92,13 @@ class CheckFiles:
         if pixels.ndim != 2:
             palette = (" (imdecode_backend='cv2' turns palettes into colours, the default "
                        "'pillow' does not)" if backend == 'cv2' else '')
-            raise bad('mask', path, f'it has {pixels.shape[-1]} channels{palette}. A mask has one, '
-                      'of class indices: convert colour masks to palette-indexed or grey ones')
+            raise bad_data('mask', path, f'it has {pixels.shape[-1]} channels{palette}. A mask has '
+                           'one, of class indices: convert colour masks to palette-indexed or grey '
+                           'ones')
         if (pixels != pixels.astype(np.uint8)).any():
-            raise bad('mask', path, f'its values go from {pixels.min()} to {pixels.max()}, and '
-                      'mmseg keeps only their last 8 bits. Convert it to 8 bits of class indices')
+            raise bad_data('mask', path, f'its values go from {pixels.min()} to {pixels.max()}, '
+                           'and mmseg keeps only their last 8 bits. Convert it to 8 bits of class '
+                           'indices')
 
 
 class CheckMask:
@@ -117,13 +119,13 @@ class CheckMask:
             sizes = [tuple(results[key][:2]) for key in ('ori_shape', 'img_shape')
                      if key in results]  # another transform may stand between image and mask
             if sizes and label.shape not in sizes:
-                raise bad('mask', path, f'it gives a label map of shape {label.shape} for an image '
-                          f'of {sizes[0]}. A mask has one channel of class indices and the size '
-                          'of its image (OpenCV turns images as their EXIF data say)')
+                raise bad_data('mask', path, f'it gives a label map of shape {label.shape} for an '
+                               f'image of {sizes[0]}. A mask has one channel of class indices and '
+                               'the size of its image (OpenCV turns images as their EXIF data say)')
             check_values(label, self.num_classes, path)
             if (label == IGNORE).all():
-                raise bad('mask', path, f'it has no labelled pixel, all are {IGNORE}. Take the '
-                          'image from the labelled list, or check reduce_zero_label')
+                raise bad_data('mask', path, f'it has no labelled pixel, all are {IGNORE}. Take '
+                               'the image from the labelled list, or check reduce_zero_label')
         return results
 
     def __repr__(self) -> str:
@@ -135,10 +137,10 @@ def decode(path: str, what: str, data: bytes, flag: str, backend: str) -> np.nda
     try:
         pixels = mmcv.imfrombytes(data, flag=flag, backend=backend)
     except Exception as error:
-        raise bad(what, path, f'it is no readable image ({type(error).__name__}: {error})'
+        raise bad_data(what, path, f'it is no readable image ({type(error).__name__}: {error})'
                   ) from error
     if pixels is None:
-        raise bad(what, path, 'it is no readable image')
+        raise bad_data(what, path, 'it is no readable image')
     return pixels
 
 
@@ -151,13 +153,13 @@ def check_values(label, num_classes: int | None, path: str | None) -> None:
         return
     values = np.unique(np.asarray(label[outside])).tolist()
     shown = ', '.join(map(str, values[:8])) + (', ...' if len(values) > 8 else '')
-    raise bad('mask', path, f'it holds the label values {shown}, but the classes are 0 to '
+    raise bad_data('mask', path, f'it holds the label values {shown}, but the classes are 0 to '
               f'{num_classes - 1} (and {IGNORE} for ignored pixels). Check metainfo classes, '
               'reduce_zero_label (masks that count from 1), and that the mask holds class indices '
               'and not grey levels or colours')
 
 
-def bad(what: str, path: str | None, problem: str) -> BadDataError:
+def bad_data(what: str, path: str | None, problem: str) -> BadDataError:
     """The error for one file."""
     return BadDataError(f"SemiDataset: the {what} '{path}' cannot be used: {problem}. Repair it or "
                         "take it from the list; on_error='skip' of the SemiDataset leaves such "

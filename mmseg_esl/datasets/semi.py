@@ -7,10 +7,10 @@ import os.path as osp
 from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
-from . import inner
+from . import wrapped
+from .bad_samples import BadDataError, BadSamples, check_options
 from .checks import IGNORE, check_values
 from .files import Findings, is_local
-from .guard import BadDataError, Guard, check_options
 from .manifest import Manifest
 from .seeding import seeded
 from .unlabeled import UnlabeledDataset
@@ -52,7 +52,7 @@ class SemiDataset(Dataset):
             file is checked when it is first read; None for no such check.
 
     Attributes:
-        num_labeled, num_unlabeled: sizes. metainfo: the labelled set's. guard: see ``Guard``.
+        num_labeled, num_unlabeled: sizes. metainfo: the labelled set's. guard: see ``BadSamples``.
 
     Raises:
         FileNotFoundError: a list, a folder, an image or a mask of the labelled set is missing.
@@ -77,15 +77,15 @@ class SemiDataset(Dataset):
         self.allow_overlap = allow_overlap
         self.check_files = check_files and on_error == 'raise'
         if not self.check_files:
-            unlabeled = inner.without_file_checks(unlabeled)
-        self.labeled = inner.build(labeled, 'labeled')
-        self.unlabeled = None if unlabeled is None else inner.build(unlabeled, 'unlabeled')
+            unlabeled = wrapped.without_file_checks(unlabeled)
+        self.labeled = wrapped.build(labeled, 'labeled')
+        self.unlabeled = None if unlabeled is None else wrapped.build(unlabeled, 'unlabeled')
         self.metainfo = self.labeled.metainfo
         self.num_classes = num_classes or len(self.metainfo.get('classes') or ()) or None
         if self.unlabeled is not None:
-            inner.check_separate(self.labeled, self.unlabeled)
-            inner.check_reads_no_label(self.unlabeled)
-            inner.forget_masks(self.unlabeled)
+            wrapped.check_separate(self.labeled, self.unlabeled)
+            wrapped.check_reads_no_label(self.unlabeled)
+            wrapped.forget_masks(self.unlabeled)
         self._fully_initialized = False
         if not lazy_init:
             self.full_init()
@@ -94,18 +94,18 @@ class SemiDataset(Dataset):
         """Load both lists and check them against the disk and each other."""
         if self._fully_initialized:
             return
-        self.num_labeled = inner.size(self.labeled, 'labeled')
+        self.num_labeled = wrapped.size(self.labeled, 'labeled')
         self.num_unlabeled = 0
         if self.unlabeled is not None:
-            self.num_unlabeled = inner.size(self.unlabeled, 'unlabeled')
+            self.num_unlabeled = wrapped.size(self.unlabeled, 'unlabeled')
         images = self._check_labeled()
         if self.unlabeled is not None:
             self._check_unlabeled(images)
-        inner.insert_checks(self.labeled, self.num_classes, self.manifest)
+        wrapped.insert_checks(self.labeled, self.num_classes, self.manifest)
         if self.unlabeled is not None:
-            inner.insert_checks(self.unlabeled, None, self.manifest)
+            wrapped.insert_checks(self.unlabeled, None, self.manifest)
         self._fully_initialized = True
-        self.guard = Guard(self, self.on_error, self.max_skips)
+        self.bad_samples = BadSamples(self, self.on_error, self.max_skips)
 
     def __len__(self) -> int:
         self.full_init()
@@ -122,11 +122,11 @@ class SemiDataset(Dataset):
     def __getitem__(self, idx: int) -> dict:
         self._locate(idx)  # an index that is too large is no bad file
         with seeded(idx):
-            return self.guard(self._item, idx % len(self))
+            return self.bad_samples(self._item, idx % len(self))
 
     def _item(self, idx: int) -> dict:
         dataset, position, is_labeled = self._locate(idx)
-        with self.guard.naming(idx):
+        with self.bad_samples.naming(idx):
             data = dataset[position]
         _check_packed(data, dataset, is_labeled)
         if is_labeled:
@@ -151,8 +151,8 @@ class SemiDataset(Dataset):
         """Check the labelled files; returns the images' real paths."""
         images: set[str] = set()
         missing = Findings()
-        real = inner.RealPath()
-        for leaf, info in inner.infos(self.labeled):
+        real = wrapped.RealPath()
+        for leaf, info in wrapped.infos(self.labeled):
             if 'img_path' not in info:
                 continue
             for path in self._wanted(leaf, info):
@@ -169,24 +169,24 @@ class SemiDataset(Dataset):
 
     def _wanted(self, leaf, info: dict) -> list[str]:
         """The files that have to exist for a labelled image, if they are local."""
-        if 'seg_map_path' not in info and inner.label_reader(leaf):
+        if 'seg_map_path' not in info and wrapped.label_reader(leaf):
             raise ValueError(
                 f"SemiDataset: the labelled image '{info['img_path']}' comes without a mask. Set "
                 'data_prefix=dict(img_path=..., seg_map_path=...) of labeled')
-        if not (self.check_files and is_local(info['img_path'], inner.backend(leaf))):
+        if not (self.check_files and is_local(info['img_path'], wrapped.backend(leaf))):
             return []
         return [info[key] for key in ('img_path', 'seg_map_path') if key in info]
 
     def _check_unlabeled(self, labeled_images: set[str]) -> None:
         missing, shared = Findings(), Findings()
-        real = inner.RealPath()
-        for leaf, info in inner.infos(self.unlabeled):
+        real = wrapped.RealPath()
+        for leaf, info in wrapped.infos(self.unlabeled):
             path = info.get('img_path')
             if path is None:
                 continue
             # an UnlabeledDataset has looked already
             look = self.check_files and not isinstance(leaf, UnlabeledDataset)
-            if look and is_local(path, inner.backend(leaf)) and not osp.isfile(path):
+            if look and is_local(path, wrapped.backend(leaf)) and not osp.isfile(path):
                 missing.add(path)
             if not self.allow_overlap and real(path) in labeled_images:
                 shared.add(path)

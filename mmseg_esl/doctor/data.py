@@ -8,7 +8,7 @@ from collections import defaultdict
 import numpy as np
 
 from ..datasets.checks import IGNORE
-from .findings import Finding, some
+from .findings import Finding, listed
 from .lists import SETS
 
 
@@ -23,7 +23,7 @@ def check_files(images: dict, scans: dict) -> list[Finding]:
         for path in images[which]:
             if scans[path].problem:
                 found[which, scans[path].problem].append(path)
-    out = [Finding('error', 'files', f'{len(paths)} {which} images: {problem}: {some(paths)}',
+    out = [Finding('error', 'files', f'{len(paths)} {which} images: {problem}: {listed(paths)}',
                    'repair them or take them from the list; SemiDataset(on_error="skip") leaves '
                    'them out while training')
            for (which, problem), paths in found.items()]
@@ -31,7 +31,8 @@ def check_files(images: dict, scans: dict) -> list[Finding]:
     if deep:
         out.append(Finding(
             'warning', 'files', f'{len(deep)} images of 16 bits a channel, of which OpenCV keeps '
-            f'the high byte: {some(deep)}', 'convert them to 8 bits over the range that they use'))
+            f'the high byte: {listed(deep)}', 'convert them to 8 bits over the range that they '
+            'use'))
     total = {which: len(images[which]) for which in SETS}
     if not out:
         out.append(Finding('ok', 'files', f'all images can be read: {total}'))
@@ -58,7 +59,7 @@ def check_manifest(manifest, files, progress=iter) -> list[Finding]:
             wrong[problem.split(' (SHA')[0]].append(path)
     if not wrong:
         return [Finding('ok', 'manifest', f'{len(files)} files are as in {manifest.path}')]
-    return [Finding('error', 'manifest', f'{len(paths)} files: {problem}: {some(paths)}',
+    return [Finding('error', 'manifest', f'{len(paths)} files: {problem}: {listed(paths)}',
                     'restore them, or write the manifest again if the change was meant')
             for problem, paths in wrong.items()]
 
@@ -96,7 +97,7 @@ def check_labels(counts: LabelCounts, classes, reduce_zero_label: bool,
     """
     if not counts.maps:
         return [Finding('error', 'labels', 'no label map could be read: '
-                        + some(counts.problems, 1), 'correct seg_map_path and seg_map_suffix')]
+                        + listed(counts.problems, 1), 'correct seg_map_path and seg_map_suffix')]
     out = [Finding('error', 'labels', f'{len(counts.problems)} masks: {counts.problems[0]}',
                    'as the message says')] if counts.problems else []
     number, pixels = len(classes), counts.pixels
@@ -141,12 +142,13 @@ def _classes(counts: LabelCounts, classes, num_parts: int) -> list[Finding]:
                    f'{counts.maps}: {table}')]
     absent = [name for name, p in zip(classes, pixels) if p == 0]
     if absent:
-        out.append(Finding('warning', 'absent classes', f'no labelled pixel of {some(absent, 20)}',
+        out.append(Finding('warning', 'absent classes',
+                           f'no labelled pixel of {listed(absent, 20)}',
                            'label an image of each, or remove the class: it cannot be learned'))
     few = [name for name, p in zip(classes, pixels) if 0 < p < num_parts]
     if few:
         out.append(Finding('error', 'rare classes', f'fewer pixels than the {num_parts} parts to '
-                           f'find: {some(few, 20)}', 'label more of them, or lower '
+                           f'find: {listed(few, 20)}', 'label more of them, or lower '
                            'model.part_memory.num_parts'))
     return out
 

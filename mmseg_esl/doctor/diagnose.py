@@ -86,5 +86,5 @@ def _num_parts(cfg) -> int:
 
 
 def _reduces(semi) -> bool:
-    from ..datasets import inner
-    return any(info.get('reduce_zero_label') for _, info in inner.infos(semi.labeled))
+    from ..datasets import wrapped
+    return any(info.get('reduce_zero_label') for _, info in wrapped.infos(semi.labeled))

@@ -62,7 +62,7 @@ def show(findings, console) -> None:
     console.print(', '.join(f'{counts[level]} {level}' for level in STYLES))
 
 
-def some(names, limit: int = 3) -> str:
+def listed(names, limit: int = 3) -> str:
     """The first few of many, quoted."""
     names = [str(name) for name in names]
     more = f' and {len(names) - limit} more' if len(names) > limit else ''

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from .findings import Finding, some
+from .findings import Finding, listed
 from .lists import SETS
 
 # Bits of 64. A JPEG of lower quality and size differs by 0 to 4 on CamVid, frames a second apart
@@ -39,7 +39,7 @@ def check_leakage(images: dict, scans: dict) -> list[Finding]:
     for pair, (level, fix) in ADVICE.items():
         exact[pair] = same(images[pair[0]], images[pair[1]], scans)
         if exact[pair]:
-            shown = some(f'{a} = {b}' if a != b else a for a, b in exact[pair])
+            shown = listed(f'{a} = {b}' if a != b else a for a, b in exact[pair])
             out.append(Finding(level, 'overlap', f'{len(exact[pair])} {pair[0]} images are '
                                f'{pair[1]} images too: {shown}', fix))
     for pair in ADVICE:
@@ -53,7 +53,7 @@ def check_leakage(images: dict, scans: dict) -> list[Finding]:
 
 
 def _near(pair, near) -> Finding:
-    shown = some((f'{a} ~ {b}' for a, b in near), 2)
+    shown = listed((f'{a} ~ {b}' for a, b in near), 2)
     text = f'{len(near)} {pair[0]} images look like {pair[1]} ones: {shown}'
     if pair[1] != 'validation':
         return Finding('note', 'near duplicates', text, 'nothing, if they are frames of a video')
@@ -71,7 +71,7 @@ def _twice(images: dict, scans: dict) -> list[Finding]:
         twice = [' = '.join(paths[:3]) for paths in groups.values() if len(paths) > 1]
         if twice:
             out.append(Finding('note', 'repeated images', f'{len(twice)} {which} images are there '
-                               f'more than once: {some(twice)}', 'keep one of each'))
+                               f'more than once: {listed(twice)}', 'keep one of each'))
     return out
 
 

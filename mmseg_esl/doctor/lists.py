@@ -12,10 +12,10 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 
-from ..datasets import inner
-from ..datasets.checks import bad
+from ..datasets import wrapped
+from ..datasets.bad_samples import BadDataError
+from ..datasets.checks import bad_data
 from ..datasets.file_check import PNG, content_problem, path_problem
-from ..datasets.guard import BadDataError
 from ..datasets.manifest import digest
 
 SETS = ('labelled', 'unlabelled', 'validation')
@@ -46,7 +46,7 @@ class Lists:
         val = cfg.get('val_dataloader')
         lists = cls(semi, val and DATASETS.build(val['dataset']))
         for which, dataset in zip(SETS, (semi.labeled, semi.unlabeled, lists.val)):
-            infos = [info for _, info in inner.infos(dataset)] if dataset is not None else []
+            infos = [info for _, info in wrapped.infos(dataset)] if dataset is not None else []
             lists.images[which] = _paths(infos, 'img_path')
             # a mask that an unlabelled image may have is none of our business
             lists.masks[which] = _paths(infos, 'seg_map_path') if which != 'unlabelled' else []
@@ -103,8 +103,8 @@ def perceptual_hash(grey: np.ndarray) -> bytes:
 
 def label_maps(lists: Lists):
     """(path of the mask, label map as training sees it or None, what is wrong or '')."""
-    for leaf, info in inner.infos(lists.semi.labeled):
-        steps = inner.loading_steps(leaf.pipeline)
+    for leaf, info in wrapped.infos(lists.semi.labeled):
+        steps = wrapped.loading_steps(leaf.pipeline)
         path = info.get('seg_map_path', info.get('img_path'))
         if not steps:
             continue
@@ -113,14 +113,14 @@ def label_maps(lists: Lists):
         except BadDataError as error:
             yield path, _values_alone(steps, info), str(error)
         except Exception as error:
-            yield path, None, str(bad('mask', path, f'{type(error).__name__}: {error}'))
+            yield path, None, str(bad_data('mask', path, f'{type(error).__name__}: {error}'))
 
 
 def _values_alone(steps, info: dict):
     """The label map without the checks: wrong values are to be counted too."""
     try:
         for step in steps:
-            if inner.reads_labels(step):
+            if wrapped.reads_labels(step):
                 return step(dict(info, seg_fields=[]))['gt_seg_map']
     except Exception:  # said already
         return None

@@ -158,17 +158,17 @@ class PseudoLabelAudit:
             'schema': SCHEMA, 'iter': iteration, 'images': int(counts['images']),
             'pixels': int(pixels), 'classes': [str(name) for name in classes],
             'num_parts': self.num_parts, 'mass': self.mass, 'confidence': self.confidence,
-            'hard_accuracy': _plain(right.sum() / pixels),
-            'soft_hit_rate': _plain(soft_hits.sum() / pixels),
-            'ece': _plain(overall / pixels),
-            'dominant': dict(zip(('1', '2', '3+'), _plain(counts['dominant'] / pixels))),
+            'hard_accuracy': to_python(right.sum() / pixels),
+            'soft_hit_rate': to_python(soft_hits.sum() / pixels),
+            'ece': to_python(overall / pixels),
+            'dominant': dict(zip(('1', '2', '3+'), to_python(counts['dominant'] / pixels))),
             'per_class': {
-                'precision': _plain(right / called), 'recall': _plain(recall),
-                'coverage': _plain(counts['covered'] / called), 'ece': _plain(gaps / called),
-                'hard_accuracy': _plain(recall), 'soft_hit_rate': _plain(soft_hits / true),
-                'hard_share': _plain(called / pixels),
-                'soft_share': _plain(counts['soft_mass'] / pixels),
-                'true_share': _plain(true / pixels)},
+                'precision': to_python(right / called), 'recall': to_python(recall),
+                'coverage': to_python(counts['covered'] / called), 'ece': to_python(gaps / called),
+                'hard_accuracy': to_python(recall), 'soft_hit_rate': to_python(soft_hits / true),
+                'hard_share': to_python(called / pixels),
+                'soft_share': to_python(counts['soft_mass'] / pixels),
+                'true_share': to_python(true / pixels)},
             'parts': None if self.num_parts is None else _part_figures(
                 counts['part_pixels'], counts['part_right'], self.part_mask)}
 
@@ -179,12 +179,12 @@ def _part_figures(pixels: Tensor, right: Tensor, mask: Tensor | None) -> dict:
     in_use = torch.ones_like(pixels) if mask is None else mask.to(pixels)
     most = in_use.sum(dim=1).log()  # 0, and so 0 / 0, for a single part
     entropy = torch.special.entr(usage).sum(dim=1) / most
-    return dict(usage=_plain(usage), entropy=_plain(entropy),
-                purity=_plain(right.sum(dim=1) / pixels.sum(dim=1)),
-                part_purity=_plain(right / pixels))
+    return dict(usage=to_python(usage), entropy=to_python(entropy),
+                purity=to_python(right.sum(dim=1) / pixels.sum(dim=1)),
+                part_purity=to_python(right / pixels))
 
 
-def _plain(x: Tensor):
+def to_python(x: Tensor):
     """Nested lists of floats, None where they are not finite: JSON knows no NaN."""
     def swap(value):
         if isinstance(value, list):

@@ -9,7 +9,7 @@ from ..functional import nearest
 from .look import Look
 from .palette import paint, part_colours
 from .panels import NAME, SMALL, TITLE, bar_chart, figure_legend, grid, mark, show, swatches
-from .pictures import array
+from .pictures import to_numpy
 
 OWN, SAME_CLASS, OTHERS = (0, 114, 178), (230, 159, 0), (204, 121, 167)  # Okabe and Ito
 PAIRS = np.array([OWN, SAME_CLASS, OTHERS], np.uint8)
@@ -25,7 +25,7 @@ def anchor_pixel(seen: Look, num_parts: int) -> tuple[int, int]:
     It is the rarest class with at least two parts and 3 % of the pixels (else the most frequent
     class): rarer ones are often specks of a wrong prediction.
     """
-    found, confidence = array(seen.parts), array(seen.confidence)
+    found, confidence = to_numpy(seen.parts), to_numpy(seen.confidence)
     owner = np.where(found < 0, -1, found // num_parts)
     classes, sizes = np.unique(owner[owner >= 0], return_counts=True)
     fit = [(size, c) for size, c in zip(sizes, classes)
@@ -58,7 +58,7 @@ def similarities(seen: Look, memory, pixel) -> np.ndarray:
     height, width = seen.classes.shape[-2:]
     rows, cols = seen.embedding.shape[-2:]
     y, x = (2 * pixel[1] + 1) * rows // (2 * height), (2 * pixel[0] + 1) * cols // (2 * width)
-    anchor = array(seen.embedding)[:, y, x]
+    anchor = to_numpy(seen.embedding)[:, y, x]
     means = queue_means(memory)
     norms = np.linalg.norm(means, axis=1) * np.linalg.norm(anchor)
     return means @ anchor / np.maximum(norms, 1e-12)
@@ -81,7 +81,7 @@ def pairs(image: np.ndarray, seen: Look, classes, memory, *, pixel=None, title: 
     """
     num_parts = memory.num_parts
     pixel = pixel or anchor_pixel(seen, num_parts)
-    found = array(seen.parts)
+    found = to_numpy(seen.parts)
     own = found[pixel[1], pixel[0]]
     if own < 0:
         raise ValueError(f'pixel {tuple(pixel)} belongs to no part: choose another with --pixel')
@@ -153,8 +153,8 @@ def queue_points(memory, *, limit: int = ENTRIES, seed: int = SEED) -> Points:
 
 def pixel_points(seen: Look, *, limit: int = PIXELS, seed: int = SEED) -> Points:
     """A random sample of at most ``limit`` pixel embeddings of one image, with their parts."""
-    vectors = array(seen.embedding)
-    numbers = array(nearest(seen.parts, vectors.shape[1:])).ravel()
+    vectors = to_numpy(seen.embedding)
+    numbers = to_numpy(nearest(seen.parts, vectors.shape[1:])).ravel()
     known = numbers >= 0
     return _sample(vectors.reshape(len(vectors), -1).T[known], numbers[known], limit,
                    np.random.default_rng(seed), True)

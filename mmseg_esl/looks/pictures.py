@@ -27,14 +27,14 @@ BARS = 12  # most classes in a bar chart: more could not be read
 DOMINANT, OTHER, DELTA = '#0072B2', '#BBBBBB', '#D55E00'
 
 
-def array(tensor) -> np.ndarray:
+def to_numpy(tensor) -> np.ndarray:
     """The one image of a tensor ``(1, ...)``."""
     return tensor[0].cpu().numpy()
 
 
 def entropy_of(seen: Look) -> np.ndarray:
     """``(H, W)`` in [0, 1]: entropy of the probabilities over log C."""
-    probs = array(seen.probs).astype(float)
+    probs = to_numpy(seen.probs).astype(float)
     terms = np.where(probs > 0, probs * np.log(np.where(probs > 0, probs, 1)), 0)
     return (-terms.sum(axis=0) / math.log(len(probs))).clip(0, 1)
 
@@ -58,7 +58,7 @@ def dominant(image: np.ndarray, seen: Look, classes, *, pixel=None, title: str =
         pixel: (x, y) of the bar chart; the pixel with the highest entropy by default.
     """
     pixel = pixel or most_uncertain(seen)
-    size = array(seen.size)
+    size = to_numpy(seen.size)
     figure, axes = grid(2, 2, size.shape, foot=0.6, least=2.4)
     show(axes[0, 0], image, title, exact=False)
     show(axes[0, 1], paint(np.clip(size, 1, 3) - 1, COUNTS), 'dominant classes of each pixel')
@@ -89,7 +89,7 @@ def parts(image: np.ndarray, seen: Look, classes, num_parts: int, *, colours=Non
         colours: ``(C, 3)`` of the classes; :func:`class_colours` by default.
     """
     colours = class_colours(classes) if colours is None else colours
-    found, shades = array(seen.parts), part_colours(colours, num_parts)
+    found, shades = to_numpy(seen.parts), part_colours(colours, num_parts)
     there = np.unique(found[found >= 0])
     owners = np.unique(there // num_parts)
     labels, handle = [str(classes[c]) for c in owners], HANDLE + 0.14 * num_parts
@@ -165,8 +165,8 @@ def _entropy_map(axis, seen: Look) -> None:
 
 def _bars(axis, seen: Look, classes, pixel) -> None:
     x, y = pixel
-    probs, size = array(seen.probs)[:, y, x], int(seen.size[0, y, x])
-    kept = array(seen.target)[:, y, x] > 0
+    probs, size = to_numpy(seen.probs)[:, y, x], int(seen.size[0, y, x])
+    kept = to_numpy(seen.target)[:, y, x] > 0
     order = np.argsort(-probs, kind='stable')
     delta = probs[order[size - 1]]
     plural = 'class' if size == 1 else 'classes'

@@ -47,7 +47,7 @@ class PixelToPart:
                 anchors[num:] = torch.where(sure, anchors[num:], -1)
                 anchors[num:] = strong.mix(anchors[num:])
                 parts[num:] = strong.mix(parts[num:])
-                index, chosen, lots = self._sample(anchors, draws)
+                index, chosen, positives = self._sample(anchors, draws)
             area = size[0] * size[1]
             image, pixel = index.div(area, rounding_mode='floor'), index % area
             loss, used = part_contrast(
@@ -55,22 +55,22 @@ class PixelToPart:
                 anchors.flatten()[index].clamp(min=0), parts.flatten()[index], chosen,
                 memory.queue, memory.filled, memory.num_classes,
                 num_negatives=cfg.num_negatives, temperature=cfg.temperature,
-                negatives=cfg.negatives, divisor=self.model.divisor, positive_draw=lots,
+                negatives=cfg.negatives, divisor=self.model.divisor, positive_draw=positives,
                 generator=None if draws is None else draws.negatives())
         self.model.diagnostics.add('anchors', used)
         return loss
 
     def _sample(self, classes: Tensor, draws):
-        """Anchors among ``(B, h, w)`` classes: see sample_anchors; and lots of their positives."""
-        groups, num, keys, lots = classes, self.memory.num_classes, None, None
+        """Anchors among ``(B, h, w)`` classes: see sample_anchors; and draws of their positives."""
+        groups, num, keys, positives = classes, self.memory.num_classes, None, None
         if draws is not None:  # a quota for each class of each image
-            keys, lots = draws.pixels(classes[0].numel())
+            keys, positives = draws.pixels(classes[0].numel())
             image = torch.arange(len(classes), device=classes.device)[:, None, None]
             groups, num = torch.where(classes >= 0, classes + image * num, -1), num * len(classes)
         index, chosen = sample_anchors(groups.flatten(), num, keys=keys,
                                        fraction=self.cfg.anchor_fraction,
                                        limit=self.cfg.max_anchors)
-        return index, chosen, None if lots is None else lots[index]
+        return index, chosen, None if positives is None else positives[index]
 
     @phase('parts')
     def _group(self, teacher, classes: Tensor, size, batch) -> Tensor:

@@ -15,7 +15,7 @@ from mmseg.registry import DATASETS
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mmseg_esl.datasets import BadDataError, checks, guard
+from mmseg_esl.datasets import BadDataError, bad_samples, checks
 from mmseg_esl.datasets.file_check import content_problem
 
 PIXELS = cv2.GaussianBlur(np.random.RandomState(3).randint(0, 255, (24, 32, 3), np.uint8),
@@ -92,7 +92,7 @@ BAD = {
 def said(monkeypatch):
     """What this process logs; mmengine's loggers keep the stream of whoever came first."""
     texts = []
-    for module in (checks, guard):
+    for module in (checks, bad_samples):
         monkeypatch.setattr(module, 'print_log', lambda text, *_: texts.append(text))
     return texts
 
@@ -118,7 +118,7 @@ def test_bad(data, kind, caplog):
     seen = [semi[i]['data_samples'] for i in (0, 1, 2, 3, 1, 10)]
     image = str(data.root / IMAGE)
     assert [os.path.basename(s.img_path)[:2] for s in seen] == ['a0', 'a2', 'a2', 'a3', 'a2', 'b6']
-    assert semi.guard.skipped() == [image]
+    assert semi.bad_samples.skipped() == [image]
     with pytest.raises(BadDataError, match='more than max_skips=0') as caught:
         build(data, on_error='skip', max_skips=0)[1]
     assert image in str(caught.value) and str(path) in str(caught.value)
@@ -132,7 +132,7 @@ def test_a_missing_file_is_said_at_the_start(data):
     semi = build(data, on_error='skip')  # not at the start, then: it is counted when it is read
     assert [os.path.basename(semi[i]['data_samples'].img_path) for i in (1, 6)] == ['a2.jpg',
                                                                                     'b3.jpg']
-    assert len(semi.guard.skipped()) == 2
+    assert len(semi.bad_samples.skipped()) == 2
 
 
 # ------------------------------------------------------------------ odd, and read as they should
@@ -333,7 +333,8 @@ def test_count_over_workers(data, workers, said):
     loader = DataLoader(semi, batch_size=3, num_workers=workers, collate_fn=list)
     got = [item['data_samples'].img_path for _ in range(2) for batch in loader for item in batch]
     assert len(got) == 30 and not any(name in path for path in got for name in ('a1', 'b0', 'b1'))
-    assert [os.path.basename(p) for p in semi.guard.skipped()] == ['a1.jpg', 'b0.jpg', 'b1.jpg']
+    skipped = [os.path.basename(p) for p in semi.bad_samples.skipped()]
+    assert skipped == ['a1.jpg', 'b0.jpg', 'b1.jpg']
     if not workers:  # two workers may meet one file at the same moment
         assert [text[-20:] for text in said] == [f'out: {n} of at most 3]' for n in (1, 2, 3)]
 
@@ -349,8 +350,8 @@ def test_count_over_workers(data, workers, said):
 def test_spawned_workers_share_the_count(data):
     semi = build(data, on_error='skip')
     sent = ForkingPickler.loads(ForkingPickler.dumps(semi))  # as a spawned worker receives it
-    sent.guard.bad[2] = 1
-    assert semi.guard.bad.tolist() == [0, 0, 1] + [0] * 8
+    sent.bad_samples.bad[2] = 1
+    assert semi.bad_samples.bad.tolist() == [0, 0, 1] + [0] * 8
 
 
 def test_options(data):

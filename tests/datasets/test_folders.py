@@ -6,7 +6,7 @@ import pytest
 from mmseg.registry import DATASETS
 
 from mmseg_esl.datasets.files import Folders
-from mmseg_esl.datasets.inner import RealPath
+from mmseg_esl.datasets.wrapped import RealPath
 
 needs_links = pytest.mark.skipif(sys.platform == 'win32', reason='links need rights there')
 

@@ -144,7 +144,7 @@ def test_bad_images_are_skipped_here_too(tmp_path, data):
     semi.update(on_error='skip', max_skips=1)
     runner = tiny.run(tmp_path / 'two', data, [tiny.EMA, tiny.PARTS], max_iters=1,
                       train_dataloader=loader)
-    assert runner.train_dataloader.dataset.guard.skipped() == [str(data / 'img/a1.png')]
+    assert runner.train_dataloader.dataset.bad_samples.skipped() == [str(data / 'img/a1.png')]
 
 
 def test_adaptive_number_of_parts(tmp_path, data, monkeypatch):

@@ -10,7 +10,7 @@ from synthetic import CLASSES, PALETTE
 from mmseg_esl.looks import look
 from mmseg_esl.looks.palette import COUNTS, paint, part_colours
 from mmseg_esl.looks.panels import swatches
-from mmseg_esl.looks.pictures import array, mean_iou, shares_of
+from mmseg_esl.looks.pictures import mean_iou, shares_of, to_numpy
 
 TITLES = ('input', 'truth', 'supervised (EMA)', 'ESL (teacher)', 'dominant classes', 'parts')
 
@@ -37,10 +37,11 @@ def row(supervised, esl, data: Path, stem: str) -> tuple[list, list]:
     image = np.asarray(Image.open(data / 'images' / 'test' / f'{stem}.png').convert('RGB'))
     truth = np.asarray(Image.open(data / 'masks' / 'test' / f'{stem}.png')).astype(int)
     seen = view(esl, image)
-    size, found = array(seen.size), [array(view(supervised, image).classes), array(seen.classes)]
+    size = to_numpy(seen.size)
+    found = [to_numpy(view(supervised, image).classes), to_numpy(seen.classes)]
     shades = part_colours(PALETTE, esl.part_memory.num_parts)
     pictures = [image, *(paint(each, PALETTE) for each in (truth, *found)),
-                paint(size.clip(1, 3) - 1, COUNTS), paint(array(seen.parts), shades)]
+                paint(size.clip(1, 3) - 1, COUNTS), paint(to_numpy(seen.parts), shades)]
     scores = [f'mIoU {mean_iou(each, truth, len(CLASSES)):.0f}' for each in found]
     shares = ' / '.join(f'{share:.0f}' for share in shares_of(size))
     return pictures, [stem, '', *scores, f'{shares} %', '']

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmseg.registry import DATASETS, HOOKS
 from torch.utils.data import DataLoader, Subset
 
-from ...datasets.inner import has_empty_labels
+from ...datasets.wrapped import has_empty_labels
 from ...looks import PseudoLabelAudit, look
 from ...looks.audit import resized
 from ...semi import SemiSegmentor

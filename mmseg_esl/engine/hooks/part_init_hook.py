@@ -19,8 +19,8 @@ from mmseg.registry import HOOKS
 from rich.progress import track
 from torch.utils.data import DataLoader, Subset
 
-from ...datasets.guard import Guarded
-from ...datasets.inner import first_places, loading_steps
+from ...datasets.bad_samples import ReadAgain
+from ...datasets.wrapped import first_places, loading_steps
 from ...functional import sample_features
 from ..interrupt import shield_workers
 from ..ranks import raise_together
@@ -114,7 +114,7 @@ class PartInitHook(Hook):
         """The sample of each class from this rank's share of the images."""
         model = unwrap(runner.model)
         semi = runner.train_dataloader.dataset
-        dataset = Guarded(semi.guard, _undistorted(semi.labeled, self.transforms))
+        dataset = ReadAgain(semi.bad_samples, _undistorted(semi.labeled, self.transforms))
         rank, world = get_rank(), get_world_size()
         places = list(first_places(semi.labeled))
         loader = DataLoader(Subset(dataset, places[rank::world]),

@@ -15,7 +15,7 @@ from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
 from ... import __version__
-from ...datasets.inner import infos
+from ...datasets.wrapped import infos
 from ...splits import checksum, describe, image_id, is_published, protocol_of
 from ...storage.atomic import atomic_file
 from ..describe import describe as describe_method

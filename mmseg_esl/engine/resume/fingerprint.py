@@ -8,7 +8,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import get_world_size
 
-from ...datasets.inner import infos
+from ...datasets.wrapped import infos
 from ...storage.config import flatten, hooks_in, kind
 from ..unwrap import unwrap
 

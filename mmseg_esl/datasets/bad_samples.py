@@ -19,7 +19,7 @@ class BadDataError(ValueError):
     """A file of the data set cannot be used; the message names it, the cause and the remedy."""
 
 
-class Guard:
+class BadSamples:
     """Fetches samples of a SemiDataset; says which one failed, or takes another.
 
     Which samples failed stands in memory that all loader workers of a process share, one byte a
@@ -117,7 +117,7 @@ class Guard:
         return str(self.info(index).get('img_path', f'number {index}'))
 
 
-class Guarded(Dataset):
+class ReadAgain(Dataset):
     """Another reading of a SemiDataset's labelled images, under the same guard.
 
     Args:
@@ -125,17 +125,17 @@ class Guarded(Dataset):
         dataset: its labelled images in their order, with another pipeline.
     """
 
-    def __init__(self, guard: Guard, dataset: Dataset) -> None:
-        self.guard, self.dataset = guard, dataset
+    def __init__(self, guard: BadSamples, dataset: Dataset) -> None:
+        self.bad_samples, self.dataset = guard, dataset
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict:
-        return self.guard(self._fetch, index)
+        return self.bad_samples(self._fetch, index)
 
     def _fetch(self, index: int) -> dict:
-        with self.guard.naming(index):
+        with self.bad_samples.naming(index):
             return self.dataset[index]
 
 
