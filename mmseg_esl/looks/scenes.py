@@ -177,8 +177,8 @@ def _build(cfg, held: dict, predicts: str | None):
     from mmengine.config import ConfigDict
     from mmseg.registry import MODELS
 
-    from ..convert.trial import offline
     from ..semi import SemiSegmentor
+    from ..storage.config import offline
     given = ConfigDict(offline(copy.deepcopy(cfg.model)))  # weights come from the checkpoint
     if cfg.get('data_preprocessor'):
         given.setdefault('data_preprocessor', cfg.data_preprocessor)  # as mmengine's Runner does
