@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from ..semi.roles import Role, from_meta
-from ..storage.keys import networks_in, unknown_network
+from ..storage.keys import networks_in, to_plain, unknown_network
 
 
 def networks_of(checkpoint: dict) -> tuple[dict[str, Role], str | None]:
