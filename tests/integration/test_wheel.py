@@ -28,8 +28,10 @@ def wheel(tmp_path_factory):
     """Built from the sdist, so that both are complete; a copy of the sources stays clean."""
     folder = tmp_path_factory.mktemp('build')
     source = folder / 'source'
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(
-        '.*', 'tests', 'work_dirs', 'build', 'data', '*.egg-info', '__pycache__'))
+    unwanted = shutil.ignore_patterns('.*', 'tests', 'work_dirs', 'build', '*.egg-info',
+                                      '__pycache__')
+    shutil.copytree(ROOT, source, ignore=lambda where, names: {
+        *unwanted(where, names), *(['data'] if Path(where) == ROOT else [])})
     run(sys.executable, 'setup.py', '-q', 'sdist', '--dist-dir', folder, folder=source)
     run(sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation',
         next(folder.glob('*.tar.gz')), '-w', folder, folder=folder)
