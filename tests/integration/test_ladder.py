@@ -1,0 +1,89 @@
+"""Several methods by one recipe: trained once, gone on with, and their table."""
+import re
+
+import pytest
+from commands import run
+from project import ROOT, write_project
+
+DATA = """
+_base_ = './supervised.py'
+weak_view = [
+    dict(type='RandomCrop', crop_size=_base_.crop_size), dict(type='RandomFlip', prob=0.5),
+    dict(type='PackSegInputs')]
+train_dataloader = dict(
+    batch_size=4, num_workers=0, sampler=dict(type='InfiniteSampler', shuffle=True),
+    batch_sampler=dict(type='SemiBatchSampler', num_labeled=2, num_unlabeled=2),
+    dataset=dict(
+        type='SemiDataset',
+        labeled=dict(
+            type='BaseSegDataset', data_root=_base_.data_root, metainfo=_base_.metainfo,
+            ann_file='labeled.txt', img_suffix='.png',
+            data_prefix=dict(img_path='images/train', seg_map_path='masks/train'),
+            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *weak_view]),
+        unlabeled=dict(
+            type='UnlabeledDataset', data_root=_base_.data_root,
+            data_prefix=dict(img_path='images/unlabeled'),
+            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadEmptyAnnotations'),
+                      *weak_view])))
+optim_wrapper = dict(
+    type='OptimWrapper', constructor='StudentOptimWrapperConstructor',
+    optimizer=dict(type='SGD', lr=0.02))
+warm_up = dict(warmup_iters=1, ramp_iters=1)
+labeled_only = dict(batch_size=2, batch_sampler=dict(num_unlabeled=0))
+train_cfg = dict(type='SemiTrainLoop', max_iters=4, val_interval=2)
+val_cfg = dict(type='SemiValLoop')
+default_hooks = dict(
+    logger=dict(type='LoggerHook', interval=1, log_metric_by_epoch=False),
+    checkpoint=dict(type='SemiCheckpointHook', by_epoch=False, interval=2))
+"""
+METHODS = ('supervised', 'mean_teacher', 'cps')
+
+
+@pytest.fixture(scope='module')
+def ladder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('ladder')
+    write_project(folder)
+    (folder / 'data.py').write_text(DATA)
+
+    def call(*args):
+        return run('python', ROOT / 'tools/ladder.py', '--data', folder / 'data.py', '--out',
+                   folder / 'out', '--methods', *METHODS, *args)
+
+    return folder / 'out', call
+
+
+def rows(text) -> dict:
+    return {cells[0]: cells for cells in (
+        [cell.strip() for cell in line.strip('| ').split('|')]
+        for line in text.splitlines() if line.startswith('| ')) if cells[0] != 'method'}
+
+
+def test_trains_goes_on_and_prints(ladder):
+    out, call = ladder
+    nothing = rows(call('--table'))
+    assert {cells[1] for cells in nothing.values()} == {'0'}
+    first = call('--cfg-options', 'train_cfg.max_iters=2')  # as if it had ended there
+    assert '0 of 3 runs are finished' in first
+    assert call('--table')  # by its own config: two of two iterations
+    for path in out.glob('*_seed0/*/vis_data/config.py'):  # what the whole run would have said
+        path.write_text(path.read_text().replace('max_iters=2', 'max_iters=4'))
+    said = call()
+    assert '0 of 3 runs are finished' in said and said.count('is finished\n') == 3
+    for name in METHODS:
+        log = (out / f'{name}_seed0/ladder.log').read_text()
+        assert 'resumed epoch: 0, iter: 2' in log and (out / f'{name}_seed0/iter_4.pth').is_file()
+    table = rows(said)
+    assert {name: cells[4] for name, cells in table.items()} == {
+        'supervised': '3', 'Mean Teacher': '8', 'CPS': '12'}
+    for name, cells in table.items():
+        assert cells[1] == '1' and re.fullmatch(r'\d+\.\d\d', cells[2])
+        assert bool(re.fullmatch(r'\d+\.\d\d', cells[3])) is (name == 'Mean Teacher')
+    before = {path: path.stat().st_mtime_ns for path in out.rglob('*.pth')}
+    again = call()
+    assert '3 of 3 runs are finished' in again and rows(again) == table
+    assert {path: path.stat().st_mtime_ns for path in out.rglob('*.pth')} == before
+
+
+def test_an_unknown_method_is_named(ladder):
+    with pytest.raises(AssertionError, match='ladder.py: --method nothing: choose one of.*cps'):
+        ladder[1]('--methods', 'nothing')
