@@ -8,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mmseg_esl.models import views
+
 L, U, C, K, Q, H, NEG = 2, 3, 4, 2, 3, 32, 7
 
 
-def split_head(segmentor):
+def split_head(net):
     """(body that ends before the classifier, the classifier)."""
-    body = copy.deepcopy(segmentor)
+    body = copy.deepcopy(net)
     classifier, body.decode_head.conv_seg = body.decode_head.conv_seg, nn.Identity()
     return body, classifier
 
@@ -76,7 +78,8 @@ class Reference:
         self.student, self.s_cls = split_head(model.student)
         self.teacher, self.t_cls = split_head(model.teacher)
         self.s_proj, self.t_proj = (copy.deepcopy(m) for m in
-                                    (model.projector, model.teacher_projector))
+                                    (getattr(model, name, None)
+                                     for name in ('projector', 'teacher_projector')))
 
     def step(self, inputs, samples, mask, seed):
         labels = torch.stack([s.gt_sem_seg.data[0] for s in samples])
@@ -209,13 +212,13 @@ def double():
     ('hard+ctr', 'shared', 'embedding'),
     ('topk', 'shared', 'embedding'),
 ])
-def test_two_steps_equal_the_recomputation(double, variant, negatives, resolution):
+def test_two_steps_equal_the_recomputation(double, monkeypatch, variant, negatives, resolution):
     model = tiny.esl(variant, num_classes=C, parts=K, queue=Q, mass=0.8, topk=2,
                      confidence=0.6, num_negatives=NEG, negatives=negatives,
                      part_resolution=resolution)
     spread(model)
     mask = boxes()
-    model.draw_mix = lambda weak: mask
+    monkeypatch.setattr(views, 'cutmix_mask', lambda *args, **kwargs: mask)
     if model.part_memory is not None:  # pixels' own features, so that every part has pixels
         with torch.no_grad():
             feats = model.teacher.backbone(tiny.batch(L, U, C, H)[0])[-1]
@@ -247,7 +250,7 @@ def test_two_steps_equal_the_recomputation(double, variant, negatives, resolutio
             for name, p in reference.s_proj.named_parameters():
                 torch.testing.assert_close(model.projector.get_parameter(name).grad, p.grad,
                                            rtol=1e-6, atol=1e-9, msg=name)
-            model.after_optimizer_step(seed, 0.99)
+            model.after_optimizer_step(seed)
             reference.prototypes = reference.next
             torch.testing.assert_close(model.part_memory.prototypes, reference.next)
             assert [len(reference.queues[n]) for n in range(C * K)] == \
