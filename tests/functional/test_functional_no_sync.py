@@ -69,6 +69,10 @@ STEPS = {
     'top-k soft label': soft(esl.topk_soft_label),
     'hard label': soft(esl.hard_label),
     'cutmix': cutmix,
+    'cutmix, another partner': lambda d: esl.mix(
+        d['probs'], esl.cutmix_mask(3, (8, 9)), partner=torch.arange(3).flip(0)),
+    'complementary dropout': lambda d: esl.complementary_dropout(
+        [d['probs'][:2], d['features'][:2]]),
     'part grouping': grouping(False),
     'part grouping, corners aligned': grouping(True),
     'anchors': lambda d: esl.sample_anchors(d['labels'].flatten(), 4),
