@@ -31,7 +31,7 @@ class Strong:
     Args:
         images: ``(B_u, 3, H, W)``, normalised. boxes: ``(B_u, H, W)`` bool, True where the next
             image shows. group: images among which 'the next' goes round (None: all). partner:
-        ``(B_u,)`` long, the images that show instead of the next ones (None: those).
+            ``(B_u,)`` long, the images that show instead of the next ones (None: those).
     """
     images: Tensor
     boxes: Tensor
@@ -55,7 +55,7 @@ def strong_view(weak: Tensor, cfg, draws, colours: nn.Module | None,
     Args:
         weak: ``(B_u, 3, H, W)`` as ``preprocessor`` has normalised them.
         cfg: SemiTrainCfg. draws: ImageDraws, or None for torch's generators.
-        colours: takes and gives RGB images in [0, 1] without moving pixels; None: none.
+        colours, preprocessor: see :func:`recolour`.
     """
     size, num, prob, area = tuple(weak.shape[-2:]), len(weak), cfg.cutmix_prob, cfg.cutmix_area
     if draws is not None:
@@ -67,8 +67,18 @@ def strong_view(weak: Tensor, cfg, draws, colours: nn.Module | None,
     group = 2 if cfg.sampling == 'image' and num % 2 == 0 else None
     flip = cfg.cutmix_partner == 'flip' and group is None  # in a pair both are the same
     partner = torch.arange(num, device=weak.device).flip(0) if flip else None
-    if colours is not None:
-        mean, std = (preprocessor.mean, preprocessor.std) if preprocessor._enable_normalize \
-            else (0.0, 1.0)
-        weak = (colours((weak * std + mean) / 255) * 255 - mean) / std
+    weak = recolour(weak, colours, preprocessor)
     return Strong(mix(weak, boxes, group=group, partner=partner), boxes, group, partner)
+
+
+def recolour(images: Tensor, colours: nn.Module | None, preprocessor: nn.Module) -> Tensor:
+    """Images ``(B, 3, H, W)`` as ``preprocessor`` has normalised them, in other colours.
+
+    Args:
+        colours: takes and gives RGB images in [0, 1] without moving pixels; None: none.
+    """
+    if colours is None:
+        return images
+    mean, std = (preprocessor.mean, preprocessor.std) if preprocessor._enable_normalize \
+        else (0.0, 1.0)
+    return (colours((images * std + mean) / 255) * 255 - mean) / std
