@@ -53,6 +53,13 @@ def injection(d):
     drawn.mix(d['labels'], d['labels'][:2])
 
 
+def correlation(d):
+    maps = esl.correlation_maps(d['features'], d['features'], d['valid'])
+    esl.correlated_logits(d['logits'], maps, d['valid']).sum().backward()
+    regions = esl.correlation_regions(maps, d['valid'], num=5)
+    esl.spread_labels(d['labels'].clamp(min=0), d['valid'], regions, torch.tensor(0.5), 4)
+
+
 def intensities(d):
     view = RandomIntensity()
     for _ in range(20):  # all operations
@@ -89,6 +96,9 @@ STEPS = {
         [d['probs'][:2], d['features'][:2]]),
     'label injection': injection,
     'intensity': intensities,
+    'correlation': correlation,
+    'divergence': lambda d: esl.probability_kl(
+        d['logits'], d['probs'], d['valid'], d['valid']).backward(),
     'part grouping': grouping(False),
     'part grouping, corners aligned': grouping(True),
     'anchors': lambda d: esl.sample_anchors(d['labels'].flatten(), 4),
