@@ -62,3 +62,24 @@ def probability_mse(logits: Tensor, target: Tensor, valid: Tensor, *,
     theirs = at_least_float(target.detach()).softmax(dim=1)
     squares = (mine - theirs).square().mean(dim=1)
     return torch.where(valid, squares, 0.0).sum() / count
+
+
+def probability_kl(logits: Tensor, target: Tensor, keep: Tensor, valid: Tensor, *,
+                   divisor: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Sum of KL(target || softmax(logits)) over the kept pixels, by the number of *valid* ones.
+
+    Args:
+        logits: ``(N, C, H, W)``, of the network that learns.
+        target: ``(N, C, H, W)`` probabilities, no gradient goes there.
+        keep, valid: ``(N, H, W)`` bool; what is kept and not valid does not count.
+        divisor: turns the count of valid pixels into the divisor; None: the count, at least 1.
+
+    Returns:
+        scalar >= 0, 0 where both agree, connected to ``logits``.
+    """
+    count = valid.sum()
+    count = count.clamp(min=1) if divisor is None else divisor(count)
+    target = at_least_float(target.detach())
+    log_probs = at_least_float(logits).log_softmax(dim=1)
+    terms = (torch.xlogy(target, target) - target * log_probs).sum(dim=1)
+    return torch.where(keep & valid, terms, 0.0).sum() / count

@@ -93,7 +93,8 @@ def _boxes(corners: Tensor, size: tuple[int, int], device) -> Tensor:
     return in_rows[:, :, None] & in_cols[:, None, :]
 
 
-def mix(x: Tensor, mask: Tensor, group: int | None = None, inside: Tensor | None = None) -> Tensor:
+def mix(x: Tensor, mask: Tensor, group: int | None = None, inside: Tensor | None = None,
+        partner: Tensor | None = None) -> Tensor:
     """Replace each image's box by the same box of the next image in the batch.
 
     Args:
@@ -101,6 +102,7 @@ def mix(x: Tensor, mask: Tensor, group: int | None = None, inside: Tensor | None
         mask: ``(N, H, W)`` bool from :func:`cutmix_mask`; brought to (h, w) by nearest.
         group: images among which 'the next' goes round, a divisor of N; None: the whole batch.
         inside: like ``x``, what the boxes are filled from (None: ``x``).
+        partner: ``(N,)`` long, the image that fills each one's box (None: the next one).
 
     Returns:
         tensor like ``x``. With N = 1 an image is its own partner and nothing changes.
@@ -113,11 +115,13 @@ def mix(x: Tensor, mask: Tensor, group: int | None = None, inside: Tensor | None
     box = nearest(mask, x.shape[-2:])
     box = box.view(box.shape[0], *[1] * (x.dim() - 3), *box.shape[-2:])
     source = x if inside is None else inside
-    if group is None:
-        partner = source.roll(-1, dims=0)
+    if partner is not None:
+        other = source[partner]
+    elif group is None:
+        other = source.roll(-1, dims=0)
     else:
-        partner = source.unflatten(0, (-1, group)).roll(-1, dims=1).flatten(0, 1)
-    return torch.where(box, partner, x)
+        other = source.unflatten(0, (-1, group)).roll(-1, dims=1).flatten(0, 1)
+    return torch.where(box, other, x)
 
 
 def nearest(x: Tensor, size: tuple[int, int]) -> Tensor:

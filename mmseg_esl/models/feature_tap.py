@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Iterator
+from typing import Callable, Iterator
 
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ class Tap:
         project: takes them.
     """
     path: str
-    project: nn.Module
+    project: Callable[[Tensor], Tensor]
 
 
 class FeatureTap:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from ..functional import cutmix_mask, cutmix_masks_by_image, mix
@@ -29,11 +30,13 @@ class Strong:
 
     Args:
         images: ``(B_u, 3, H, W)``, normalised. boxes: ``(B_u, H, W)`` bool, True where the next
-            image shows. group: images among which 'the next' goes round (None: all).
+            image shows. group: images among which 'the next' goes round (None: all). partner:
+            ``(B_u,)`` long, the images that show instead of the next ones (None: those).
     """
     images: Tensor
     boxes: Tensor
     group: int | None = None
+    partner: Tensor | None = None
 
     def mix(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
         """What belongs to the weak views' pixels ``(B_u, ..., h, w)``, mixed as they were.
@@ -41,7 +44,7 @@ class Strong:
         Args:
             inside: what the boxes are filled from, like ``x`` (None: ``x``).
         """
-        return mix(x, self.boxes, group=self.group, inside=inside)
+        return mix(x, self.boxes, group=self.group, inside=inside, partner=self.partner)
 
 
 @phase('strong view')
@@ -52,7 +55,7 @@ def strong_view(weak: Tensor, cfg, draws, colours: nn.Module | None,
     Args:
         weak: ``(B_u, 3, H, W)`` as ``preprocessor`` has normalised them.
         cfg: SemiTrainCfg. draws: ImageDraws, or None for torch's generators.
-        colours: takes and gives RGB images in [0, 1] without moving pixels; None: none.
+        colours, preprocessor: see :func:`recolour`.
     """
     size, num, prob, area = tuple(weak.shape[-2:]), len(weak), cfg.cutmix_prob, cfg.cutmix_area
     if draws is not None:
@@ -62,8 +65,20 @@ def strong_view(weak: Tensor, cfg, draws, colours: nn.Module | None,
     else:
         boxes = cutmix_mask(num, size, area=area, prob=prob, device=weak.device)
     group = 2 if cfg.sampling == 'image' and num % 2 == 0 else None
-    if colours is not None:
-        mean, std = (preprocessor.mean, preprocessor.std) if preprocessor._enable_normalize \
-            else (0.0, 1.0)
-        weak = (colours((weak * std + mean) / 255) * 255 - mean) / std
-    return Strong(mix(weak, boxes, group=group), boxes, group)
+    flip = cfg.cutmix_partner == 'flip' and group is None  # in a pair both are the same
+    partner = torch.arange(num, device=weak.device).flip(0) if flip else None
+    weak = recolour(weak, colours, preprocessor)
+    return Strong(mix(weak, boxes, group=group, partner=partner), boxes, group, partner)
+
+
+def recolour(images: Tensor, colours: nn.Module | None, preprocessor: nn.Module) -> Tensor:
+    """Images ``(B, 3, H, W)`` as ``preprocessor`` has normalised them, in other colours.
+
+    Args:
+        colours: takes and gives RGB images in [0, 1] without moving pixels; None: none.
+    """
+    if colours is None:
+        return images
+    mean, std = (preprocessor.mean, preprocessor.std) if preprocessor._enable_normalize \
+        else (0.0, 1.0)
+    return (colours((images * std + mean) / 255) * 255 - mean) / std

@@ -103,7 +103,7 @@ def _jointly(net, batch, views, auxiliary, tap, perturb, labeled):
     if labeled:
         groups.insert(0, logits[:num])
     seen = [View(upsample(net, group, batch.labeled) if len(group) else group) for group in groups]
-    return losses, seen, _projected(tap, listener)
+    return losses, seen, _projected(tap, listener, len(feats[0]))
 
 
 def _apart(net, batch, views, auxiliary, tap, perturb, labeled):
@@ -143,8 +143,9 @@ def _listener(net, tap: Tap | None) -> FeatureTap:
     return FeatureTap(*tapped(net, tap.path))
 
 
-def _projected(tap: Tap | None, listener: FeatureTap) -> Tensor | None:
-    return None if tap is None else tap.project(listener.take())
+def _projected(tap: Tap | None, listener: FeatureTap, num: int | None = None) -> Tensor | None:
+    """Of the first ``num`` images: perturbed features, if there are any, come after them."""
+    return None if tap is None else tap.project(listener.take()[:num])
 
 
 def _no_seam(net) -> TypeError:

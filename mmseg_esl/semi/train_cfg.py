@@ -33,6 +33,9 @@ class SemiTrainCfg:
             ``cutmix_prob``, for none (our choice for ESL); 'image': each image draws by itself, a
             box of 2 to 40 % of the area (UniMatch's code; ``cutmix_area`` is not read).
         cutmix_prob: see ``cutmix``; 0.5. cutmix_area: share of the image in the box; 0.5.
+        cutmix_partner: what fills a box: the 'next' image of the batch (our choice: no image is its
+            own), or with 'flip' the one at its place in the reversed batch (UniMatch V2: of an odd
+            number of images the middle one is left as it is).
         global_average: means over pixels, and over a class's anchors, are those of all ranks'
             images together, so that a batch trains alike on one process and on many (our choice,
             and the literal reading: a paper's mini-batch is that of all GPUs). False: each rank's
@@ -55,6 +58,7 @@ class SemiTrainCfg:
     cutmix: str = 'batch'
     cutmix_prob: float = 0.5
     cutmix_area: float = 0.5
+    cutmix_partner: str = 'next'
     global_average: bool = True
     sampling: str = 'batch'
 
@@ -62,6 +66,7 @@ class SemiTrainCfg:
         self.check_choice('ema_schedule', 'rising', 'constant')
         self.check_choice('teacher_mode', 'eval', 'train')
         self.check_choice('cutmix', 'batch', 'image')
+        self.check_choice('cutmix_partner', 'next', 'flip')
         self.check_choice('sampling', 'batch', 'image')
         for key in ('warmup_iters', 'ramp_iters'):
             if getattr(self, key) < 0:

@@ -8,6 +8,7 @@ from bench.counting import SyncCounter
 from torch import nn
 
 from mmseg_esl import functional as esl
+from mmseg_esl.models.intensity import RandomIntensity
 
 
 def data():
@@ -45,6 +46,26 @@ def cutmix(d):
     esl.nearest(d['labels'], (3, 4))
 
 
+def injection(d):
+    certainty = esl.image_certainty(d['logits'], d['valid'])
+    drawn = esl.draw_injection(certainty, (8, 9))
+    drawn.mix(d['probs'], d['probs'][:2])
+    drawn.mix(d['labels'], d['labels'][:2])
+
+
+def correlation(d):
+    maps = esl.correlation_maps(d['features'], d['features'], d['valid'])
+    esl.correlated_logits(d['logits'], maps, d['valid']).sum().backward()
+    regions = esl.correlation_regions(maps, d['valid'], num=5)
+    esl.spread_labels(d['labels'].clamp(min=0), d['valid'], regions, torch.tensor(0.5), 4)
+
+
+def intensities(d):
+    view = RandomIntensity()
+    for _ in range(20):  # all operations
+        view(d['probs'][:, :3])
+
+
 def grouping(corners):
     def run(d):
         parts = esl.assign_parts(d['features'].detach(), d['labels'], d['prototypes'],
@@ -69,6 +90,15 @@ STEPS = {
     'top-k soft label': soft(esl.topk_soft_label),
     'hard label': soft(esl.hard_label),
     'cutmix': cutmix,
+    'cutmix, another partner': lambda d: esl.mix(
+        d['probs'], esl.cutmix_mask(3, (8, 9)), partner=torch.arange(3).flip(0)),
+    'complementary dropout': lambda d: esl.complementary_dropout(
+        [d['probs'][:2], d['features'][:2]]),
+    'label injection': injection,
+    'intensity': intensities,
+    'correlation': correlation,
+    'divergence': lambda d: esl.probability_kl(
+        d['logits'], d['probs'], d['valid'], d['valid']).backward(),
     'part grouping': grouping(False),
     'part grouping, corners aligned': grouping(True),
     'anchors': lambda d: esl.sample_anchors(d['labels'].flatten(), 4),

@@ -109,6 +109,18 @@ def test_perturbed_views_of_the_training_forward():
     assert not torch.allclose(weak.logits[0], weak.logits[1])
 
 
+@pytest.mark.parametrize('path', ['decode_head', 'decode_head.conv_seg'])
+def test_perturbed_features_are_not_tapped(path):
+    """What is made of the tapped features is of the labelled images and of the views alone."""
+    net, batch = build().eval(), Batch.of(*tiny.batch(2, 3))
+    tap = network.Tap(path, torch.nn.Identity())
+    _, _, want = network.train_on(net, batch, [batch.weak], tap=tap)
+    _, _, found = network.train_on(net, batch, [batch.weak], tap=tap,
+                                   perturb=[lambda feats: [0 * f for f in feats]])
+    assert len(want) == 5 and want.abs().sum() > 0
+    torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize('joint', [True, False])
 def test_the_labelled_view(joint):
     """It comes first; apart, by a forward that leaves the statistics alone."""
