@@ -1,7 +1,7 @@
 """The methods in plain torch: no mm* package, no global state, random numbers by Generator."""
 from .consistency import probability_mse, pseudo_cross_entropy, pseudo_label
 from .contrast import part_contrast, sample_anchors, sample_negatives, sample_positives
-from .cutmix import cutmix_mask, cutmix_masks_by_image, mix, nearest
+from .cutmix import cutmix_mask, cutmix_masks_by_image, cutmix_masks_xor, mix, nearest
 from .ema import ema_momentum, ema_update
 from .parts import assign_parts, part_sums, sample_features, update_prototypes
 from .precision import at_least_float
@@ -14,7 +14,7 @@ from .soft_label import (
 )
 
 __all__ = [
-    'assign_parts', 'at_least_float', 'cutmix_mask', 'cutmix_masks_by_image',
+    'assign_parts', 'at_least_float', 'cutmix_mask', 'cutmix_masks_by_image', 'cutmix_masks_xor',
     'dynamic_soft_label', 'ema_momentum', 'ema_update', 'hard_label', 'mix', 'nearest',
     'part_contrast', 'part_sums', 'probability_mse', 'pseudo_cross_entropy', 'pseudo_label',
     'sample_anchors', 'sample_features', 'sample_negatives', 'sample_positives',

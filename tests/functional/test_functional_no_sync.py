@@ -69,6 +69,8 @@ STEPS = {
     'top-k soft label': soft(esl.topk_soft_label),
     'hard label': soft(esl.hard_label),
     'cutmix': cutmix,
+    'cutmix, toggling boxes': lambda d: esl.mix(d['labels'], esl.cutmix_masks_xor(3, (8, 9)),
+                                               shift=2),
     'part grouping': grouping(False),
     'part grouping, corners aligned': grouping(True),
     'anchors': lambda d: esl.sample_anchors(d['labels'].flatten(), 4),
