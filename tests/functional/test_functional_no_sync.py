@@ -64,7 +64,15 @@ def contrast(mode):
     return run
 
 
+def flaws(d):
+    probs, valid = d['probs'], d['valid'] & (d['labels'] >= 0)
+    target = esl.flaw_target(probs, d['labels'], valid)
+    esl.exchange(esl.handle_flaws(d['logits'][:, 0], esl.not_padding(d['labels'], -1)), target)
+    esl.mean_square(d['logits'][:, 0] - target, valid, valid).backward()
+
+
 STEPS = {
+    'flaws': flaws,
     'dynamic soft label': soft(esl.dynamic_soft_label),
     'top-k soft label': soft(esl.topk_soft_label),
     'hard label': soft(esl.hard_label),
