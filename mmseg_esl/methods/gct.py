@@ -18,7 +18,7 @@ from ..functional import (
     ramp,
 )
 from ..models.running import running
-from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg
+from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg, said
 
 
 @dataclass
@@ -33,11 +33,11 @@ class GCTTrainCfg(SemiTrainCfg):
         dc_ramp_iters: iterations over which the dynamic consistency rises, by a sigmoid; 3500, the
             3 epochs of VOC 1/8 (of the authors; TorchSemiSeg has 3 everywhere, PixelSSL 3 or 5).
     """
-    dc_weight: float = 100.0
-    fc_weight: float = 1.0
-    fd_weight: float = 10.0
-    flaw_threshold: float = 0.6
-    dc_ramp_iters: int = 3500
+    dc_weight: float = said(100.0, 'weight of the dynamic consistency')
+    fc_weight: float = said(1.0, 'weight of the flaw correction')
+    fd_weight: float = said(10.0, "weight of the detector's loss")
+    flaw_threshold: float = said(0.6, 'ξ, threshold of flaws')
+    dc_ramp_iters: int = said(3500, 'ramp of the dynamic consistency, iterations')
 
     def __post_init__(self):
         super().__post_init__()
@@ -59,8 +59,13 @@ class GCT(SemiSegmentor):
     roles = {'student': Role(), 'student2': Role(), 'flaw_detector': Role(plain=False)}
 
     @classmethod
+    def published_as(cls, cfg):
+        return 'GCT' if (cfg.dc_weight, cfg.fc_weight, cfg.fd_weight) == (100, 1, 10) else None
+
+    @classmethod
     def passes(cls, cfg):  # and the detector's, 0.1 to 0.3 of a forward each
-        return dict(labeled=(6, 6), unlabeled=(6, 6))
+        labeled = 6 if cfg.joint_forward else 12  # losses and logits by a forward each
+        return dict(labeled=(labeled, labeled), unlabeled=(6, 6))
 
     def build_own(self, flaw_detector=None):
         self.flaw_detector = self.here(MODELS.build({

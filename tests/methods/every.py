@@ -17,7 +17,7 @@ from mmseg_esl.semi import SemiSegmentor
 SETTINGS = {
     'CPS': [dict(joint_forward=False), dict(mixing=True)],
     'ESL': [dict(variant='hard'), dict(variant='topk+ctr', topk=2), dict(variant='sup')],
-    'GCT': [dict(dc_weight=0.0)],
+    'GCT': [dict(dc_weight=0.0, joint_forward=False)],
     'FixMatch': [dict(labels_by='teacher')],
     'MeanTeacher': [dict(consistency='hard'),
                     dict(teacher_mode='train', ema_buffers=False, ema_schedule='constant',
