@@ -1,7 +1,21 @@
 """The methods in plain torch: no mm* package, no global state, random numbers by Generator."""
+from .attention import (
+    calibrated_fusion,
+    class_activation,
+    masked_attention,
+    masked_mean,
+    present_classes,
+)
 from .consistency import probability_mse, pseudo_cross_entropy, pseudo_label
 from .contrast import part_contrast, sample_anchors, sample_negatives, sample_positives
-from .cutmix import cutmix_mask, cutmix_masks_by_image, cutmix_masks_xor, mix, nearest
+from .cutmix import (
+    cutmix_mask,
+    cutmix_masks_by_image,
+    cutmix_masks_xor,
+    cutout_mask,
+    mix,
+    nearest,
+)
 from .ema import ema_momentum, ema_update
 from .flaws import exchange, flaw_target, gaussian_blur, handle_flaws, mean_square, not_padding
 from .parts import assign_parts, part_sums, sample_features, update_prototypes
@@ -16,10 +30,11 @@ from .soft_label import (
 )
 
 __all__ = [
-    'assign_parts', 'at_least_float', 'cutmix_mask', 'cutmix_masks_by_image', 'cutmix_masks_xor',
-    'dynamic_soft_label', 'ema_momentum', 'ema_update', 'exchange', 'flaw_target', 'gaussian_blur',
-    'handle_flaws', 'hard_label', 'mean_square', 'mix', 'nearest', 'not_padding', 'part_contrast',
-    'part_sums', 'probability_mse', 'pseudo_cross_entropy', 'pseudo_label', 'ramp',
-    'sample_anchors', 'sample_features', 'sample_negatives', 'sample_positives',
-    'soft_cross_entropy', 'soft_target', 'topk_soft_label', 'update_prototypes',
+    'assign_parts', 'at_least_float', 'calibrated_fusion', 'class_activation', 'cutmix_mask',
+    'cutmix_masks_by_image', 'cutmix_masks_xor', 'cutout_mask', 'dynamic_soft_label',
+    'ema_momentum', 'ema_update', 'exchange', 'flaw_target', 'gaussian_blur', 'handle_flaws',
+    'hard_label', 'masked_attention', 'masked_mean', 'mean_square', 'mix', 'nearest', 'not_padding',
+    'part_contrast', 'part_sums', 'present_classes', 'probability_mse', 'pseudo_cross_entropy',
+    'pseudo_label', 'ramp', 'sample_anchors', 'sample_features', 'sample_negatives',
+    'sample_positives', 'soft_cross_entropy', 'soft_target', 'topk_soft_label', 'update_prototypes',
 ]

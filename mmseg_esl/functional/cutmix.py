@@ -119,6 +119,25 @@ def cutmix_masks_xor(num: int, size: tuple[int, int], *, boxes: int = 3,
     return every.unflatten(0, (num, boxes)).sum(dim=1) % 2 == 1
 
 
+def cutout_mask(num: int, size: tuple[int, int], side: int, *,
+                generator: torch.Generator | None = None, device=None) -> Tensor:
+    """One square hole per image, its centre uniform, cut off at the border (PseudoSeg's code).
+
+    Args:
+        num: number of images N. size: (H, W) in pixels. side: of the square, in pixels; 0: none.
+        generator: CPU generator; the default one if None.
+        device: where the mask is wanted.
+
+    Returns:
+        ``(N, H, W)`` bool, True inside the hole.
+    """
+    edges = []
+    for length, draw in zip(size, torch.rand(2, num, generator=generator)):
+        start = (draw * length).floor() - side // 2
+        edges += [start.clamp(min=0), (start + side).clamp(max=length)]
+    return _boxes(torch.stack(edges), size, device)
+
+
 def _boxes(corners: Tensor, size: tuple[int, int], device) -> Tensor:
     """``(4, N)`` top, bottom, left, right on the host -> ``(N, H, W)`` bool on the device."""
     # only the corners travel: to send whole masks would wait for the device

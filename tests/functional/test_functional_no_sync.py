@@ -71,7 +71,18 @@ def flaws(d):
     esl.mean_square(d['logits'][:, 0] - target, valid, valid).backward()
 
 
+def attention(d):
+    valid, feats = d['valid'][:, ::2, ::2][:, :4, :5], d['features']
+    shown = esl.present_classes(d['labels'], 4, d['labels'] >= 0)
+    maps = esl.class_activation(feats, torch.randn(4, 5), shown, valid)
+    esl.masked_attention(feats, feats, maps, valid).sum().backward()
+    esl.masked_mean(feats, valid).sum().backward()
+    hole = esl.cutout_mask(3, (8, 9), 3)
+    esl.calibrated_fusion(d['logits'], d['probs'], d['valid'] & ~hole)
+
+
 STEPS = {
+    'attention and fusion': attention,
     'flaws': flaws,
     'dynamic soft label': soft(esl.dynamic_soft_label),
     'top-k soft label': soft(esl.topk_soft_label),

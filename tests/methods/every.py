@@ -22,9 +22,11 @@ SETTINGS = {
     'MeanTeacher': [dict(consistency='hard'),
                     dict(teacher_mode='train', ema_buffers=False, ema_schedule='constant',
                          joint_forward=False)],
+    'PseudoSeg': [dict(background=False, joint_forward=False)],
     'Supervised': [dict(average=True)],
     'UniMatch': [dict(labels_by='teacher')]}
-SOON = dict(threshold=0.4, confidence=0.5)  # so that pixels count before anything is learnt
+# so that pixels count before anything is learnt, and in images of 32 pixels
+SOON = dict(threshold=0.4, confidence=0.5, cutout=8)
 
 
 def _below(cls):
