@@ -81,7 +81,8 @@ def esl(*args, sharp=0.0, start=True, **kwargs):
     return _built(esl_cfg(*args, **kwargs), sharp, start)
 
 
-OWN = {'ESL': dict(projector=dict(channels=10), part_memory=dict(num_parts=2, queue_length=4))}
+OWN = {'ESL': dict(projector=dict(channels=10), part_memory=dict(num_parts=2, queue_length=4)),
+       'GCT': dict(flaw_detector=dict(channels=4, norm_cfg=NORM))}
 
 
 def method_cfg(kind: str, seg=None, num_classes=3, test_cfg=None, **semi) -> dict:

@@ -50,6 +50,11 @@ class FeatureTap:
     def _catch(self, module, args, out=None):
         self._caught.append(out if self.output else args[0])
 
+    def first(self) -> list[Tensor]:
+        """All stages of what was caught first."""
+        value, self._caught = self._caught[0], []
+        return list(value) if isinstance(value, (list, tuple)) else [value]
+
     def take(self) -> Tensor:
         """The one caught tensor; the last of several stages.
 

@@ -85,7 +85,26 @@ def contrast(mode):
     return run
 
 
+def flaws(d):
+    probs, valid = d['probs'], d['valid'] & (d['labels'] >= 0)
+    target = esl.flaw_target(probs, d['labels'], valid)
+    esl.exchange(esl.handle_flaws(d['logits'][:, 0], esl.not_padding(d['labels'], -1)), target)
+    esl.mean_square(d['logits'][:, 0] - target, valid, valid).backward()
+
+
+def attention(d):
+    valid, feats = d['valid'][:, ::2, ::2][:, :4, :5], d['features']
+    shown = esl.present_classes(d['labels'], 4, d['labels'] >= 0)
+    maps = esl.class_activation(feats, torch.randn(4, 5), shown, valid)
+    esl.masked_attention(feats, feats, maps, valid).sum().backward()
+    esl.masked_mean(feats, valid).sum().backward()
+    hole = esl.cutout_mask(3, (8, 9), 3)
+    esl.calibrated_fusion(d['logits'], d['probs'], d['valid'] & ~hole)
+
+
 STEPS = {
+    'attention and fusion': attention,
+    'flaws': flaws,
     'dynamic soft label': soft(esl.dynamic_soft_label),
     'top-k soft label': soft(esl.topk_soft_label),
     'hard label': soft(esl.hard_label),
@@ -99,6 +118,8 @@ STEPS = {
     'correlation': correlation,
     'divergence': lambda d: esl.probability_kl(
         d['logits'], d['probs'], d['valid'], d['valid']).backward(),
+    'cutmix, toggling boxes': lambda d: esl.mix(d['labels'], esl.cutmix_masks_xor(3, (8, 9)),
+                                               shift=2),
     'part grouping': grouping(False),
     'part grouping, corners aligned': grouping(True),
     'anchors': lambda d: esl.sample_anchors(d['labels'].flatten(), 4),

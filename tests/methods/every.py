@@ -16,15 +16,18 @@ from mmseg_esl.semi import SemiSegmentor
 # Beside a method's defaults, which are always tested; a method without an entry is fine.
 SETTINGS = {
     'AugSeg': [dict(extra_weak=True)],
-    'CPS': [dict(joint_forward=False)],
+    'CPS': [dict(joint_forward=False), dict(mixing=True)],
     'ESL': [dict(variant='hard'), dict(variant='topk+ctr', topk=2), dict(variant='sup')],
+    'GCT': [dict(dc_weight=0.0, joint_forward=False)],
     'FixMatch': [dict(labels_by='teacher')],
     'MeanTeacher': [dict(consistency='hard'),
                     dict(teacher_mode='train', ema_buffers=False, ema_schedule='constant',
                          joint_forward=False)],
+    'PseudoSeg': [dict(background=False, joint_forward=False)],
     'Supervised': [dict(average=True)],
     'UniMatch': [dict(labels_by='teacher')]}
-SOON = dict(threshold=0.4, confidence=0.5)  # so that pixels count before anything is learnt
+# so that pixels count before anything is learnt, and in images of 32 pixels
+SOON = dict(threshold=0.4, confidence=0.5, cutout=8)
 
 
 def _below(cls):

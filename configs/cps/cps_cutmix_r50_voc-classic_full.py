@@ -1,0 +1,6 @@
+# CPS + CutMix, DeepLabV3+ ResNet-50, VOC classic with 1464 of 10582 images labelled.
+_base_ = ['./_base_/voc.py', '../_base_/lists/voc-classic_full.py', './method.py']
+train_dataloader = dict(dataset=_base_.lists)
+model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)
+model['semi_train_cfg'].update(mixing=True, cps_weight=1.0)
+default_hooks = _base_.method_hooks

@@ -1,0 +1,6 @@
+# GCT, DeepLabV3+ EfficientNet-Lite0, CamVid with 23 of 367 images labelled.
+_base_ = ['../_base_/partitions/camvid_1-16.py', './method.py']
+model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)
+model['semi_train_cfg'].update(dc_ramp_iters=300, **_base_.warm_up)
+optim_wrapper = _base_.method_optim
+default_hooks = _base_.method_hooks
