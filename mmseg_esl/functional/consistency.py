@@ -24,14 +24,17 @@ def pseudo_label(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pseudo_cross_entropy(logits: Tensor, labels: Tensor, keep: Tensor, valid: Tensor, *,
+                         weight: Tensor | None = None,
                          divisor: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """Sum of the cross entropy over the kept pixels, divided by the number of *valid* ones.
 
-    So the loss is small while few pixels are kept (FixMatch as UniMatch's code has it).
+    So the loss is small while few pixels are kept (FixMatch as UniMatch's code has it). With the
+    kept ones as ``valid`` too it is their mean.
 
     Args:
         logits: ``(N, C, H, W)``. labels: ``(N, H, W)`` long in [0, C).
         keep, valid: ``(N, H, W)`` bool; what is kept and not valid does not count.
+        weight: ``(N, H, W)`` factor of each pixel's entropy, such as its confidence; None: 1.
         divisor: turns the count of valid pixels into the divisor; None: the count, at least 1.
 
     Returns:
@@ -40,17 +43,22 @@ def pseudo_cross_entropy(logits: Tensor, labels: Tensor, keep: Tensor, valid: Te
     count = valid.sum()
     count = count.clamp(min=1) if divisor is None else divisor(count)
     loss = F.cross_entropy(at_least_float(logits), labels, reduction='none')
+    loss = loss if weight is None else loss * weight
     return torch.where(keep & valid, loss, 0.0).sum() / count
 
 
-def probability_mse(logits: Tensor, target: Tensor, valid: Tensor, *,
+def probability_mse(logits: Tensor, target: Tensor, valid: Tensor, *, keep: Tensor | None = None,
+                    over_classes: str = 'mean',
                     divisor: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-    """Mean over classes and valid pixels of the squared difference of probabilities.
+    """Mean over valid pixels, and over classes, of the squared difference of probabilities.
 
     Args:
         logits: ``(N, C, H, W)``, of the network that learns.
         target: ``(N, C, H, W)`` logits of the one that teaches; no gradient goes there.
         valid: ``(N, H, W)`` bool.
+        keep: ``(N, H, W)`` bool, valid pixels of which the sum is taken, while all of them are
+            divided by; None: all.
+        over_classes: 'mean' or 'sum', C times as much.
         divisor: turns the count of valid pixels into the divisor; None: the count, at least 1.
 
     Returns:
@@ -60,5 +68,5 @@ def probability_mse(logits: Tensor, target: Tensor, valid: Tensor, *,
     count = count.clamp(min=1) if divisor is None else divisor(count)
     mine = at_least_float(logits).softmax(dim=1)
     theirs = at_least_float(target.detach()).softmax(dim=1)
-    squares = (mine - theirs).square().mean(dim=1)
-    return torch.where(valid, squares, 0.0).sum() / count
+    squares = getattr((mine - theirs).square(), over_classes)(dim=1)
+    return torch.where(valid if keep is None else keep & valid, squares, 0.0).sum() / count

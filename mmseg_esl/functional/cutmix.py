@@ -1,4 +1,4 @@
-"""CutMix: one box per image, and one way to mix whatever belongs to the pixels (paper Sec. 3.1)."""
+"""CutMix: boxes by several laws, and one way to mix whatever belongs to the pixels."""
 from __future__ import annotations
 
 import torch
@@ -82,6 +82,69 @@ def cutmix_masks_by_image(num: int, size: tuple[int, int], *, prob: float = 0.5,
     return _boxes(corners, size, device)
 
 
+def cutmix_masks_xor(num: int, size: tuple[int, int], *, boxes: int = 3,
+                     share: tuple[float, float] = (0.25, 0.5),
+                     generator: torch.Generator | None = None, device=None) -> Tensor:
+    """Several boxes per image that toggle: where two overlap, nothing is mixed (CPS's code).
+
+    Each box draws s uniform in ``share``, a height of s^r of the image's with r uniform in [0, 1],
+    and the width that makes up the area s; both sides are then multiplied by sqrt(1 / boxes), so
+    that a box covers s / boxes of the image. Its corner is uniform. Drawn on the host, so that no
+    device is waited for.
+
+    Args:
+        num: number of images N. size: (H, W) in pixels.
+        boxes: of an image, at least 1. share: least and largest s, in (0, 1].
+        generator: CPU generator; the default one if None.
+        device: where the mask is wanted.
+
+    Returns:
+        ``(N, H, W)`` bool, True inside an odd number of boxes.
+
+    Raises:
+        ValueError: ``boxes`` below 1, or ``share`` not rising within (0, 1].
+    """
+    least, largest = share
+    if boxes < 1 or not 0 < least <= largest <= 1:
+        raise ValueError('boxes must be at least 1 and share rise within (0, 1], got '
+                         f'{boxes} and {share}')
+    height, width = size
+    draw = torch.rand(4, num * boxes, generator=generator)
+    area = least + (largest - least) * draw[0]
+    tall = area ** draw[1]
+    box_h = (tall * boxes ** -0.5 * height).round()
+    box_w = (area / tall * boxes ** -0.5 * width).round()
+    top, left = ((height - box_h) * draw[2]).round(), ((width - box_w) * draw[3]).round()
+    every = _boxes(torch.stack([top, top + box_h, left, left + box_w]), size, device)
+    return every.unflatten(0, (num, boxes)).sum(dim=1) % 2 == 1
+
+
+def cutmix_masks_beta(num: int, size: tuple[int, int], *,
+                      generator: torch.Generator | None = None, device=None) -> Tensor:
+    """One box per image, of one random size for the batch, cut off at the border (PS-MT's code).
+
+    Both sides are sqrt(1 - lambda) of the image's, lambda ~ Beta(4, 4), which is how the middle one
+    of seven uniform numbers is distributed. A centre is uniform but for the first eighth of each
+    axis; what of the box lies outside is lost, so its share is mostly below 1 - lambda. Drawn on
+    the host, so that no device is waited for.
+
+    Args:
+        num: number of images N. size: (H, W) in pixels.
+        generator: CPU generator; the default one if None.
+        device: where the mask is wanted.
+
+    Returns:
+        ``(N, H, W)`` bool, True inside the box.
+    """
+    side = (1 - torch.rand(7, generator=generator).median()).sqrt()
+    edges = []
+    for length, draw in zip(size, torch.rand(2, num, generator=generator)):
+        centre = (length // 8 + draw * (length - length // 8)).floor()
+        half = (side * length).floor() // 2
+        edges += [(centre - half).clamp(min=0), (centre + half).clamp(max=length)]
+    return _boxes(torch.stack(edges), size, device)
+
+
 def _boxes(corners: Tensor, size: tuple[int, int], device) -> Tensor:
     """``(4, N)`` top, bottom, left, right on the host -> ``(N, H, W)`` bool on the device."""
     # only the corners travel: to send whole masks would wait for the device
@@ -93,7 +156,8 @@ def _boxes(corners: Tensor, size: tuple[int, int], device) -> Tensor:
     return in_rows[:, :, None] & in_cols[:, None, :]
 
 
-def mix(x: Tensor, mask: Tensor, group: int | None = None, inside: Tensor | None = None) -> Tensor:
+def mix(x: Tensor, mask: Tensor, group: int | None = None, inside: Tensor | None = None,
+        shift: int = 1) -> Tensor:
     """Replace each image's box by the same box of the next image in the batch.
 
     Args:
@@ -101,6 +165,7 @@ def mix(x: Tensor, mask: Tensor, group: int | None = None, inside: Tensor | None
         mask: ``(N, H, W)`` bool from :func:`cutmix_mask`; brought to (h, w) by nearest.
         group: images among which 'the next' goes round, a divisor of N; None: the whole batch.
         inside: like ``x``, what the boxes are filled from (None: ``x``).
+        shift: how many images further 'the next' is.
 
     Returns:
         tensor like ``x``. With N = 1 an image is its own partner and nothing changes.
@@ -114,9 +179,9 @@ def mix(x: Tensor, mask: Tensor, group: int | None = None, inside: Tensor | None
     box = box.view(box.shape[0], *[1] * (x.dim() - 3), *box.shape[-2:])
     source = x if inside is None else inside
     if group is None:
-        partner = source.roll(-1, dims=0)
+        partner = source.roll(-shift, dims=0)
     else:
-        partner = source.unflatten(0, (-1, group)).roll(-1, dims=1).flatten(0, 1)
+        partner = source.unflatten(0, (-1, group)).roll(-shift, dims=1).flatten(0, 1)
     return torch.where(box, partner, x)
 
 

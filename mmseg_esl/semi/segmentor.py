@@ -11,7 +11,7 @@ from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ..functional import ema_momentum, ema_update
+from ..functional import ema_momentum, ema_update, ramp
 from ..functional.phases import phase
 from ..models.diagnostics import Diagnostics
 from ..models.finite_watch import FiniteWatch
@@ -295,7 +295,9 @@ class SemiSegmentor(BaseModel):
         done = self.iter - self.cfg.warmup_iters
         if done < 0:
             return 0.0
-        return min(1.0, (done + 1) / self.cfg.ramp_iters) if self.cfg.ramp_iters else 1.0
+        if not self.cfg.ramp_iters:
+            return 1.0
+        return ramp((done + 1) / self.cfg.ramp_iters, self.cfg.ramp_shape)
 
     @property
     def divisor(self) -> Callable[[Tensor], Tensor] | None:

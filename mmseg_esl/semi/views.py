@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..functional import cutmix_mask, cutmix_masks_by_image, mix
+from ..functional import (
+    cutmix_mask,
+    cutmix_masks_beta,
+    cutmix_masks_by_image,
+    cutmix_masks_xor,
+    mix,
+)
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,22 @@ def strong_view(weak: Tensor, cfg, draws, colours: nn.Module | None,
         boxes = draws.cutmix(size, prob, area)
     elif cfg.cutmix == 'image':
         boxes = cutmix_masks_by_image(num, size, prob=prob, device=weak.device)
+    elif cfg.cutmix == 'aspect':
+        boxes = cutmix_masks_xor(num, size, boxes=1, share=(area, area), device=weak.device)
+    elif cfg.cutmix == 'three':
+        boxes = cutmix_masks_xor(num, size, device=weak.device)
+    elif cfg.cutmix == 'beta':
+        boxes = cutmix_masks_beta(num, size, device=weak.device)
     else:
         boxes = cutmix_mask(num, size, area=area, prob=prob, device=weak.device)
     group = 2 if cfg.sampling == 'image' and num % 2 == 0 else None
-    if colours is not None:
-        mean, std = (preprocessor.mean, preprocessor.std) if preprocessor._enable_normalize \
-            else (0.0, 1.0)
-        weak = (colours((weak * std + mean) / 255) * 255 - mean) / std
-    return Strong(mix(weak, boxes, group=group), boxes, group)
+    return Strong(mix(coloured(weak, colours, preprocessor), boxes, group=group), boxes, group)
+
+
+def coloured(images: Tensor, colours: nn.Module | None, preprocessor: nn.Module) -> Tensor:
+    """Normalised images ``(B, 3, H, W)`` in other colours; as they are if there are none."""
+    if colours is None:
+        return images
+    mean, std = (preprocessor.mean, preprocessor.std) if preprocessor._enable_normalize \
+        else (0.0, 1.0)
+    return (colours((images * std + mean) / 255) * 255 - mean) / std

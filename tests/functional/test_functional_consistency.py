@@ -100,6 +100,35 @@ def test_squares_of_every_pixel(drawn):
     assert other.grad is None
 
 
+def test_weighted_mean_of_the_kept_pixels(drawn):
+    """Kept pixels as valid ones too: a mean over them, each with its weight (PS-MT)."""
+    logits, other, _ = drawn
+    labels, confidence = pseudo_label(other)
+    keep = confidence >= 0.6
+    assert 0 < keep.sum() < keep.numel()
+    got = pseudo_cross_entropy(logits, labels, keep, keep, weight=confidence)
+    total = 0.0
+    for n, i, j, values in pixels(logits):
+        theirs = softmax(other[n, :, i, j].tolist())
+        if max(theirs) >= 0.6:
+            total -= max(theirs) * math.log(softmax(values)[theirs.index(max(theirs))])
+    assert float(got) == pytest.approx(total / int(keep.sum()), rel=1e-12)
+
+
+def test_squares_of_the_kept_pixels_over_the_valid_ones(drawn):
+    """Summed over the classes (CutMix-Seg, confidence by pixel)."""
+    logits, other, valid = drawn
+    keep = pseudo_label(other)[1] >= 0.6
+    got = probability_mse(logits, other, valid, keep=keep, over_classes='sum')
+    total = 0.0
+    for n, i, j, values in pixels(logits):
+        theirs = softmax(other[n, :, i, j].tolist())
+        if valid[n, i, j] and max(theirs) >= 0.6:
+            total += sum((a - b) ** 2 for a, b in zip(softmax(values), theirs))
+    assert 0 < total and not keep[~valid].all() and not keep[valid].all()
+    assert float(got) == pytest.approx(total / int(valid.sum()), rel=1e-12)
+
+
 def test_by_hand():
     """Two classes and one pixel: (0.8, 0.2) against (0.6, 0.4), and CPS's two networks."""
     one = torch.ones(1, 1, 1, dtype=torch.bool)

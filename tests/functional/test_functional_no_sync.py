@@ -69,6 +69,7 @@ STEPS = {
     'top-k soft label': soft(esl.topk_soft_label),
     'hard label': soft(esl.hard_label),
     'cutmix': cutmix,
+    'beta boxes': lambda d: esl.cutmix_masks_beta(3, (8, 9)),
     'part grouping': grouping(False),
     'part grouping, corners aligned': grouping(True),
     'anchors': lambda d: esl.sample_anchors(d['labels'].flatten(), 4),

@@ -15,6 +15,7 @@ from mmseg_esl.semi import SemiSegmentor
 
 # Beside a method's defaults, which are always tested; a method without an entry is fine.
 SETTINGS = {
+    'CutMixSeg': [dict(consistency='hard'), dict(counting='pixel')],
     'CPS': [dict(joint_forward=False)],
     'ESL': [dict(variant='hard'), dict(variant='topk+ctr', topk=2), dict(variant='sup')],
     'FixMatch': [dict(labels_by='teacher')],
