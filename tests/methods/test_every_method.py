@@ -14,7 +14,7 @@ from bench.counting import SyncCounter
 from mmseg.registry import HOOKS, MODELS
 
 import mmseg_esl.methods
-from mmseg_esl.semi.network import main_head
+from mmseg_esl.models.segmentors import main_head
 
 each = pytest.mark.parametrize('case', every.CASES, ids=repr)
 MOMENTUM = dict(ema_schedule='constant', ema_momentum=0.7)

@@ -7,13 +7,14 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 
+from mmseg_esl.models.segmentors import build_segmentor
 from mmseg_esl.semi import Batch, network
 
 
 def build(cfg=None):
     init_default_scope('mmseg')
     torch.manual_seed(0)
-    return network.build(ConfigDict(cfg or tiny.segmentor())).train()
+    return build_segmentor(ConfigDict(cfg or tiny.segmentor())).train()
 
 
 def statistics(net):
