@@ -8,7 +8,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from ..functional import probability_mse, pseudo_cross_entropy, pseudo_label
-from ..semi import Role, SemiSegmentor, SemiTrainCfg
+from ..semi import Role, SemiSegmentor, SemiTrainCfg, said
 
 
 @dataclass
@@ -25,10 +25,10 @@ class CutMixSegTrainCfg(SemiTrainCfg):
         joint_forward, ema_schedule, cutmix, others: as shared by all methods; the defaults are the
             release's: two forwards, a constant 0.99, in every image a box of half its area.
     """
-    consistency: str = 'mse'
-    consistency_weight: float = 1.0
-    threshold: float | None = None
-    counting: str = 'rate'
+    consistency: str = said('mse', 'consistency')
+    consistency_weight: float = said(1.0, 'weight of the consistency')
+    threshold: float | None = said(None, 'τ, confidence that counts')
+    counting: str = said('rate', 'confidence counts by')
     joint_forward: bool = False
     ema_schedule: str = 'constant'
     cutmix: str = 'aspect'

@@ -47,4 +47,5 @@ def test_one_size_for_the_batch_and_a_place_for_each():
     rows, cols = masks.any(dim=2).sum(dim=1), masks.any(dim=1).sum(dim=1)
     assert rows.max() == cols.max()  # those that are not cut off
     assert torch.equal(masks.sum(dim=(1, 2)), rows * cols)
-    assert len(set(rows.tolist())) > 10 and len({tuple(m.nonzero()[0].tolist()) for m in masks}) > 40
+    assert len(set(rows.tolist())) > 10
+    assert len({tuple(m.nonzero()[0].tolist()) for m in masks}) > 40
