@@ -185,7 +185,8 @@ def test_methods_state_the_defaults_that_they_state():
             differ.get(path.parent.name, set()), path
 
 
-@pytest.mark.parametrize('method', ['fixmatch', 'unimatch', 'mean_teacher', 'cps', 'cutmix_seg'])
+@pytest.mark.parametrize('method', [
+    'fixmatch', 'unimatch', 'mean_teacher', 'cps', 'cutmix_seg', 'ps_mt'])
 def test_deeper_network_is_one_command(method):
     """As the README says."""
     text = (ALL / method / 'README.md').read_text()

@@ -8,7 +8,6 @@ method = dict(
         consistency_weight=1.0,
         threshold=0.97,
         counting='rate',  # or: pixel
-        joint_forward=False,
         ema_momentum=0.99,
         ema_schedule='constant',
         cutmix='aspect'),

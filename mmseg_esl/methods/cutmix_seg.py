@@ -22,14 +22,13 @@ class CutMixSegTrainCfg(SemiTrainCfg):
         threshold: tau, confidence from which on a pixel counts; None: 0.97 for 'mse', 0 for 'hard'.
         counting: 'rate': all pixels count by the share of confident ones in the batch of all ranks
             (release); 'pixel': the confident ones alone (its option).
-        joint_forward, ema_schedule, cutmix, others: as shared by all methods; the defaults are the
-            release's: two forwards, a constant 0.99, in every image a box of half its area.
+        ema_schedule, cutmix, others: as shared by all methods; the defaults are the release's: a
+            constant 0.99, in every image a box of half its area.
     """
     consistency: str = said('mse', 'consistency')
     consistency_weight: float = said(1.0, 'weight of the consistency')
     threshold: float | None = said(None, 'τ, confidence that counts')
     counting: str = said('rate', 'confidence counts by')
-    joint_forward: bool = False
     ema_schedule: str = 'constant'
     cutmix: str = 'aspect'
 
@@ -67,7 +66,8 @@ class CutMixSeg(SemiSegmentor):
         unmixed = self.see('teacher', weak).logits
         strong = self.strong(weak)
         target, valid = strong.mix(unmixed), strong.mix(batch.valid)
-        losses, (student,), _ = self.train_on(batch, strong.images)
+        losses, _, _ = self.train_on(batch)  # labelled and mixed images pass apart
+        student = self.see('student', strong.images, grad=True)
         labels, confidence = pseudo_label(target)
         sure = (confidence >= cfg.threshold) & valid
         rate = self._share(sure.to(confidence.dtype), valid)

@@ -70,6 +70,8 @@ STEPS = {
     'hard label': soft(esl.hard_label),
     'cutmix': cutmix,
     'beta boxes': lambda d: esl.cutmix_masks_beta(3, (8, 9)),
+    'two predictions': lambda d: esl.merge_logits(d['logits'], d['probs'], 2),
+    'adversarial noise': lambda d: esl.vat_noise(nn.Conv2d(5, 4, 1), d['features']),
     'part grouping': grouping(False),
     'part grouping, corners aligned': grouping(True),
     'anchors': lambda d: esl.sample_anchors(d['labels'].flatten(), 4),

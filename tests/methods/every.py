@@ -23,6 +23,7 @@ SETTINGS = {
                     dict(teacher_mode='train', ema_buffers=False, ema_schedule='constant',
                          joint_forward=False)],
     'Supervised': [dict(average=True)],
+    'PSMT': [dict(epoch_iters=1), dict(cutmix='three', vat_radius=0.0)],
     'UniMatch': [dict(labels_by='teacher')]}
 SOON = dict(threshold=0.4, confidence=0.5)  # so that pixels count before anything is learnt
 
@@ -93,6 +94,11 @@ def pointwise(**head) -> dict:
 def part(model, name: str) -> dict:
     """Copies of a network's tensors."""
     return {key: value.clone() for key, value in getattr(model, name).state_dict().items()}
+
+
+def resting(model) -> set:
+    """Averages that stay as they are in this iteration: methods may let them take turns."""
+    return {name for name in model.named(trained=False) if model.momentum(name, model.iter) is None}
 
 
 def everything(runner) -> dict:
