@@ -8,10 +8,24 @@ from .attention import (
     present_classes,
 )
 from .complementary import complementary_dropout, complementary_masks
-from .consistency import probability_kl, probability_mse, pseudo_cross_entropy, pseudo_label
+from .consistency import (
+    merge_logits,
+    probability_kl,
+    probability_mse,
+    pseudo_cross_entropy,
+    pseudo_label,
+)
 from .contrast import part_contrast, sample_anchors, sample_negatives, sample_positives
 from .correlation import correlated_logits, correlation_maps, correlation_regions, spread_labels
-from .cutmix import cutmix_mask, cutmix_masks_by_image, cutmix_masks_xor, cutout_mask, mix, nearest
+from .cutmix import (
+    cutmix_mask,
+    cutmix_masks_beta,
+    cutmix_masks_by_image,
+    cutmix_masks_xor,
+    cutout_mask,
+    mix,
+    nearest,
+)
 from .ema import ema_momentum, ema_update
 from .flaws import exchange, flaw_target, gaussian_blur, handle_flaws, mean_square, not_padding
 from .injection import Injection, centred_boxes, draw_injection, image_certainty
@@ -25,16 +39,18 @@ from .soft_label import (
     soft_target,
     topk_soft_label,
 )
+from .vat import vat_noise
 
 __all__ = [
     'Injection', 'assign_parts', 'at_least_float', 'calibrated_fusion', 'centred_boxes',
     'class_activation', 'complementary_dropout', 'complementary_masks', 'correlated_logits',
-    'correlation_maps', 'correlation_regions', 'cutmix_mask', 'cutmix_masks_by_image',
-    'cutmix_masks_xor', 'cutout_mask', 'draw_injection', 'dynamic_soft_label', 'ema_momentum',
-    'ema_update', 'exchange', 'flaw_target', 'gaussian_blur', 'handle_flaws', 'hard_label',
-    'image_certainty', 'intensity', 'masked_attention', 'masked_mean', 'mean_square', 'mix',
-    'nearest', 'not_padding', 'part_contrast', 'part_sums', 'present_classes', 'probability_kl',
+    'correlation_maps', 'correlation_regions', 'cutmix_mask', 'cutmix_masks_beta',
+    'cutmix_masks_by_image', 'cutmix_masks_xor', 'cutout_mask', 'draw_injection',
+    'dynamic_soft_label', 'ema_momentum', 'ema_update', 'exchange', 'flaw_target',
+    'gaussian_blur', 'handle_flaws', 'hard_label', 'image_certainty', 'intensity',
+    'masked_attention', 'masked_mean', 'mean_square', 'merge_logits', 'mix', 'nearest',
+    'not_padding', 'part_contrast', 'part_sums', 'present_classes', 'probability_kl',
     'probability_mse', 'pseudo_cross_entropy', 'pseudo_label', 'ramp', 'sample_anchors',
     'sample_features', 'sample_negatives', 'sample_positives', 'soft_cross_entropy',
-    'soft_target', 'spread_labels', 'topk_soft_label', 'update_prototypes',
+    'soft_target', 'spread_labels', 'topk_soft_label', 'update_prototypes', 'vat_noise',
 ]

@@ -23,6 +23,23 @@ def pseudo_label(logits: Tensor) -> tuple[Tensor, Tensor]:
     return labels, confidence
 
 
+def merge_logits(first: Tensor, second: Tensor, top: int) -> Tensor:
+    """Mean of two predictions, of which the second one speaks for its most likely classes alone.
+
+    Elsewhere it repeats the first (PS-MT's code; its authors say that it steadies the start).
+
+    Args:
+        first, second: ``(N, C, H, W)`` logits.
+        top: number of classes; C or more take the plain mean.
+
+    Returns:
+        ``(N, C, H, W)`` logits.
+    """
+    kept = second.topk(min(top, second.shape[1]), dim=1).indices
+    speaks = torch.zeros_like(second, dtype=torch.bool).scatter_(1, kept, True)
+    return (first + torch.where(speaks, second, first)) / 2
+
+
 def pseudo_cross_entropy(logits: Tensor, labels: Tensor, keep: Tensor, valid: Tensor, *,
                          weight: Tensor | None = None,
                          divisor: Callable[[Tensor], Tensor] | None = None) -> Tensor:

@@ -138,6 +138,32 @@ def cutout_mask(num: int, size: tuple[int, int], side: int, *,
     return _boxes(torch.stack(edges), size, device)
 
 
+def cutmix_masks_beta(num: int, size: tuple[int, int], *,
+                      generator: torch.Generator | None = None, device=None) -> Tensor:
+    """One box per image, of one random size for the batch, cut off at the border (PS-MT's code).
+
+    Both sides are sqrt(1 - lambda) of the image's, lambda ~ Beta(4, 4), which is how the middle one
+    of seven uniform numbers is distributed. A centre is uniform but for the first eighth of each
+    axis; what of the box lies outside is lost, so its share is mostly below 1 - lambda. Drawn on
+    the host, so that no device is waited for.
+
+    Args:
+        num: number of images N. size: (H, W) in pixels.
+        generator: CPU generator; the default one if None.
+        device: where the mask is wanted.
+
+    Returns:
+        ``(N, H, W)`` bool, True inside the box.
+    """
+    side = (1 - torch.rand(7, generator=generator).median()).sqrt()
+    edges = []
+    for length, draw in zip(size, torch.rand(2, num, generator=generator)):
+        centre = (length // 8 + draw * (length - length // 8)).floor()
+        half = (side * length).floor() // 2
+        edges += [(centre - half).clamp(min=0), (centre + half).clamp(max=length)]
+    return _boxes(torch.stack(edges), size, device)
+
+
 def _boxes(corners: Tensor, size: tuple[int, int], device) -> Tensor:
     """``(4, N)`` top, bottom, left, right on the host -> ``(N, H, W)`` bool on the device."""
     # only the corners travel: to send whole masks would wait for the device

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..functional import cutmix_mask, cutmix_masks_by_image, mix
+from ..functional import (
+    cutmix_mask,
+    cutmix_masks_beta,
+    cutmix_masks_by_image,
+    cutmix_masks_xor,
+    mix,
+)
 from ..functional.phases import phase
 
 
@@ -62,6 +68,12 @@ def strong_view(weak: Tensor, cfg, draws, colours: nn.Module | None,
         boxes = draws.cutmix(size, prob, area)
     elif cfg.cutmix == 'image':
         boxes = cutmix_masks_by_image(num, size, prob=prob, device=weak.device)
+    elif cfg.cutmix == 'aspect':
+        boxes = cutmix_masks_xor(num, size, boxes=1, share=(area, area), device=weak.device)
+    elif cfg.cutmix == 'three':
+        boxes = cutmix_masks_xor(num, size, device=weak.device)
+    elif cfg.cutmix == 'beta':
+        boxes = cutmix_masks_beta(num, size, device=weak.device)
     else:
         boxes = cutmix_mask(num, size, area=area, prob=prob, device=weak.device)
     group = 2 if cfg.sampling == 'image' and num % 2 == 0 else None

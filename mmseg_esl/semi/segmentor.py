@@ -10,7 +10,7 @@ from mmengine.model import BaseModel
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ..functional import ema_momentum, ema_update
+from ..functional import ema_momentum, ema_update, ramp
 from ..functional.phases import phase
 from ..models.diagnostics import Diagnostics
 from ..models.finite_watch import FiniteWatch
@@ -286,7 +286,8 @@ class SemiSegmentor(BaseModel):
     def ramp(self) -> float:
         """Factor of the unsupervised weights now: 0 in the warm-up, then rising to 1."""
         done = self.iter - self.cfg.warmup_iters + 1
-        return 0.0 if done <= 0 else min(1.0, done / max(self.cfg.ramp_iters, 1))
+        share = done / max(self.cfg.ramp_iters, 1)
+        return 0.0 if done <= 0 else ramp(share, self.cfg.ramp_shape) if share < 1 else 1.0
 
     @property
     def divisor(self) -> Callable[[Tensor], Tensor] | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..functional.ramps import RAMPS
 from ..storage.config import said
 
 
@@ -17,6 +18,7 @@ class SemiTrainCfg:
     Args:
         warmup_iters: supervised-only iterations before anything unlabelled counts (our option).
         ramp_iters: iterations over which the unsupervised weights then rise from 0 (our option).
+        ramp_shape: 'linear' (our choice), 'cosine', 'sigmoid' or 'log', see functional.ramp.
         ema_momentum: of the networks that follow another one; 0.99 (our choice, as in U2PL; 0.996
             and 0.999 are common too).
         ema_schedule: 'rising': min(1 - 1/(t + 1), ema_momentum) at update t = 0, 1, ..., so that
@@ -31,7 +33,10 @@ class SemiTrainCfg:
             are then frozen, so that exports stay complete.
         cutmix: 'batch': boxes of ``cutmix_area`` for all images, or, with probability 1 -
             ``cutmix_prob``, for none (our choice for ESL); 'image': each image draws by itself, a
-            box of 2 to 40 % of the area (UniMatch's code; ``cutmix_area`` is not read).
+            box of 2 to 40 % of the area (UniMatch's code; ``cutmix_area`` is not read). Always, in
+            every image, hence without ``cutmix_prob``: 'aspect': a box of ``cutmix_area``, its
+            height's logarithm uniform (CutMix-Seg); 'three': three that toggle, of together 25 to
+            50 % (CPS's code); 'beta': of Beta(4, 4), cut off at the border (PS-MT's code).
         cutmix_prob: see ``cutmix``; 0.5. cutmix_area: share of the image in the box; 0.5.
         cutmix_partner: what fills a box: the 'next' image of the batch (our choice: no image is its
             own), or with 'flip' the one at its place in the reversed batch (UniMatch V2: of an odd
@@ -48,6 +53,7 @@ class SemiTrainCfg:
     """
     warmup_iters: int = said(0, 'supervised warm-up, iterations')
     ramp_iters: int = said(0, 'ramp, iterations')
+    ramp_shape: str = 'linear'
     ema_momentum: float = said(0.99, 'EMA momentum', has_average)
     ema_schedule: str = 'rising'
     ema_buffers: bool = True
@@ -65,8 +71,9 @@ class SemiTrainCfg:
     def __post_init__(self):
         self.check_choice('ema_schedule', 'rising', 'constant')
         self.check_choice('teacher_mode', 'eval', 'train')
-        self.check_choice('cutmix', 'batch', 'image')
+        self.check_choice('cutmix', 'batch', 'image', 'aspect', 'three', 'beta')
         self.check_choice('cutmix_partner', 'next', 'flip')
+        self.check_choice('ramp_shape', *RAMPS)
         self.check_choice('sampling', 'batch', 'image')
         for key in ('warmup_iters', 'ramp_iters'):
             if getattr(self, key) < 0:

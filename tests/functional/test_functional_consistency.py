@@ -9,6 +9,7 @@ from torch.nn.functional import one_hot
 
 from mmseg_esl.functional import (
     cutmix_masks_by_image,
+    merge_logits,
     probability_mse,
     pseudo_cross_entropy,
     pseudo_label,
@@ -233,3 +234,17 @@ def test_boxes_follow_the_generator():
     one, two, other = (cutmix_masks_by_image(
         20, (16, 16), generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, two) and not torch.equal(one, other)
+
+
+# ------------------------------------------------------------------------------ two predictions
+
+
+def test_merge_by_hand():
+    """Of nine classes the second one speaks for its seven most likely."""
+    first = torch.arange(9.0).view(1, 9, 1, 1)
+    second = torch.tensor([9.0, -5, 3, 1, -9, 0, 2, 4, 8]).view(1, 9, 1, 1)
+    want = [4.5, 1, 2.5, 2, 4, 2.5, 4, 5.5, 8]  # classes 1 and 4 repeat the first
+    assert merge_logits(first, second, 7).flatten().tolist() == want
+    assert torch.equal(merge_logits(first, second, 9), (first + second) / 2)
+    assert torch.equal(merge_logits(first, second, 20), (first + second) / 2)
+    assert torch.equal(merge_logits(first, first, 7), first)

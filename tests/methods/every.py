@@ -16,6 +16,7 @@ from mmseg_esl.semi import SemiSegmentor
 # Beside a method's defaults, which are always tested; a method without an entry is fine.
 SETTINGS = {
     'AugSeg': [dict(extra_weak=True)],
+    'CutMixSeg': [dict(consistency='hard'), dict(counting='pixel')],
     'CPS': [dict(joint_forward=False), dict(mixing=True)],
     'ESL': [dict(variant='hard'), dict(variant='topk+ctr', topk=2), dict(variant='sup')],
     'GCT': [dict(dc_weight=0.0, joint_forward=False)],
@@ -25,6 +26,7 @@ SETTINGS = {
                          joint_forward=False)],
     'PseudoSeg': [dict(background=False, joint_forward=False)],
     'Supervised': [dict(average=True)],
+    'PSMT': [dict(epoch_iters=1), dict(cutmix='three', vat_radius=0.0)],
     'UniMatch': [dict(labels_by='teacher')]}
 # so that pixels count before anything is learnt, and in images of 32 pixels
 SOON = dict(threshold=0.4, confidence=0.5, cutout=8)
@@ -96,6 +98,11 @@ def pointwise(**head) -> dict:
 def part(model, name: str) -> dict:
     """Copies of a network's tensors."""
     return {key: value.clone() for key, value in getattr(model, name).state_dict().items()}
+
+
+def resting(model) -> set:
+    """Averages that stay as they are in this iteration: methods may let them take turns."""
+    return {name for name in model.named(trained=False) if model.momentum(name, model.iter) is None}
 
 
 def everything(runner) -> dict:

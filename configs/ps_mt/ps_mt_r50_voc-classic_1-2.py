@@ -1,0 +1,9 @@
+# PS-MT, DeepLabV3+ ResNet-50, VOC classic with 732 of 10582 images labelled.
+_base_ = ['./_base_/voc.py', '../_base_/lists/voc-classic_1-2.py', './method.py']
+epoch = _base_.num_unlabeled // _base_.images_per_step
+train_cfg = dict(max_iters=80 * epoch)
+train_dataloader = dict(dataset=_base_.lists)
+model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)
+model['semi_train_cfg'].update(unlabeled_weight=0.6, epoch_iters=epoch, ramp_iters=12 * epoch,
+    warmup_iters=5 * _base_.num_labeled // _base_.images_per_step)
+default_hooks = _base_.method_hooks
