@@ -50,6 +50,8 @@ class ESLTrainCfg(SemiTrainCfg):
     negatives: str = 'shared'
     part_resolution: str = 'embedding'
 
+    samplings = ('batch', 'image')
+
     def __post_init__(self):
         super().__post_init__()
         self.check_choice('variant', *TITLES)

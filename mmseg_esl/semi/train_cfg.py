@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..functional.ramps import RAMPS
-from ..storage.config import said
+from ..storage.config import Checked, said
 
 
 def has_average(method, cfg) -> bool:
@@ -12,7 +12,7 @@ def has_average(method, cfg) -> bool:
 
 
 @dataclass
-class SemiTrainCfg:
+class SemiTrainCfg(Checked):
     """What all methods share; a method adds its own keys. A default may differ there.
 
     Args:
@@ -47,8 +47,8 @@ class SemiTrainCfg:
             own mean, and one collective less per loss. See models/supervised.py for which
             supervised losses follow.
         sampling: 'batch' (our choice) draws from torch's generators. 'image' keys draws by seed,
-            iteration and image, so that they do not depend on how the batch is spread over
-            processes either: boxes as in ``cutmix='batch'``, mixed in pairs (where a rank has an
+            iteration and image (where a method's ``samplings`` have it), so that they do not depend
+            on how the batch is spread over processes either: boxes as in ``cutmix='batch'``, mixed in pairs (where a rank has an
             even number of images), quotas of anchors per image and class.
     """
     warmup_iters: int = said(0, 'supervised warm-up, iterations')
@@ -67,6 +67,7 @@ class SemiTrainCfg:
     cutmix_partner: str = 'next'
     global_average: bool = True
     sampling: str = 'batch'
+    samplings = ('batch',)  # of which a method can do; no key, for it has no annotation
 
     def __post_init__(self):
         self.check_choice('ema_schedule', 'rising', 'constant')
@@ -74,26 +75,9 @@ class SemiTrainCfg:
         self.check_choice('cutmix', 'batch', 'image', 'aspect', 'three', 'beta')
         self.check_choice('cutmix_partner', 'next', 'flip')
         self.check_choice('ramp_shape', *RAMPS)
-        self.check_choice('sampling', 'batch', 'image')
+        self.check_choice('sampling', *self.samplings)
         for key in ('warmup_iters', 'ramp_iters'):
             if getattr(self, key) < 0:
                 raise ValueError(f'semi_train_cfg.{key} must not be negative')
         for key in ('ema_momentum', 'cutmix_prob', 'cutmix_area'):
             self.check_share(key)
-
-    def check_share(self, *keys: str) -> None:
-        for key in keys:
-            if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f'semi_train_cfg.{key} must be in [0, 1], got '
-                                 f'{getattr(self, key)}')
-
-    def check_positive(self, *keys: str) -> None:
-        for key in keys:
-            if getattr(self, key) <= 0:
-                raise ValueError(f'semi_train_cfg.{key} must be positive, got '
-                                 f'{getattr(self, key)}')
-
-    def check_choice(self, key: str, *choices) -> None:
-        if getattr(self, key) not in choices:
-            listed = ' or '.join(map(repr, choices)) if len(choices) < 3 else f'one of {choices}'
-            raise ValueError(f'semi_train_cfg.{key} must be {listed}, got {getattr(self, key)!r}')

@@ -79,3 +79,24 @@ def said(default, label: str, used: Callable | None = None, published: str = '')
 def under(key: str, *values) -> Callable:
     """For ``said``: the key counts where another one, or what follows from it, has such a value."""
     return lambda method, cfg: getattr(cfg, key) in values
+
+
+class Checked:
+    """Checks of ``semi_train_cfg``'s keys; each raises ValueError with the key and its value."""
+
+    def check_share(self, *keys: str) -> None:
+        for key in keys:
+            if not 0 <= getattr(self, key) <= 1:
+                raise ValueError(f'semi_train_cfg.{key} must be in [0, 1], got '
+                                 f'{getattr(self, key)}')
+
+    def check_positive(self, *keys: str) -> None:
+        for key in keys:
+            if getattr(self, key) <= 0:
+                raise ValueError(f'semi_train_cfg.{key} must be positive, got '
+                                 f'{getattr(self, key)}')
+
+    def check_choice(self, key: str, *choices) -> None:
+        if getattr(self, key) not in choices:
+            listed = ' or '.join(map(repr, choices)) if len(choices) < 3 else f'one of {choices}'
+            raise ValueError(f'semi_train_cfg.{key} must be {listed}, got {getattr(self, key)!r}')

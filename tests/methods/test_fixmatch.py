@@ -69,3 +69,8 @@ def test_a_threshold_that_nobody_reaches():
 def test_bad_keys(keys, name):
     with pytest.raises(ValueError, match=f'{name}.*{list(keys.values())[0]}'):
         build(**keys)
+
+
+def test_draws_by_image_are_refused_where_the_step_does_not_key_them():
+    with pytest.raises(ValueError, match="sampling must be 'batch', got 'image'"):
+        tiny.method('FixMatch', sampling='image')
