@@ -7,6 +7,7 @@ from .attention import (
     masked_mean,
     present_classes,
 )
+from .class_contrast import PixelsByClass, class_contrast, class_weights, negative_classes
 from .complementary import complementary_dropout, complementary_masks
 from .consistency import probability_kl, probability_mse, pseudo_cross_entropy, pseudo_label
 from .contrast import part_contrast, sample_anchors, sample_negatives, sample_positives
@@ -25,16 +26,18 @@ from .soft_label import (
     soft_target,
     topk_soft_label,
 )
+from .thresholds import class_ranks, percentile, prediction_entropy
 
 __all__ = [
-    'Injection', 'assign_parts', 'at_least_float', 'calibrated_fusion', 'centred_boxes',
-    'class_activation', 'complementary_dropout', 'complementary_masks', 'correlated_logits',
-    'correlation_maps', 'correlation_regions', 'cutmix_mask', 'cutmix_masks_by_image',
-    'cutmix_masks_xor', 'cutout_mask', 'draw_injection', 'dynamic_soft_label', 'ema_momentum',
-    'ema_update', 'exchange', 'flaw_target', 'gaussian_blur', 'handle_flaws', 'hard_label',
-    'image_certainty', 'intensity', 'masked_attention', 'masked_mean', 'mean_square', 'mix',
-    'nearest', 'not_padding', 'part_contrast', 'part_sums', 'present_classes', 'probability_kl',
-    'probability_mse', 'pseudo_cross_entropy', 'pseudo_label', 'ramp', 'sample_anchors',
-    'sample_features', 'sample_negatives', 'sample_positives', 'soft_cross_entropy',
-    'soft_target', 'spread_labels', 'topk_soft_label', 'update_prototypes',
+    'Injection', 'PixelsByClass', 'assign_parts', 'at_least_float', 'calibrated_fusion',
+    'centred_boxes', 'class_activation', 'class_contrast', 'class_ranks', 'class_weights',
+    'complementary_dropout', 'complementary_masks', 'correlated_logits', 'correlation_maps',
+    'correlation_regions', 'cutmix_mask', 'cutmix_masks_by_image', 'cutmix_masks_xor',
+    'cutout_mask', 'draw_injection', 'dynamic_soft_label', 'ema_momentum', 'ema_update', 'exchange',
+    'flaw_target', 'gaussian_blur', 'handle_flaws', 'hard_label', 'image_certainty', 'intensity',
+    'masked_attention', 'masked_mean', 'mean_square', 'mix', 'nearest', 'negative_classes',
+    'not_padding', 'part_contrast', 'part_sums', 'percentile', 'prediction_entropy',
+    'present_classes', 'probability_kl', 'probability_mse', 'pseudo_cross_entropy', 'pseudo_label',
+    'ramp', 'sample_anchors', 'sample_features', 'sample_negatives', 'sample_positives',
+    'soft_cross_entropy', 'soft_target', 'spread_labels', 'topk_soft_label', 'update_prototypes',
 ]
