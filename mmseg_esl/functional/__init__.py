@@ -7,14 +7,28 @@ from .attention import (
     masked_mean,
     present_classes,
 )
-from .class_contrast import PixelsByClass, class_contrast, class_weights, negative_classes
+from .class_contrast import (
+    PixelsByClass,
+    class_contrast,
+    class_weights,
+    confusable_classes,
+    negative_classes,
+)
+from .classmix import classmix_mask
 from .complementary import complementary_dropout, complementary_masks
-from .consistency import probability_kl, probability_mse, pseudo_cross_entropy, pseudo_label
+from .consistency import (
+    probability_kl,
+    probability_mse,
+    pseudo_cross_entropy,
+    pseudo_label,
+    weighted_cross_entropy,
+)
 from .contrast import part_contrast, sample_anchors, sample_negatives, sample_positives
 from .correlation import correlated_logits, correlation_maps, correlation_regions, spread_labels
 from .cutmix import cutmix_mask, cutmix_masks_by_image, cutmix_masks_xor, cutout_mask, mix, nearest
 from .ema import ema_momentum, ema_update
 from .flaws import exchange, flaw_target, gaussian_blur, handle_flaws, mean_square, not_padding
+from .geometry import flip_some, look_through, rescale_windows, windows_inside
 from .injection import Injection, centred_boxes, draw_injection, image_certainty
 from .parts import assign_parts, part_sums, sample_features, update_prototypes
 from .precision import at_least_float
@@ -31,13 +45,15 @@ from .thresholds import class_ranks, percentile, prediction_entropy
 __all__ = [
     'Injection', 'PixelsByClass', 'assign_parts', 'at_least_float', 'calibrated_fusion',
     'centred_boxes', 'class_activation', 'class_contrast', 'class_ranks', 'class_weights',
-    'complementary_dropout', 'complementary_masks', 'correlated_logits', 'correlation_maps',
-    'correlation_regions', 'cutmix_mask', 'cutmix_masks_by_image', 'cutmix_masks_xor',
-    'cutout_mask', 'draw_injection', 'dynamic_soft_label', 'ema_momentum', 'ema_update', 'exchange',
-    'flaw_target', 'gaussian_blur', 'handle_flaws', 'hard_label', 'image_certainty', 'intensity',
+    'classmix_mask', 'complementary_dropout', 'complementary_masks', 'confusable_classes',
+    'correlated_logits', 'correlation_maps', 'correlation_regions', 'cutmix_mask',
+    'cutmix_masks_by_image', 'cutmix_masks_xor', 'cutout_mask', 'draw_injection',
+    'dynamic_soft_label', 'ema_momentum', 'ema_update', 'exchange', 'flaw_target', 'flip_some',
+    'gaussian_blur', 'handle_flaws', 'hard_label', 'image_certainty', 'intensity', 'look_through',
     'masked_attention', 'masked_mean', 'mean_square', 'mix', 'nearest', 'negative_classes',
     'not_padding', 'part_contrast', 'part_sums', 'percentile', 'prediction_entropy',
     'present_classes', 'probability_kl', 'probability_mse', 'pseudo_cross_entropy', 'pseudo_label',
-    'ramp', 'sample_anchors', 'sample_features', 'sample_negatives', 'sample_positives',
-    'soft_cross_entropy', 'soft_target', 'spread_labels', 'topk_soft_label', 'update_prototypes',
+    'ramp', 'rescale_windows', 'sample_anchors', 'sample_features', 'sample_negatives',
+    'sample_positives', 'soft_cross_entropy', 'soft_target', 'spread_labels', 'topk_soft_label',
+    'update_prototypes', 'weighted_cross_entropy', 'windows_inside',
 ]

@@ -67,6 +67,30 @@ def negative_classes(logits: Tensor, classes: Tensor, keep: Tensor, num_labeled:
     return torch.cat([labeled[:num_labeled], unlabeled[num_labeled:]]) & keep[:, None]
 
 
+def confusable_classes(means: Tensor, present: Tensor, draw: Tensor,
+                       temperature: float = 0.5) -> Tensor:
+    """Other classes, drawn the more often the more alike they are (ReCo's relation graph).
+
+    Class k is drawn for class c with probability softmax over the present k != c of
+    cos(m_c, m_k) / temperature.
+
+    Args:
+        means: ``(C, L)``. present: ``(C,)`` bool, classes that may be drawn.
+        draw: ``(C, ...)`` float64 in [0, 1), each draw's lot.
+        temperature: > 0.
+
+    Returns:
+        long in [0, C), of the shape of ``draw``; meaningless where no other class is present.
+    """
+    unit = F.normalize(means, dim=1)
+    own = torch.eye(len(means), dtype=torch.bool, device=means.device)
+    scores = (unit @ unit.T / temperature).masked_fill(own | ~present, -torch.inf)
+    ends = scores.double().softmax(dim=1).nan_to_num(0.0).cumsum(dim=1)
+    lots = draw.flatten(1) * ends[:, -1:]  # rounding may leave the sum a hair below 1
+    found = torch.searchsorted(ends, lots, right=True).clamp(max=len(means) - 1)
+    return found.view_as(draw)
+
+
 def class_weights(usable: Tensor, present: Tensor, num: int,
                   divisor: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """Weight of one anchor of each class: the mean of the present classes' means over anchors.

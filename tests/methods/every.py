@@ -24,10 +24,12 @@ SETTINGS = {
                     dict(teacher_mode='train', ema_buffers=False, ema_schedule='constant',
                          joint_forward=False)],
     'PseudoSeg': [dict(background=False, joint_forward=False)],
+    'ReCo': [dict(mixing='cutmix')],
     'Supervised': [dict(average=True)],
     'UniMatch': [dict(labels_by='teacher')]}
-# so that pixels count before anything is learnt, and in images of 32 pixels
-SOON = dict(threshold=0.4, confidence=0.5, cutout=8)
+# so that pixels count before anything is learnt, few of them, and in images of 32 pixels
+SOON = dict(threshold=0.4, confidence=0.5, strong_threshold=0.5, weak_threshold=0.4, cutout=8,
+            num_anchors=16)
 
 
 def _below(cls):
