@@ -176,7 +176,7 @@ def test_leaves_are_short_and_serve_inference(path):
 
 def test_methods_state_the_defaults_that_they_state():
     """What method.py spells out is what the class would do, but for what its comment explains."""
-    differ = {'mean_teacher': {'ema_schedule'}}
+    differ = {'mean_teacher': {'ema_schedule'}, 'u2pl': {'contrast_weight'}}
     for path in sorted(ALL.glob('*/method.py')):
         cfg = loaded(path).method
         method = MODELS.get(cfg.type)
@@ -187,7 +187,7 @@ def test_methods_state_the_defaults_that_they_state():
 
 @pytest.mark.parametrize('method', [
     'augseg', 'fixmatch', 'unimatch', 'unimatch_v2', 'mean_teacher', 'cps', 'gct', 'pseudoseg',
-    'cutmix_seg', 'ps_mt'])
+    'cutmix_seg', 'ps_mt', 'u2pl', 'reco', 'gta_seg'])
 def test_deeper_network_is_one_command(method):
     """As the README says."""
     text = (ALL / method / 'README.md').read_text()

@@ -82,7 +82,10 @@ def esl(*args, sharp=0.0, start=True, **kwargs):
 
 
 OWN = {'ESL': dict(projector=dict(channels=10), part_memory=dict(num_parts=2, queue_length=4)),
-       'GCT': dict(flaw_detector=dict(channels=4, norm_cfg=NORM))}
+       'GCT': dict(flaw_detector=dict(channels=4, norm_cfg=NORM)),
+       'ReCo': dict(projector=dict(channels=10, kernel_size=1)),
+       'U2PL': dict(projector=dict(channels=10, kernel_size=1),
+                    class_queues=dict(length=40, first_length=60))}
 
 
 def method_cfg(kind: str, seg=None, num_classes=3, test_cfg=None, **semi) -> dict:

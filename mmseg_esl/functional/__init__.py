@@ -7,6 +7,14 @@ from .attention import (
     masked_mean,
     present_classes,
 )
+from .class_contrast import (
+    PixelsByClass,
+    class_contrast,
+    class_weights,
+    confusable_classes,
+    negative_classes,
+)
+from .classmix import classmix_mask
 from .complementary import complementary_dropout, complementary_masks
 from .consistency import (
     merge_logits,
@@ -14,6 +22,7 @@ from .consistency import (
     probability_mse,
     pseudo_cross_entropy,
     pseudo_label,
+    weighted_cross_entropy,
 )
 from .contrast import part_contrast, sample_anchors, sample_negatives, sample_positives
 from .correlation import correlated_logits, correlation_maps, correlation_regions, spread_labels
@@ -28,6 +37,7 @@ from .cutmix import (
 )
 from .ema import ema_momentum, ema_update
 from .flaws import exchange, flaw_target, gaussian_blur, handle_flaws, mean_square, not_padding
+from .geometry import flip_some, look_through, rescale_windows, windows_inside
 from .injection import Injection, centred_boxes, draw_injection, image_certainty
 from .parts import assign_parts, part_sums, sample_features, update_prototypes
 from .precision import at_least_float
@@ -39,18 +49,22 @@ from .soft_label import (
     soft_target,
     topk_soft_label,
 )
+from .thresholds import class_ranks, percentile, prediction_entropy
 from .vat import vat_noise
 
 __all__ = [
-    'Injection', 'assign_parts', 'at_least_float', 'calibrated_fusion', 'centred_boxes',
-    'class_activation', 'complementary_dropout', 'complementary_masks', 'correlated_logits',
-    'correlation_maps', 'correlation_regions', 'cutmix_mask', 'cutmix_masks_beta',
-    'cutmix_masks_by_image', 'cutmix_masks_xor', 'cutout_mask', 'draw_injection',
-    'dynamic_soft_label', 'ema_momentum', 'ema_update', 'exchange', 'flaw_target',
-    'gaussian_blur', 'handle_flaws', 'hard_label', 'image_certainty', 'intensity',
-    'masked_attention', 'masked_mean', 'mean_square', 'merge_logits', 'mix', 'nearest',
-    'not_padding', 'part_contrast', 'part_sums', 'present_classes', 'probability_kl',
-    'probability_mse', 'pseudo_cross_entropy', 'pseudo_label', 'ramp', 'sample_anchors',
+    'Injection', 'PixelsByClass', 'assign_parts', 'at_least_float', 'calibrated_fusion',
+    'centred_boxes', 'class_activation', 'class_contrast', 'class_ranks', 'class_weights',
+    'classmix_mask', 'complementary_dropout', 'complementary_masks', 'confusable_classes',
+    'correlated_logits', 'correlation_maps', 'correlation_regions', 'cutmix_mask',
+    'cutmix_masks_beta', 'cutmix_masks_by_image', 'cutmix_masks_xor', 'cutout_mask',
+    'draw_injection', 'dynamic_soft_label', 'ema_momentum', 'ema_update', 'exchange',
+    'flaw_target', 'flip_some', 'gaussian_blur', 'handle_flaws', 'hard_label', 'image_certainty',
+    'intensity', 'look_through', 'masked_attention', 'masked_mean', 'mean_square', 'merge_logits',
+    'mix', 'nearest', 'negative_classes', 'not_padding', 'part_contrast', 'part_sums',
+    'percentile', 'prediction_entropy', 'present_classes', 'probability_kl', 'probability_mse',
+    'pseudo_cross_entropy', 'pseudo_label', 'ramp', 'rescale_windows', 'sample_anchors',
     'sample_features', 'sample_negatives', 'sample_positives', 'soft_cross_entropy',
     'soft_target', 'spread_labels', 'topk_soft_label', 'update_prototypes', 'vat_noise',
+    'weighted_cross_entropy', 'windows_inside',
 ]

@@ -64,6 +64,24 @@ def pseudo_cross_entropy(logits: Tensor, labels: Tensor, keep: Tensor, valid: Te
     return torch.where(keep & valid, loss, 0.0).sum() / count
 
 
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, total: Tensor, *,
+                           divisor: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Sum of the cross entropy times its pixels' weights, divided by a total.
+
+    Args:
+        logits: ``(N, C, H, W)``. labels: ``(N, H, W)`` long in [0, C), or anything at weight 0.
+        weights: ``(N, H, W)`` >= 0, no gradient. total: scalar.
+        divisor: turns the total into the divisor; None: the total, at least 1.
+
+    Returns:
+        scalar >= 0, connected to ``logits``.
+    """
+    total = total.clamp(min=1) if divisor is None else divisor(total)
+    loss = F.cross_entropy(at_least_float(logits), torch.where(weights > 0, labels, 0),
+                           reduction='none')
+    return torch.where(weights > 0, loss * weights, 0.0).sum() / total
+
+
 def probability_mse(logits: Tensor, target: Tensor, valid: Tensor, *, keep: Tensor | None = None,
                     over_classes: str = 'mean',
                     divisor: Callable[[Tensor], Tensor] | None = None) -> Tensor:

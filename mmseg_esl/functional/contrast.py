@@ -45,7 +45,7 @@ def sample_anchors(classes: Tensor, num_classes: int, *, fraction: float = 0.1,
     total = classes.numel()
     slots = min(total, math.floor(fraction * total) + num_classes)
     group = torch.where(classes >= 0, classes, num_classes)
-    counts = _count(group, num_classes + 1)
+    counts = count_each(group, num_classes + 1)
     quota = (fraction * counts.double()).round().long().clamp(min=1, max=limit).minimum(counts)
     quota[num_classes] = 0
     if keys is None:
@@ -151,7 +151,7 @@ def part_contrast(embeddings: Tensor, classes: Tensor, parts: Tensor, chosen: Te
         parts, chosen, filled, num_negatives, generator)
     valid = chosen & has_positive & negative.exists
     group = torch.where(valid, classes, num_classes)
-    used = _count(group, num_classes + 1)[:num_classes]
+    used = count_each(group, num_classes + 1)[:num_classes]
     count = used.clamp(min=1) if divisor is None else divisor(used)
     weight = 1.0 / (num_classes * count.to(embeddings.dtype))
     weight = torch.where(valid, weight[torch.where(valid, classes, 0)], 0.0)
@@ -168,7 +168,7 @@ def part_contrast(embeddings: Tensor, classes: Tensor, parts: Tensor, chosen: Te
         loss = F.softplus(scores.logsumexp(dim=2) - positive)  # = logsumexp(all) - positive
         return torch.where(weight[index] > 0, loss * weight[index], 0.0).sum()
 
-    return _SumOverBlocks.apply(embeddings, loss_of, *blocks), used
+    return SumOverBlocks.apply(embeddings, loss_of, *blocks), used
 
 
 class _Negatives(NamedTuple):
@@ -178,7 +178,7 @@ class _Negatives(NamedTuple):
     exists: Tensor
 
 
-class _SumOverBlocks(OwnGradient):
+class SumOverBlocks(OwnGradient):
     """Sum of a loss over groups of anchors; the gradient is taken in the same pass.
 
     A few groups at a time: neither anchors x negatives x width nor a second copy of the anchors is
@@ -190,7 +190,7 @@ class _SumOverBlocks(OwnGradient):
     def forward(ctx, embeddings, loss_of, index, own, num_negatives):
         """index ``(groups, size)`` long in [0, A], where A is nobody; own ``(groups,)`` long."""
         groups, size = index.shape
-        step = max(1, _SumOverBlocks.CELLS // (size + num_negatives))
+        step = max(1, SumOverBlocks.CELLS // (size + num_negatives))
         grad = torch.zeros_like(embeddings) if ctx.needs_input_grad[0] else None
         total = embeddings.new_zeros(())
         for first in range(0, groups, step):
@@ -228,7 +228,7 @@ def _shared_blocks(parts, chosen, filled, num, generator):
     size = min(64, max(16, -(-total // num_queues)))
     groups = total // size + num_queues
     group = torch.where(chosen, parts, num_queues)
-    counts = _count(group, num_queues + 1)[:num_queues]
+    counts = count_each(group, num_queues + 1)[:num_queues]
     padded = (counts + size - 1).div(size, rounding_mode='floor')  # in groups
     last = padded.cumsum(0)
     order = group.argsort(stable=True)
@@ -248,7 +248,7 @@ def _with_spare(x: Tensor) -> Tensor:
     return F.pad(x, (0, 1))
 
 
-def _count(index: Tensor, num: int) -> Tensor:
+def count_each(index: Tensor, num: int) -> Tensor:
     """How often each value of [0, num) occurs: bincount without its wait for the device."""
     zeros = torch.zeros(num, dtype=torch.long, device=index.device)
     return zeros.scatter_add_(0, index, torch.ones_like(index))

@@ -4,13 +4,16 @@ from ..stack import install
 install()  # a method in a file of its own may import this before anything else
 
 from .attention import ClassMapAttention  # noqa: E402
+from .class_queues import ClassQueues  # noqa: E402
 from .correlation import CorrelationHead  # noqa: E402
 from .flaw_detector import FlawDetector  # noqa: E402
 from .intensity import RandomIntensity  # noqa: E402
 from .losses import OHEMCrossEntropyLoss  # noqa: E402
 from .part_memory import PartMemory  # noqa: E402
 from .projector import ESLProjector  # noqa: E402
+from .representation import RepresentationHead  # noqa: E402
 from .strong_view import KorniaStrongView  # noqa: E402
 
-__all__ = ['ClassMapAttention', 'CorrelationHead', 'ESLProjector', 'FlawDetector',
-           'KorniaStrongView', 'OHEMCrossEntropyLoss', 'PartMemory', 'RandomIntensity']
+__all__ = ['ClassMapAttention', 'ClassQueues', 'CorrelationHead', 'ESLProjector', 'FlawDetector',
+           'KorniaStrongView', 'OHEMCrossEntropyLoss', 'PartMemory', 'RandomIntensity',
+           'RepresentationHead']

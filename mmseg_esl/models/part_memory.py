@@ -1,15 +1,13 @@
 """Prototypes and part queues: the state of the part grouping (paper Sec. 3.3)."""
 from __future__ import annotations
 
-import warnings
-
 import torch
 from mmengine.dist import all_gather, all_reduce
 from mmseg.registry import MODELS
 from torch import Tensor
 
 from ..functional import update_prototypes
-from .staged import Staged
+from .staged import Staged, in_order
 
 
 @MODELS.register_module()
@@ -99,7 +97,7 @@ class PartMemory(Staged):
                 first, then the others: the order of one process with the whole batch.
         """
         means = embed_sums / embed_counts.clamp(min=1)[..., None]
-        means, counts = (_in_order(all_gather(x), num_labeled) for x in (means, embed_counts))
+        means, counts = (in_order(all_gather(x), num_labeled) for x in (means, embed_counts))
         # a spoilt feature never enters a queue, not even until the step is taken back
         self._push(means, (counts > 0) & means.isfinite().all(dim=-1))
         sums = torch.cat([feat_sums.sum(dim=0), feat_counts.sum(dim=0)[:, None]], dim=1)
@@ -121,17 +119,8 @@ class PartMemory(Staged):
         self.drop()
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        """Take a checkpoint's memory whole or not at all: half of one would be silently wrong."""
-        own = {f'{prefix}{name}': buffer for name, buffer in self.named_buffers()}
         if f'{prefix}prototypes' in state_dict:  # saved before there was a mask: all parts in use
             state_dict.setdefault(f'{prefix}part_mask', torch.ones_like(self.part_mask))
-        given = [key for key in own if key in state_dict]
-        if given and any(k not in state_dict or state_dict[k].shape != v.shape
-                         for k, v in own.items()):
-            warnings.warn('the checkpoint\'s part memory is of another size (classes, parts, queue '
-                          'length or width): it is left out, and the parts are clustered anew')
-            for key in given:
-                del state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def drop(self) -> None:
@@ -148,8 +137,3 @@ class PartMemory(Staged):
         rows = torch.where(keep[..., None], means, 0.0).to(self.queue.dtype)
         self.queue.index_put_((index, slots), rows)
         self.pushed.copy_(total)
-
-
-def _in_order(ranks: list[Tensor], num_labeled: int) -> Tensor:
-    """``(B, ...)`` of each rank -> all ranks' first ``num_labeled`` rows, then all the others."""
-    return torch.cat([x[:num_labeled] for x in ranks] + [x[num_labeled:] for x in ranks])

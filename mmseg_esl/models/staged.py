@@ -1,7 +1,10 @@
 """State that a step changes and that must not outlive a step that never happened."""
 from __future__ import annotations
 
-from torch import nn
+import warnings
+
+import torch
+from torch import Tensor, nn
 
 
 class Staged(nn.Module):
@@ -20,3 +23,21 @@ class Staged(nn.Module):
     def rollback(self) -> None:
         """It has not: take what is staged back, bit for bit."""
         raise NotImplementedError
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        """Take a checkpoint's memory whole or not at all: half of one would be silently wrong."""
+        own = {f'{prefix}{name}': buffer for name, buffer in self.named_buffers()
+               if name not in self._non_persistent_buffers_set}
+        given = [key for key in own if key in state_dict]
+        if given and any(k not in state_dict or state_dict[k].shape != v.shape
+                         for k, v in own.items()):
+            warnings.warn(f'the checkpoint\'s {type(self).__name__} is of another size (classes, '
+                          'lengths or width): it is left out, and starts anew')
+            for key in given:
+                del state_dict[key]
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def in_order(ranks: list[Tensor], num_labeled: int) -> Tensor:
+    """``(B, ...)`` of each rank -> all ranks' first ``num_labeled`` rows, then all the others."""
+    return torch.cat([x[:num_labeled] for x in ranks] + [x[num_labeled:] for x in ranks])

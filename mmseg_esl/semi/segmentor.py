@@ -57,7 +57,7 @@ class SemiSegmentor(BaseModel):
         super().__init__(init_cfg=init_cfg)
         self.cfg = self.parse_cfg(semi_train_cfg)
         self.roles = self.roles_of(self.cfg)
-        self.iter, self.driven, self.seed = 0, False, 0  # set by StepHook
+        self.iter, self.max_iters, self.driven, self.seed = 0, 0, False, 0  # set by StepHook
         self.watch, self.step_refused = FiniteWatch(), False  # used by FiniteGuardHook
         self.diagnostics = Diagnostics()
         for name, role in self.roles.items():
@@ -288,6 +288,11 @@ class SemiSegmentor(BaseModel):
         done = self.iter - self.cfg.warmup_iters + 1
         share = done / max(self.cfg.ramp_iters, 1)
         return 0.0 if done <= 0 else ramp(share, self.cfg.ramp_shape) if share < 1 else 1.0
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, in [0, 1); 0 while nobody says how long it is."""
+        return self.iter / self.max_iters if self.max_iters else 0.0
 
     @property
     def divisor(self) -> Callable[[Tensor], Tensor] | None:

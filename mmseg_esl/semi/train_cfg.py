@@ -48,8 +48,8 @@ class SemiTrainCfg(Checked):
             supervised losses follow.
         sampling: 'batch' (our choice) draws from torch's generators. 'image' keys draws by seed,
             iteration and image (where a method's ``samplings`` have it), so that they do not depend
-            on how the batch is spread over processes either: boxes as in ``cutmix='batch'``, mixed in pairs (where a rank has an
-            even number of images), quotas of anchors per image and class.
+            on how the batch is spread over processes either: boxes as in ``cutmix='batch'``, mixed
+            in pairs (where a rank has an even number of images), anchors per image and class.
     """
     warmup_iters: int = said(0, 'supervised warm-up, iterations')
     ramp_iters: int = said(0, 'ramp, iterations')

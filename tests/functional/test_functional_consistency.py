@@ -13,6 +13,7 @@ from mmseg_esl.functional import (
     probability_mse,
     pseudo_cross_entropy,
     pseudo_label,
+    weighted_cross_entropy,
 )
 
 N, C, H, W = 2, 3, 3, 4
@@ -234,6 +235,22 @@ def test_boxes_follow_the_generator():
     one, two, other = (cutmix_masks_by_image(
         20, (16, 16), generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, two) and not torch.equal(one, other)
+
+
+def test_weighted_cross_entropy(drawn):
+    logits, _, valid = drawn
+    weights = torch.rand(N, H, W, dtype=torch.float64) * valid
+    labels = torch.where(valid, logits.argmin(dim=1), -1)  # anything where nothing counts
+    want = sum(-math.log(softmax(column)[labels[n, i, j]]) * float(weights[n, i, j])
+               for n, i, j, column in pixels(logits) if valid[n, i, j])
+    found = weighted_cross_entropy(logits, labels, weights, weights.sum() + 3)
+    assert float(found) == pytest.approx(want / (float(weights.sum()) + 3), rel=1e-12)
+    halved = weighted_cross_entropy(logits, labels, weights, valid.sum(), divisor=lambda n: n * 2)
+    assert float(halved) == pytest.approx(want / float(valid.sum()) / 2, rel=1e-12)
+    logits.requires_grad_()
+    none = weighted_cross_entropy(logits, labels, 0 * weights, weights.sum() * 0)
+    none.backward()
+    assert none == 0 and (logits.grad == 0).all()
 
 
 # ------------------------------------------------------------------------------ two predictions

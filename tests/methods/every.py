@@ -21,15 +21,20 @@ SETTINGS = {
     'ESL': [dict(variant='hard'), dict(variant='topk+ctr', topk=2), dict(variant='sup')],
     'GCT': [dict(dc_weight=0.0, joint_forward=False)],
     'FixMatch': [dict(labels_by='teacher')],
+    'GTASeg': [dict(teacher_mode='train', ema_buffers=False)],
     'MeanTeacher': [dict(consistency='hard'),
                     dict(teacher_mode='train', ema_buffers=False, ema_schedule='constant',
                          joint_forward=False)],
     'PseudoSeg': [dict(background=False, joint_forward=False)],
+    'ReCo': [dict(mixing='cutmix')],
     'Supervised': [dict(average=True)],
     'PSMT': [dict(epoch_iters=1), dict(cutmix='three', vat_radius=0.0)],
     'UniMatch': [dict(labels_by='teacher')]}
-# so that pixels count before anything is learnt, and in images of 32 pixels
-SOON = dict(threshold=0.4, confidence=0.5, cutout=8)
+# Trained networks that a method moves beside the optimiser's steps.
+MOVED = {'GTASeg': {'student'}}
+# so that pixels count before anything is learnt, few of them, and in images of 32 pixels
+SOON = dict(threshold=0.4, confidence=0.5, strong_threshold=0.5, weak_threshold=0.4, cutout=8,
+            num_anchors=16)
 
 
 def _below(cls):

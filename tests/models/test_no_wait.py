@@ -7,7 +7,7 @@ import tiny
 import torch
 from bench.counting import SyncCounter
 
-from mmseg_esl.functional.contrast import _SumOverBlocks
+from mmseg_esl.functional.contrast import SumOverBlocks
 from mmseg_esl.semi import Batch
 
 OHEM = dict(type='OHEMCrossEntropyLoss', min_kept=100)
@@ -56,11 +56,11 @@ def extra_operations(classes, parts, images) -> int:
 def test_operations_do_not_grow_with_classes_or_parts(monkeypatch):
     """But for more chunks of anchors where there are many parts, each of the same operations."""
     settings = [(2, 1), (7, 5), (40, 5), (81, 10)]
-    default = _SumOverBlocks.CELLS
-    monkeypatch.setattr(_SumOverBlocks, 'CELLS', 10 ** 9)  # all in one chunk
+    default = SumOverBlocks.CELLS
+    monkeypatch.setattr(SumOverBlocks, 'CELLS', 10 ** 9)  # all in one chunk
     alone = {extra_operations(c, k, 2) for c, k in settings}
     assert len(alone) == 1
-    monkeypatch.setattr(_SumOverBlocks, 'CELLS', default)
+    monkeypatch.setattr(SumOverBlocks, 'CELLS', default)
     chunks, differentiate = [], torch.autograd.grad
 
     def grad(*args):

@@ -42,7 +42,7 @@ class StepHook(Hook):
                              'val_interval=...) and by_epoch=False in schedules and hooks')
         model = unwrap(runner.model)
         model.driven = True
-        model.seed = runner.seed or 0
+        model.seed, model.max_iters = runner.seed or 0, runner.max_iters
         # mmengine seeds all ranks alike: they would cut the same boxes and drop the same channels
         torch.manual_seed(torch.initial_seed() + get_rank())
         steps = int(model.ema_steps)  # the one wait for the device, before the first step

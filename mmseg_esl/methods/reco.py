@@ -1,0 +1,200 @@
+"""ReCo (Liu et al., ICLR 2022): hard pixels against the classes that they are taken for."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from ..functional import (
+    PixelsByClass,
+    at_least_float,
+    class_contrast,
+    class_weights,
+    classmix_mask,
+    confusable_classes,
+    cutmix_mask,
+    flip_some,
+    look_through,
+    mix,
+    nearest,
+    part_sums,
+    pseudo_label,
+    rescale_windows,
+    weighted_cross_entropy,
+    windows_inside,
+)
+from ..functional.phases import phase
+from ..models.projector import build_projector
+from ..models.segmentors import classifiers, main_head
+from ..models.views import recolour
+from ..semi import Role, SemiSegmentor, SemiTrainCfg, Tap, network
+
+
+@dataclass
+class ReCoTrainCfg(SemiTrainCfg):
+    """Keys of its ``semi_train_cfg``; the defaults are the release's on VOC.
+
+    Args:
+        unlabeled_weight, contrast_weight: of the two terms.
+        mixing: 'classmix', or 'cutmix' with the next image's box in all images (``cutmix_area``,
+            ``cutmix_prob``).
+        rescale: least and largest factor of the strong view; (1, 1) on Cityscapes.
+        flip_prob: of mirroring a strong view.
+        strong_threshold: delta_s. An image's pseudo labels count by the share of its pixels whose
+            confidence reaches it; pixels of which the student is less sure than that are hard.
+        weak_threshold: delta_w, from which on a pseudo label enters the contrast.
+        num_anchors: of a class. num_negatives: of an anchor. temperature: of both softmaxes.
+    """
+    unlabeled_weight: float = 1.0
+    contrast_weight: float = 1.0
+    mixing: str = 'classmix'
+    rescale: tuple = (0.5, 1.5)
+    flip_prob: float = 0.5
+    strong_threshold: float = 0.97
+    weak_threshold: float = 0.7
+    num_anchors: int = 256
+    num_negatives: int = 512
+    temperature: float = 0.5
+    cutmix_prob: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_choice('mixing', 'classmix', 'cutmix')
+        self.check_choice('sampling', 'batch')  # anchors are drawn over all images together
+        self.check_share('flip_prob', 'strong_threshold', 'weak_threshold')
+        self.check_positive('num_anchors', 'num_negatives', 'temperature')
+        if len(self.rescale) != 2 or not 0 < self.rescale[0] <= self.rescale[1]:
+            raise ValueError('semi_train_cfg.rescale must be two positive factors in order, got '
+                             f'{self.rescale}')
+
+
+@MODELS.register_module()
+class ReCo(SemiSegmentor):
+    """Mean teacher and ClassMix, and a contrast of classes within the batch; no memory.
+
+    Labelled and unlabelled images pass apart, as in the release. Unlike it: padding is no pixel,
+    nor is what the rescaling blends with it; images and confidences are not cut to 8 bits; the
+    classes of ClassMix are real ones; the teacher is in eval mode and averages its batch-norm
+    statistics (``teacher_mode``, ``ema_buffers``). Each rank contrasts its own images.
+
+    Args:
+        projector: config of the representation head.
+        embedding: dotted path, within the segmentor, of the module whose input the head reads:
+            the classifier. The paper's is the decoder's first one, see configs/reco/method.py.
+        others: see :class:`SemiSegmentor`; ``semi_train_cfg``: :class:`ReCoTrainCfg`.
+    """
+    cfg_class = ReCoTrainCfg
+    title = 'ReCo'
+    roles = {'student': Role(), 'projector': Role(plain=False), 'teacher': Role('student')}
+
+    @classmethod
+    def passes(cls, cfg):
+        return dict(labeled=(3, 3), unlabeled=(4, 4))
+
+    @classmethod
+    def fallbacks(cls, net):
+        return [(dict(embedding=path), f"the representation head reads the input of '{path}'")
+                for path in classifiers(net)]
+
+    def build_own(self, projector=None, embedding='decode_head.conv_seg'):
+        self.embedding = embedding
+        module, _ = network.tapped(self.student, embedding)
+        self.projector = self.here(build_projector(module, embedding, {
+            'type': 'RepresentationHead', 'num_convs': 1, 'dropout': 0.0, **(projector or {})},
+            getattr(main_head(self.student), 'norm_cfg', None)))
+
+    def step(self, batch):
+        cfg, ramp, num = self.cfg, self.ramp(), batch.num_labeled
+        labels, confidence = pseudo_label(self.see('teacher', batch.weak).logits)
+        images, labels, confidence = self._moved(batch, labels, confidence)
+        tap = Tap(self.embedding, self.projector)
+        losses, (labeled,), z = self.train_on(batch, labeled=True, tap=tap)
+        student = self.see('student', images, grad=True, tap=tap)
+        # an image's labels count as much as the teacher is sure of it
+        valid = labels >= 0
+        sure = (valid & (confidence >= cfg.strong_threshold)).sum(dim=(1, 2))
+        share = sure.to(confidence.dtype) / valid.sum(dim=(1, 2)).clamp(min=1)
+        losses['loss_u'] = ramp * cfg.unlabeled_weight * weighted_cross_entropy(
+            student.logits, labels, valid * share[:, None, None], valid.sum(), divisor=self.divisor)
+        # regional contrast, by ground truth where there is one
+        known = batch.labels[:num]
+        known = torch.where(known == self.ignore_index, -1, known)
+        weak = torch.where(confidence >= cfg.weak_threshold, labels, -1)
+        losses['loss_contrast'] = ramp * cfg.contrast_weight * self._contrast(
+            torch.cat([labeled.logits, student.logits]), torch.cat([z, student.embedding]),
+            torch.cat([known, weak]))
+        self.diagnostics.add('confident', sure.sum() / valid.sum().clamp(min=1))
+        return losses
+
+    def supervised(self, batch, company=True):
+        # in the warm-up, too, the head gathers its batch-norm statistics
+        return super().supervised(batch, company, tap=Tap(self.embedding, self.projector))
+
+    @phase('strong view')
+    @torch.no_grad()
+    def _moved(self, batch, labels: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rescaled, mixed, coloured and mirrored images, and what belongs to their pixels.
+
+        Labels are -1 and confidences 0 where there is no image.
+        """
+        cfg, weak, size = self.cfg, batch.weak, tuple(batch.weak.shape[-2:])
+        windows = rescale_windows(len(weak), size, cfg.rescale, device=weak.device)
+        images = look_through(weak, windows)
+        blended = look_through((~batch.valid)[:, None].to(weak.dtype), windows)[:, 0] > 0
+        valid = windows_inside(windows, size) & ~blended
+        maps = torch.stack([labels.to(confidence.dtype), confidence], dim=1)
+        labels, confidence = look_through(maps, windows, nearest=True).unbind(dim=1)
+        labels, confidence = torch.where(valid, labels.long(), -1), confidence * valid
+        if cfg.mixing == 'classmix':
+            boxes = classmix_mask(labels, self.num_classes)
+        else:
+            boxes = cutmix_mask(len(weak), size, area=cfg.cutmix_area, prob=cfg.cutmix_prob,
+                                device=weak.device)
+        images, labels, confidence = (mix(x, boxes) for x in (images, labels, confidence))
+        images = recolour(images, self.strong_view, self.data_preprocessor)
+        which = torch.rand(len(weak), device=weak.device) < cfg.flip_prob
+        return tuple(flip_some(x, which) for x in (images, labels, confidence))
+
+    @phase('contrast')
+    def _contrast(self, logits: Tensor, z: Tensor, classes: Tensor) -> Tensor:
+        """Hard pixels are drawn to their class's mean, away from pixels of like classes.
+
+        Args:
+            logits: ``(B, C, H, W)``. z: ``(B, L, h, w)``. classes: ``(B, H, W)``, -1 if unknown.
+        """
+        cfg, size = self.cfg, z.shape[-2:]
+        lots = dict(dtype=torch.float64, device=z.device)
+        with torch.autocast(z.device.type, enabled=False):
+            rows = z.flatten(2)
+            with torch.no_grad():
+                classes = nearest(classes, size)
+                probs = at_least_float(F.interpolate(logits.detach(), size, mode='nearest-exact'))
+                own = probs.softmax(dim=1).gather(1, classes.clamp(min=0)[:, None])[:, 0]
+                hard = torch.where(own < cfg.strong_threshold, classes, -1)
+                pixels, hard = (PixelsByClass.of(x.flatten(), self.num_classes)
+                                for x in (classes, hard))
+                sums = part_sums(z.detach(), classes, self.num_classes)[0].sum(dim=0)
+                means, present = sums / pixels.count.clamp(min=1)[:, None], pixels.count > 0
+                owner = torch.arange(self.num_classes * cfg.num_anchors, device=z.device)
+                owner = owner.div(cfg.num_anchors, rounding_mode='floor')
+                weights = class_weights(hard.count > 0, present, cfg.num_anchors)
+                anchor = hard.pick(owner, torch.rand(owner.shape, **lots))
+                shape = (self.num_classes, cfg.num_anchors, cfg.num_negatives)
+                others = confusable_classes(means, present, torch.rand(shape, **lots),
+                                            cfg.temperature)
+                negative = pixels.pick(others, torch.rand(shape, **lots)).flatten(0, 1)
+
+            def features(pixel):
+                image = pixel.div(size.numel(), rounding_mode='floor')
+                return at_least_float(rows[image, :, pixel % size.numel()])
+
+            return class_contrast(features(anchor), means[owner],
+                                  lambda some: features(negative[some]).detach(), weights[owner],
+                                  cfg.num_negatives, cfg.temperature)
+
+    @property
+    def tapped(self):
+        return (self.embedding,)
