@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..functional import ema_update, percentile, pseudo_label, weighted_cross_entropy
 from ..models.segmentors import main_head
-from ..semi import Role, SemiSegmentor, SemiTrainCfg, connected_zero
+from ..semi import Role, SemiSegmentor, SemiTrainCfg, connected_zero, said
 
 
 @dataclass
@@ -22,9 +22,9 @@ class GTASegTrainCfg(SemiTrainCfg):
         dropped: share of the unlabelled pixels, those of the least confidence, that do not count.
         ema_momentum: of the teacher, and of what the student takes from the assistant.
     """
-    unlabeled_weight: float = 1.0
-    dropped: float = 0.2
-    ema_momentum: float = 0.999
+    unlabeled_weight: float = said(1.0, 'weight of the unlabelled images')
+    dropped: float = said(0.2, 'share without a label')
+    ema_momentum: float = said(0.999, 'EMA momentum')
 
     def __post_init__(self):
         super().__post_init__()
@@ -56,6 +56,10 @@ class GTASeg(SemiSegmentor):
     cfg_class = GTASegTrainCfg
     title = 'GTA-Seg'
     roles = {'student': Role(), 'assistant': Role(), 'teacher': Role('student')}
+
+    @classmethod
+    def published_as(cls, cfg):
+        return 'GTA-Seg'
 
     @classmethod
     def passes(cls, cfg):  # the teacher twice, labelled images only where they change its batches

@@ -30,7 +30,7 @@ from ..functional.phases import phase
 from ..models.projector import build_projector
 from ..models.segmentors import classifiers, main_head
 from ..models.views import recolour
-from ..semi import Role, SemiSegmentor, SemiTrainCfg, Tap, network
+from ..semi import Role, SemiSegmentor, SemiTrainCfg, Tap, network, said
 
 
 @dataclass
@@ -48,16 +48,16 @@ class ReCoTrainCfg(SemiTrainCfg):
         weak_threshold: delta_w, from which on a pseudo label enters the contrast.
         num_anchors: of a class. num_negatives: of an anchor. temperature: of both softmaxes.
     """
-    unlabeled_weight: float = 1.0
-    contrast_weight: float = 1.0
-    mixing: str = 'classmix'
-    rescale: tuple = (0.5, 1.5)
+    unlabeled_weight: float = said(1.0, 'weight of the unlabelled images')
+    contrast_weight: float = said(1.0, 'weight of the contrast')
+    mixing: str = said('classmix', 'mixing')
+    rescale: tuple = said((0.5, 1.5), 'factors of rescaling')
     flip_prob: float = 0.5
-    strong_threshold: float = 0.97
-    weak_threshold: float = 0.7
-    num_anchors: int = 256
-    num_negatives: int = 512
-    temperature: float = 0.5
+    strong_threshold: float = said(0.97, 'δ_s, sure pixels')
+    weak_threshold: float = said(0.7, 'δ_w, pixels of the contrast')
+    num_anchors: int = said(256, 'anchors of a class')
+    num_negatives: int = said(512, 'negatives of an anchor')
+    temperature: float = said(0.5, 'temperature of the contrast')
     cutmix_prob: float = 1.0
 
     def __post_init__(self):
@@ -91,8 +91,13 @@ class ReCo(SemiSegmentor):
     roles = {'student': Role(), 'projector': Role(plain=False), 'teacher': Role('student')}
 
     @classmethod
+    def published_as(cls, cfg):
+        return 'ReCo'
+
+    @classmethod
     def passes(cls, cfg):
-        return dict(labeled=(3, 3), unlabeled=(4, 4))
+        labeled = 3 if cfg.joint_forward else 6  # losses and logits by a forward each
+        return dict(labeled=(labeled, labeled), unlabeled=(4, 4))
 
     @classmethod
     def fallbacks(cls, net):
@@ -100,7 +105,7 @@ class ReCo(SemiSegmentor):
                 for path in classifiers(net)]
 
     def build_own(self, projector=None, embedding='decode_head.conv_seg'):
-        self.embedding = embedding
+        self.embedding, self.tapped = embedding, (embedding,)
         module, _ = network.tapped(self.student, embedding)
         self.projector = self.here(build_projector(module, embedding, {
             'type': 'RepresentationHead', 'num_convs': 1, 'dropout': 0.0, **(projector or {})},
@@ -162,8 +167,7 @@ class ReCo(SemiSegmentor):
     def _contrast(self, logits: Tensor, z: Tensor, classes: Tensor) -> Tensor:
         """Hard pixels are drawn to their class's mean, away from pixels of like classes.
 
-        Args:
-            logits: ``(B, C, H, W)``. z: ``(B, L, h, w)``. classes: ``(B, H, W)``, -1 if unknown.
+        ``(B, C, H, W)`` logits, ``(B, L, h, w)`` z, ``(B, H, W)`` classes, -1 where unknown.
         """
         cfg, size = self.cfg, z.shape[-2:]
         lots = dict(dtype=torch.float64, device=z.device)
@@ -194,7 +198,3 @@ class ReCo(SemiSegmentor):
             return class_contrast(features(anchor), means[owner],
                                   lambda some: features(negative[some]).detach(), weights[owner],
                                   cfg.num_negatives, cfg.temperature)
-
-    @property
-    def tapped(self):
-        return (self.embedding,)

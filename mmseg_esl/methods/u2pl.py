@@ -25,7 +25,7 @@ from ..functional import (
 from ..functional.phases import phase
 from ..models.projector import build_projector
 from ..models.segmentors import classifiers, main_head
-from ..semi import Role, SemiSegmentor, SemiTrainCfg, Tap, network
+from ..semi import Role, SemiSegmentor, SemiTrainCfg, Tap, network, said
 
 
 @dataclass
@@ -49,15 +49,15 @@ class U2PLTrainCfg(SemiTrainCfg):
         indexing: 'class'; 'release': as in its code and figures the i-th class that is present
             lends its queue to class i, and classes beyond their number go without.
     """
-    unlabeled_weight: float = 1.0
-    contrast_weight: float = 0.1
-    unreliable: float = 0.2
-    anchor_confidence: float = 0.3
+    unlabeled_weight: float = said(1.0, 'weight of the unlabelled images')
+    contrast_weight: float = said(0.1, 'weight of the contrast')
+    unreliable: float = said(0.2, 'share without a label at first')
+    anchor_confidence: float = said(0.3, 'confidence of anchors')
     low_rank: int | None = None
     high_rank: int = 20
-    num_anchors: int = 256
-    num_negatives: int = 50
-    temperature: float = 0.5
+    num_anchors: int = said(256, 'anchors of a class')
+    num_negatives: int = said(50, 'negatives of an anchor')
+    temperature: float = said(0.5, 'temperature of the contrast')
     indexing: str = 'class'
 
     def __post_init__(self):
@@ -91,6 +91,10 @@ class U2PL(SemiSegmentor):
              'teacher_projector': Role('projector', plain=False)}
 
     @classmethod
+    def published_as(cls, cfg):
+        return 'U2PL'
+
+    @classmethod
     def passes(cls, cfg):  # the teacher looks at weak views, then at what the student sees
         return dict(labeled=(4, 4), unlabeled=(5, 5))
 
@@ -100,7 +104,7 @@ class U2PL(SemiSegmentor):
                 for path in classifiers(net)]
 
     def build_own(self, projector=None, class_queues=None, embedding='decode_head.conv_seg'):
-        self.embedding = embedding
+        self.embedding, self.tapped = embedding, (embedding,)
         module, _ = network.tapped(self.student, embedding)
         self.projector = self.here(build_projector(
             module, embedding, {'type': 'RepresentationHead', **(projector or {})},
@@ -194,7 +198,3 @@ class U2PL(SemiSegmentor):
         if self.cfg.indexing == 'class':
             return every, present
         return (~present).long().argsort(stable=True), every < present.sum()
-
-    @property
-    def tapped(self):
-        return (self.embedding,)

@@ -21,14 +21,15 @@ SETTINGS = {
     'ESL': [dict(variant='hard'), dict(variant='topk+ctr', topk=2), dict(variant='sup')],
     'GCT': [dict(dc_weight=0.0, joint_forward=False)],
     'FixMatch': [dict(labels_by='teacher')],
-    'GTASeg': [dict(teacher_mode='train', ema_buffers=False)],
+    'GTASeg': [dict(teacher_mode='train', ema_buffers=False, joint_forward=False)],
     'MeanTeacher': [dict(consistency='hard'),
                     dict(teacher_mode='train', ema_buffers=False, ema_schedule='constant',
                          joint_forward=False)],
     'PseudoSeg': [dict(background=False, joint_forward=False)],
-    'ReCo': [dict(mixing='cutmix')],
+    'ReCo': [dict(mixing='cutmix', joint_forward=False)],
     'Supervised': [dict(average=True)],
     'PSMT': [dict(epoch_iters=1), dict(cutmix='three', vat_radius=0.0)],
+    'U2PL': [dict(joint_forward=False, indexing='release')],
     'UniMatch': [dict(labels_by='teacher')]}
 # Trained networks that a method moves beside the optimiser's steps.
 MOVED = {'GTASeg': {'student'}}

@@ -6,10 +6,10 @@ import pytest
 import straight
 import tiny
 import torch
-from mmseg_esl.semi.keys import to_plain
 
 from mmseg_esl.functional import percentile, weighted_cross_entropy
 from mmseg_esl.semi import Batch
+from mmseg_esl.storage.keys import to_plain
 
 CLASSIFIER = ('sep_bottleneck', 'conv_seg')
 
