@@ -379,7 +379,8 @@ def command(monkeypatch, *args):
     (['base.py', '--unlabeled', 'more', '--out', 'esl.txt'], 'ends with .py'),
     (['base.py', '--unlabeled', 'more', '--out', 'esl.py', '--max-iters', '0'], 'positive'),
     (['base.py', '--unlabeled', 'more', '--out', 'esl.py', '--method', 'none'],
-     'choose one of cps, esl, fixmatch, gta_seg, mean_teacher, reco, supervised, u2pl, unimatch'),
+     'choose one of ' + ', '.join(sorted(
+         path.parent.name for path in TOOLS.parent.glob('configs/*/method.py')))),
 ])
 def test_errors(monkeypatch, folder, args, words):
     (folder / 'base.py').write_text(USER)
