@@ -23,12 +23,15 @@ from mmseg_esl.engine.hooks.finite_guard import FiniteGuardHook
 from mmseg_esl.engine.hooks.part_init_hook import PartInitHook
 from mmseg_esl.engine.loops.val_loop import SemiValLoop
 from mmseg_esl.engine.resume.run_state import RunStateHook
+from mmseg_esl.methods.augseg import AugSegTrainCfg
+from mmseg_esl.methods.corrmatch import CorrMatchTrainCfg
 from mmseg_esl.methods.cps import CPSTrainCfg
 from mmseg_esl.methods.esl import ESLTrainCfg
 from mmseg_esl.methods.fixmatch import FixMatchTrainCfg
 from mmseg_esl.methods.mean_teacher import MeanTeacherTrainCfg
 from mmseg_esl.methods.supervised import SupervisedTrainCfg
 from mmseg_esl.methods.unimatch import UniMatchTrainCfg
+from mmseg_esl.methods.unimatch_v2 import UniMatchV2TrainCfg
 from mmseg_esl.models.part_memory import PartMemory
 from mmseg_esl.models.projector import ESLProjector
 from mmseg_esl.splits.published import row_of
@@ -337,7 +340,8 @@ def defaults(target) -> dict:
 
 @pytest.mark.parametrize('target, left_out', [
     (ESLTrainCfg, ()), (SupervisedTrainCfg, ()), (MeanTeacherTrainCfg, ()), (FixMatchTrainCfg, ()),
-    (UniMatchTrainCfg, ()), (CPSTrainCfg, ()),
+    (UniMatchTrainCfg, ()), (CPSTrainCfg, ()), (UniMatchV2TrainCfg, ()), (AugSegTrainCfg, ()),
+    (CorrMatchTrainCfg, ()),
     (PartMemory, ()), (ESLProjector, ('init_cfg',)),
     (PartInitHook, ()), (DiagnosticsHook, ()), (RunStateHook, ()), (FiniteGuardHook, ()),
     (PseudoLabelAuditHook, ()),
@@ -436,6 +440,37 @@ def test_recipe_of_torchsemiseg(method, cell, crop, iters, weight):
         weight if method == 'cps' else 100)
 
 
+@pytest.mark.parametrize('leaf, images, crop, os, rate, head, epochs, expected', [
+    ('augseg_r50_voc-classic_1-16', 16, 513, 16, 1e-3, 10, 80,
+     dict(threshold=0.95, ema_momentum=0.999, copy_steps=10490 // 16)),
+    ('augseg_r50_voc-blender_1-8', 16, 513, 16, 1e-3, 10, 80,
+     dict(threshold=0.95, ema_momentum=0.999, copy_steps=9259 // 16)),
+    ('augseg_r50_cityscapes_1-4', 16, 800, 16, 1e-2, 1, 240,
+     dict(threshold=0.0, ema_momentum=0.996, copy_steps=2231 // 16)),
+    ('corrmatch_r101_voc-classic_1-16', 16, 321, 8, 1e-3, 10, 80, dict(threshold=0.85)),
+    ('corrmatch_r50_voc-blender_1-8', 16, 513, 8, 1e-3, 10, 80, dict(threshold=0.85)),
+    ('corrmatch_r101_cityscapes_1-4', 8, 801, 8, 5e-3, 1, 240, dict(threshold=0.85)),
+    ('unimatch_v2_r50_voc-classic_1-16', 8, 321, 16, 1e-3, 10, 80, dict(threshold=0.95)),
+    ('unimatch_v2_r50_cityscapes_1-4', 8, 801, 16, 5e-3, 1, 240, dict(threshold=0.95)),
+    ('unimatch_v2_dinov2-b14_voc-classic_full', 16, 518, None, 5e-6, 40, 60,
+     dict(threshold=0.95, ema_momentum=0.996))])
+def test_recipes_of_their_releases(leaf, images, crop, os, rate, head, epochs, expected):
+    cfg = loaded(FOLDER.parent / leaf.partition('_r')[0].partition('_dino')[0] / f'{leaf}.py')
+    sampler = cfg.train_dataloader.batch_sampler
+    assert sampler.total_labeled == sampler.total_unlabeled == images
+    assert cfg.train_dataloader.batch_size == 2 * images
+    assert cfg.train_cfg.max_iters == epochs * cfg.num_unlabeled // images
+    assert cfg.optim_wrapper.optimizer.lr == rate
+    keys = cfg.optim_wrapper.paramwise_cfg.custom_keys
+    assert keys.get('decode_head', {}).get('lr_mult', 1) == head
+    if 'corrmatch' in leaf:  # what has no rate of its own has the backbone's
+        assert keys.get('correlation', {}).get('lr_mult', 1) == head
+    assert tuple(cfg.model.segmentor.data_preprocessor['size']) == (crop, crop)
+    assert os is None or stride(cfg) == os
+    semi = cfg.model.semi_train_cfg
+    assert {key: semi[key] for key in expected} == expected
+
+
 def stride(cfg) -> int:
     return 4 * prod(cfg.model.segmentor.backbone.strides)
 
@@ -452,4 +487,5 @@ def test_camvid_has_one_recipe():
             semi = cfg['model']['semi_train_cfg']
             assert (semi['warmup_iters'], semi['ramp_iters']) == (300, 300)
             found[path.parent.name] = {k: v for k, v in cfg.items() if k not in own}
-    assert len(found) == 5 and all(cfg == found['esl'] for cfg in found.values())
+    assert set(found) == {p.parent.name for p in FOLDER.parent.glob('*/method.py')} - {'supervised'}
+    assert [name for name, cfg in found.items() if cfg != found['esl']] == []

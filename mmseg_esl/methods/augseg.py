@@ -9,7 +9,7 @@ from mmseg.registry import MODELS
 from ..functional import draw_injection, image_certainty, pseudo_cross_entropy, pseudo_label
 from ..functional.phases import phase
 from ..models.views import recolour
-from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg
+from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg, said
 
 
 @dataclass
@@ -25,10 +25,10 @@ class AugSegTrainCfg(SemiTrainCfg):
             as in all published logs.
         ema_momentum: 0.999, on Cityscapes 0.996. The cutmix keys are not read: see the injection.
     """
-    threshold: float = 0.95
-    unlabeled_weight: float = 1.0
-    copy_steps: int = 0
-    extra_weak: bool = False
+    threshold: float = said(0.95, 'τ, confidence of pseudo labels')
+    unlabeled_weight: float = said(1.0, 'weight of the unlabelled images')
+    copy_steps: int = said(0, 'first steps in which the average is a copy')
+    extra_weak: bool = said(False, 'weak view trains batch norm')
     ema_momentum: float = 0.999
 
     def __post_init__(self):

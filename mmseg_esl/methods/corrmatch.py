@@ -21,7 +21,7 @@ from ..functional.phases import phase
 from ..models.class_threshold import ClassThreshold
 from ..models.segmentors import main_head
 from ..models.supervised import head_losses, pixel_means, prefixed
-from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg, Tap
+from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg, Tap, said
 
 
 @dataclass
@@ -42,17 +42,17 @@ class CorrMatchTrainCfg(SemiTrainCfg):
         feature_drop: share of the encoder's channels that are dropped.
         cutmix: as shared by all methods; each image draws a box of 2 to 40 % of the area.
     """
-    threshold: float = 0.85
-    threshold_momentum: float = 0.999
-    num_regions: int = 128
+    threshold: float = said(0.85, 'τ, confidence of pseudo labels, at the start')
+    threshold_momentum: float = said(0.999, 'momentum of τ')
+    num_regions: int = said(128, 'regions that spread labels')
     supervised_weight: float = 0.25
-    labeled_correlation_weight: float = 0.25
-    unlabeled_weight: float = 0.5
-    strong_weight: float = 0.25
-    kl_weight: float = 0.25
-    feature_weight: float = 0.25
-    correlation_weight: float = 0.25
-    feature_drop: float = 0.5
+    labeled_correlation_weight: float = said(0.25, 'weight of labelled correlated logits')
+    unlabeled_weight: float = said(0.5, 'weight of the unlabelled images')
+    strong_weight: float = said(0.25, 'weight of the strong view')
+    kl_weight: float = said(0.25, 'weight of the divergence')
+    feature_weight: float = said(0.25, 'weight of the perturbed features')
+    correlation_weight: float = said(0.25, 'weight of correlated logits')
+    feature_drop: float = said(0.5, 'share of dropped channels')
     cutmix: str = 'image'
 
     def __post_init__(self):

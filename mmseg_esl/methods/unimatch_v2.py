@@ -7,7 +7,7 @@ import torch
 from mmseg.registry import MODELS
 
 from ..functional import complementary_dropout, pseudo_cross_entropy, pseudo_label
-from ..semi import Role, SemiSegmentor, SemiTrainCfg
+from ..semi import Role, SemiSegmentor, SemiTrainCfg, said
 
 
 @dataclass
@@ -22,10 +22,10 @@ class UniMatchV2TrainCfg(SemiTrainCfg):
         supervised_weight, ema_momentum, cutmix, cutmix_partner, others: as shared by all methods;
             both terms are halved, each image draws a box, filled from the reversed batch.
     """
-    threshold: float = 0.95
+    threshold: float = said(0.95, 'τ, confidence of pseudo labels')
     supervised_weight: float = 0.5
-    unlabeled_weight: float = 0.5
-    clean_share: float = 0.5
+    unlabeled_weight: float = said(0.5, 'weight of the unlabelled images')
+    clean_share: float = said(0.5, 'share of images that lose no channels')
     ema_momentum: float = 0.996
     cutmix: str = 'image'
     cutmix_partner: str = 'flip'
