@@ -83,6 +83,7 @@ def esl(*args, sharp=0.0, start=True, **kwargs):
 
 OWN = {'ESL': dict(projector=dict(channels=10), part_memory=dict(num_parts=2, queue_length=4)),
        'GCT': dict(flaw_detector=dict(channels=4, norm_cfg=NORM)),
+       'PC2Seg': dict(projector=dict(channels=10)),
        'ReCo': dict(projector=dict(channels=10, kernel_size=1)),
        'U2PL': dict(projector=dict(channels=10, kernel_size=1),
                     class_queues=dict(length=40, first_length=60))}

@@ -102,7 +102,18 @@ def attention(d):
     esl.calibrated_fusion(d['logits'], d['probs'], d['valid'] & ~hole)
 
 
+def pixels(debias):
+    def run(d):
+        valid = esl.nearest(d['valid'], (4, 5))
+        esl.pixel_contrast(d['features'], d['features'].detach(), esl.class_activation(
+            d['features'], torch.randn(4, 5), valid.new_ones(3, 4), valid), valid,
+            debias=debias).backward()
+    return run
+
+
 STEPS = {
+    'contrast of pixels': pixels('weighting'),
+    'contrast of pixels, sampled': pixels('sampling'),
     'attention and fusion': attention,
     'flaws': flaws,
     'dynamic soft label': soft(esl.dynamic_soft_label),

@@ -25,6 +25,8 @@ SETTINGS = {
     'MeanTeacher': [dict(consistency='hard'),
                     dict(teacher_mode='train', ema_buffers=False, ema_schedule='constant',
                          joint_forward=False)],
+    'PC2Seg': [dict(labels_by='teacher', cutout=8, debias='sampling'),
+               dict(negatives_from='batch', debias='none')],
     'PseudoSeg': [dict(background=False, joint_forward=False)],
     'ReCo': [dict(mixing='cutmix', joint_forward=False)],
     'Supervised': [dict(average=True)],

@@ -1,0 +1,154 @@
+"""The contrast of pixels against loops, figures by hand, and what its draws promise."""
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from mmseg_esl.functional import lend_pixels, other_class, pixel_contrast, weighted_info_nce
+
+N, C, L, H, W = 3, 4, 5, 3, 4
+
+
+@pytest.fixture
+def drawn():
+    gen = torch.Generator().manual_seed(0)
+    z, weak = (torch.randn(N, L, H, W, dtype=torch.float64, generator=gen) for _ in range(2))
+    probs = (2 * torch.randn(N, C, H, W, dtype=torch.float64, generator=gen)).softmax(dim=1)
+    valid = torch.rand(N, H, W, generator=gen) < 0.7
+    assert all(0 < v.sum() < H * W for v in valid)
+    return z.requires_grad_(), weak.requires_grad_(), probs.requires_grad_(), valid
+
+
+def cosine(a, b):
+    return float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
+
+
+def lent(valid, lots):
+    """The pixels of each image that its lots pick: (image, flat place) one by one."""
+    for n, rows in enumerate(lots.tolist()):
+        places = valid[n].flatten().nonzero().flatten().tolist()
+        for lot in rows:
+            if places:
+                yield n, places[int(lot * len(places))]
+
+
+@pytest.mark.parametrize('other_images', [True, False])
+@pytest.mark.parametrize('debias', ['weighting', 'none'])
+def test_every_anchor_and_negative(drawn, other_images, debias):
+    z, weak, probs, valid = drawn
+    lots = torch.rand(N, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    got = pixel_contrast(z, weak, probs, valid, num_negatives=14 if other_images else 21,
+                         temperature=0.3, other_images=other_images, debias=debias, lots=lots)
+    flat = [x.detach().flatten(2) for x in (z, weak, probs)]
+    total, count = 0.0, 0
+    for n in range(N):
+        for i in range(H * W):
+            if not valid[n].flatten()[i]:
+                continue
+            anchor, positive, mine = (x[n, :, i] for x in flat)
+            best, rest = math.exp(cosine(anchor, positive) / 0.3), 0.0
+            for m, j in lent(valid, lots):
+                if (m == n) if other_images else (m == n and j == i):
+                    continue
+                chance = 1 - float(mine @ flat[2][m, :, j]) if debias == 'weighting' else 1
+                rest += chance * math.exp(cosine(anchor, flat[1][m, :, j]) / 0.3)
+            total, count = total - math.log(best / (best + rest)), count + 1
+    assert float(got.detach()) == pytest.approx(total / count, rel=1e-12)
+
+
+def test_gradients_go_to_the_strong_view_alone(drawn):
+    z, weak, probs, valid = drawn
+    pixel_contrast(z, weak, probs, valid).backward()
+    assert weak.grad is None and probs.grad is None
+    assert z.grad.transpose(0, 1)[:, valid].any() and not z.grad.transpose(0, 1)[:, ~valid].any()
+
+
+def test_what_is_not_valid_does_not_matter(drawn):
+    z, weak, probs, valid = (x.detach() for x in drawn)
+    lots = torch.rand(N, 100, dtype=torch.float64)
+    found = [pixel_contrast(*(torch.where(valid[:, None], x, fill) for x in (z, weak, probs)),
+                            valid, lots=lots) for fill in (0.0, 7.0)]
+    assert found[0] == found[1] > 0
+
+
+def test_images_in_another_order(drawn):
+    """Each with its own lots: the same loss."""
+    z, weak, probs, valid = (x.detach() for x in drawn)
+    lots, order = torch.rand(N, 100, dtype=torch.float64), [2, 0, 1]
+    want = pixel_contrast(z, weak, probs, valid, lots=lots)
+    got = pixel_contrast(z[order], weak[order], probs[order], valid[order], lots=lots[order])
+    assert float(got) == pytest.approx(float(want), rel=1e-12)
+
+
+def test_by_hand():
+    """A positive of cosine 1 and 200 negatives of cosine 0, tau 0.1; all cosines equal."""
+    anchor = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    keys = torch.tensor([[0.0, 1.0]], dtype=torch.float64).expand(200, 2)
+    weight = torch.ones(1, 200, dtype=torch.float64)
+    loss = weighted_info_nce(anchor, anchor, keys, weight, temperature=0.1)
+    assert float(loss) == pytest.approx(0.0090390, abs=1e-7)
+    loss = weighted_info_nce(anchor, anchor, anchor.expand(200, 2), weight, temperature=0.1)
+    assert float(loss) == pytest.approx(5.30330, abs=1e-5)
+    assert weighted_info_nce(anchor, anchor, keys, 0 * weight, temperature=0.1) == 0
+
+
+def test_chance_of_another_class():
+    one = torch.eye(3, dtype=torch.float64)
+    flat = torch.full((1, 3), 1 / 3, dtype=torch.float64)
+    assert other_class(one, one).tolist() == [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
+    assert float(other_class(flat, flat)) == pytest.approx(2 / 3)
+    assert other_class(one.half() * 1.001, one.half()).min() >= 0
+
+
+def test_sampling_is_weighting_in_expectation():
+    """The sum over negatives, of 20,000 draws."""
+    gen = torch.Generator().manual_seed(0)
+    z = torch.randn(2, L, 2, 2, dtype=torch.float64, generator=gen)
+    weak = torch.randn(2, L, 2, 2, dtype=torch.float64, generator=gen)
+    probs = torch.randn(2, C, 2, 2, dtype=torch.float64, generator=gen).softmax(dim=1)
+    valid = torch.ones(2, 2, 2, dtype=torch.bool)
+    found = {}
+    for debias in ('weighting', 'sampling', 'none'):
+        found[debias] = pixel_contrast(z, weak, probs, valid, num_negatives=20000, debias=debias,
+                                       temperature=1.0, generator=gen)
+    # with so many negatives the logarithm of their sum is that of its expectation
+    assert float(found['sampling']) == pytest.approx(float(found['weighting']), abs=0.02)
+    assert float(found['none']) > float(found['weighting']) + 0.1
+
+
+def test_lent_pixels_are_uniform_over_the_valid_ones():
+    valid = torch.tensor([[True, False, True, True], [False] * 4, [False, False, False, True]])
+    index, lends = lend_pixels(valid, 9000, generator=torch.Generator().manual_seed(0))
+    assert lends.tolist() == [True, False, True]
+    counts = torch.bincount(index[0], minlength=4)
+    assert counts[1] == 0 and (counts[[0, 2, 3]] - 3000).abs().max() < 200
+    assert (index[2] == 3).all() and index[1].max() < 4
+    edge = torch.tensor([[0.0, 1 - 1e-16, 0.999999999]], dtype=torch.float64)
+    assert lend_pixels(valid[:1], 3, lots=edge)[0].tolist() == [[0, 3, 3]]
+
+
+def test_one_image_has_no_others(drawn):
+    z, weak, probs, valid = (x[:1].detach() for x in drawn)
+    z.requires_grad_()
+    loss = pixel_contrast(z, weak, probs, valid)
+    loss.backward()
+    assert loss == 0 and z.grad is not None and not z.grad.any()
+    assert pixel_contrast(z, weak, probs, valid, other_images=False) > 0
+    nothing = pixel_contrast(z, weak, probs, torch.zeros_like(valid))
+    nothing.backward()
+    assert nothing == 0 and z.grad.isfinite().all()
+
+
+def test_half_precision(drawn):
+    z, weak, probs, valid = (x.detach() for x in drawn)
+    lots = torch.rand(N, 100, dtype=torch.float64)
+    want = pixel_contrast(z, weak, probs, valid, lots=lots)
+    got = pixel_contrast(z.bfloat16(), weak.bfloat16(), probs.bfloat16(), valid, lots=lots)
+    assert got.dtype == torch.float32 and float(got) == pytest.approx(float(want), rel=0.02)
+
+
+def test_unknown_debiasing(drawn):
+    with pytest.raises(ValueError, match="debias must be .*'never'"):
+        pixel_contrast(*drawn, debias='never')
