@@ -187,7 +187,7 @@ def test_methods_state_the_defaults_that_they_state():
 
 @pytest.mark.parametrize('method', [
     'augseg', 'fixmatch', 'unimatch', 'unimatch_v2', 'mean_teacher', 'cps', 'gct', 'pseudoseg',
-    'cutmix_seg', 'ps_mt', 'u2pl', 'reco', 'gta_seg', 'pc2seg'])
+    'cutmix_seg', 'ps_mt', 'u2pl', 'reco', 'gta_seg', 'pc2seg', 'cct'])
 def test_deeper_network_is_one_command(method):
     """As the README says."""
     text = (ALL / method / 'README.md').read_text()

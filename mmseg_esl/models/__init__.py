@@ -4,6 +4,7 @@ from ..stack import install
 install()  # a method in a file of its own may import this before anything else
 
 from .attention import ClassMapAttention  # noqa: E402
+from .aux_decoders import AuxDecoders  # noqa: E402
 from .class_queues import ClassQueues  # noqa: E402
 from .correlation import CorrelationHead  # noqa: E402
 from .flaw_detector import FlawDetector  # noqa: E402
@@ -14,6 +15,6 @@ from .projector import ESLProjector  # noqa: E402
 from .representation import RepresentationHead  # noqa: E402
 from .strong_view import KorniaStrongView  # noqa: E402
 
-__all__ = ['ClassMapAttention', 'ClassQueues', 'CorrelationHead', 'ESLProjector', 'FlawDetector',
-           'KorniaStrongView', 'OHEMCrossEntropyLoss', 'PartMemory', 'RandomIntensity',
-           'RepresentationHead']
+__all__ = ['AuxDecoders', 'ClassMapAttention', 'ClassQueues', 'CorrelationHead', 'ESLProjector',
+           'FlawDetector', 'KorniaStrongView', 'OHEMCrossEntropyLoss', 'PartMemory',
+           'RandomIntensity', 'RepresentationHead']

@@ -18,6 +18,7 @@ SETTINGS = {
     'AugSeg': [dict(extra_weak=True)],
     'CutMixSeg': [dict(consistency='hard'), dict(counting='pixel')],
     'CPS': [dict(joint_forward=False), dict(mixing=True)],
+    'CCT': [dict(ramp_iters=10)],
     'ESL': [dict(variant='hard'), dict(variant='topk+ctr', topk=2), dict(variant='sup')],
     'GCT': [dict(dc_weight=0.0, joint_forward=False)],
     'FixMatch': [dict(labels_by='teacher')],

@@ -1,0 +1,5 @@
+# CCT, DeepLabV3+ ResNet-50, VOC classic with 183 of 10582 images labelled.
+_base_ = ['../cps/_base_/voc.py', '../_base_/lists/voc-classic_1-8.py', './method.py']
+train_dataloader = dict(dataset=_base_.lists)
+model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)
+default_hooks = _base_.method_hooks
