@@ -146,3 +146,14 @@ def connected_zero(*modules: nn.Module | None) -> Tensor | float:
     """A zero with a path to every parameter, so that DDP sees each one used in every step."""
     return sum((p.sum() * 0.0 for m in modules if m is not None for p in m.parameters()
                 if p.requires_grad), 0.0)
+
+
+def scaled(losses: dict, factor: float) -> dict:
+    """Losses, not the accuracies beside them, times a factor; a loss may be a list of them."""
+    if factor == 1:
+        return losses
+
+    def times(value):
+        return [times(one) for one in value] if isinstance(value, list) else value * factor
+
+    return {name: times(value) if 'loss' in name else value for name, value in losses.items()}

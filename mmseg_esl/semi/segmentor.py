@@ -18,7 +18,7 @@ from ..models.image_draws import ImageDraws
 from ..models.running import alone_explained, running
 from ..models.segmentors import build_segmentor, main_head, on_this_machine
 from ..models.staged import Staged
-from ..models.supervised import connected_zero, mean_over_ranks
+from ..models.supervised import connected_zero, mean_over_ranks, scaled
 from ..models.views import Strong, View, strong_view
 from ..storage.fit import check_fit
 from ..storage.keys import to_method
@@ -265,9 +265,7 @@ class SemiSegmentor(BaseModel):
         losses, seen, embedding = network.train_on(
             getattr(self, name or main), batch, views, divisor=self.divisor,
             joint=self.cfg.joint_forward, auxiliary=self.cfg.auxiliary_loss, **kwargs)
-        if self.cfg.supervised_weight != 1:
-            losses = {key: value * self.cfg.supervised_weight if 'loss' in key else value
-                      for key, value in losses.items()}
+        losses = scaled(losses, self.cfg.supervised_weight)
         if name not in (None, main):
             losses = {f'{name}.{key}': value for key, value in losses.items()}
         return losses, seen, embedding
@@ -289,10 +287,8 @@ class SemiSegmentor(BaseModel):
         share = done / max(self.cfg.ramp_iters, 1)
         return 0.0 if done <= 0 else ramp(share, self.cfg.ramp_shape) if share < 1 else 1.0
 
-    @property
-    def progress(self) -> float:
-        """Share of the training that is done, in [0, 1); 0 while nobody says how long it is."""
-        return self.iter / self.max_iters if self.max_iters else 0.0
+    progress = property(lambda self: self.iter / self.max_iters if self.max_iters else 0.0,
+                        doc='Share of the training done, in [0, 1); 0 if nobody says its length.')
 
     @property
     def divisor(self) -> Callable[[Tensor], Tensor] | None:
@@ -315,16 +311,15 @@ class SemiSegmentor(BaseModel):
         return {name: getattr(self, name) for name, role in self.roles.items()
                 if trained in (None, not role.follows) and plain in (None, role.plain)}
 
-    @property
-    def gathering(self) -> dict:
-        """``{name: module}`` of the networks whose batch norm gathers statistics in a step."""
-        return self.named(trained=None if self.cfg.teacher_mode == 'train' else True)
+    gathering = property(  # ``{name: module}``
+        lambda self: self.named(trained=None if self.cfg.teacher_mode == 'train' else True),
+        doc='The networks whose batch norm gathers statistics in a step.')
 
     labeler = property(lambda self: first_average(self.roles),
                        doc='The network that labels unlabelled images: audits, pictures ask it.')
 
     def weak_view(self, images: Tensor, encoder: bool = False) -> View:
-        """What labels are made of: the labeler's view of weakly augmented images, in eval mode."""
+        """What labels are made of: the labeler's view of weak images, in eval mode."""
         return self.see(self.labeler, images, mode='eval', encoder=encoder)
 
     @property

@@ -35,3 +35,11 @@ def test_nothing_valid_is_a_connected_zero():
 def test_range():
     with pytest.raises(ValueError, match='min_kept'):
         OHEMCrossEntropyLoss(min_kept=0)
+
+
+def test_a_factor_goes_into_losses_alone():
+    from mmseg_esl.models.supervised import scaled
+    one, two = torch.tensor(1.0), torch.tensor(2.0)
+    losses = {'decode.loss_ce': [one, two], 'loss': two, 'decode.acc_seg': one}
+    assert scaled(losses, 1) is losses
+    assert scaled(losses, 0.5) == {'decode.loss_ce': [0.5, 1.0], 'loss': 1.0, 'decode.acc_seg': 1.0}
