@@ -97,12 +97,8 @@ randomness = dict(seed=0)
 """
 
 # a method with two trained networks, on the same data
-CPS = """
-_base_ = './esl.py'
-model = dict(_delete_=True, type='CPS', segmentor={{_base_.model.segmentor}})
-custom_hooks = [dict(type='StepHook')]
-train_cfg = dict(max_iters=2, val_interval=2)
-"""
+CPS = ''.join(line for line in ESL.splitlines(keepends=True) if not line.startswith("model['"))
+CPS = CPS.replace('configs/esl', 'configs/cps').replace('max_iters = 6', 'max_iters = 2')
 
 
 def write_images(folder, num_labeled: int = 4, num_unlabeled: int = 6, num_val: int = 3,
@@ -125,5 +121,5 @@ def write_project(folder, **kwargs) -> Path:
     write_images(folder / 'data', **kwargs)
     (folder / 'supervised.py').write_text(SUPERVISED.replace('DATA', str(folder / 'data')))
     (folder / 'esl.py').write_text(ESL.replace('ROOT', str(ROOT)))
-    (folder / 'cps.py').write_text(CPS)
+    (folder / 'cps.py').write_text(CPS.replace('ROOT', str(ROOT)))
     return folder / 'esl.py'

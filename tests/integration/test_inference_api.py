@@ -118,7 +118,8 @@ def test_test_time_augmentation_and_out(trained, monkeypatch, tmp_path):
     """Also with the hook's name of release 0.1.0, which looks for the method's settings."""
     config, work, _ = trained
     tool(monkeypatch, 'test.py', config, work / 'iter_6.pth', '--work-dir', tmp_path / 'work',
-         '--tta', '--out', tmp_path / 'maps', '--cfg-options', 'custom_hooks.0.type=TeacherEMAHook')
+         '--tta', '--out', tmp_path / 'maps', '--cfg-options',
+         'default_hooks.step.type=TeacherEMAHook')
     assert math.isfinite(metrics_of(tmp_path / 'work')['mIoU'])
     maps = sorted((tmp_path / 'maps').glob('*.png'))
     assert [path.name for path in maps] == ['val0.png', 'val1.png', 'val2.png']
