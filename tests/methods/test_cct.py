@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from mmseg_esl.functional import component_boxes
-from mmseg_esl.semi.keys import to_plain
+from mmseg_esl.storage.keys import to_plain
 
 FEW = dict(vat=2, dropout=1, cutout=1, context=1, objects=1, feature_drop=2, feature_noise=1)
 
