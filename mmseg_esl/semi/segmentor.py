@@ -183,7 +183,7 @@ class SemiSegmentor(BaseModel):
             step: number of steps before this one.
 
         Returns:
-            the momentum of the last average; None without one, or where it stays.
+            the momentum of the last average that moved; None if none has.
         """
         for memory in self.staged:
             memory.commit()
@@ -193,9 +193,9 @@ class SemiSegmentor(BaseModel):
             all_reduce_params([b for b in net.buffers() if b.is_floating_point()], op='mean')
         used = None
         for name, average in self.named(trained=False).items():
-            used = self.momentum(name, step)
-            if used is not None:
-                source = getattr(self, self.roles[name].follows)
+            momentum = self.momentum(name, step)
+            if momentum is not None:
+                used, source = momentum, getattr(self, self.roles[name].follows)
                 ema_update(average, source, used, buffers=self.cfg.ema_buffers)
         self.ema_steps.add_(1)
         return used
