@@ -2,4 +2,5 @@
 _base_ = ['../_base_/partitions/camvid_1-16.py', './method.py']
 model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)
 model['semi_train_cfg'].update(_base_.warm_up)
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(correlation=dict(lr_mult=10))))
 default_hooks = _base_.method_hooks
