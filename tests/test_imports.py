@@ -81,7 +81,7 @@ RULES = {
     'methods': {'semi', 'models', 'functional'},
     'looks': {'semi', 'functional', 'datasets', 'storage', 'register'},
     'engine': {'semi', 'models', 'functional', 'looks', 'datasets', 'splits', 'storage'},
-    'predict': {'semi', 'functional', 'looks', 'datasets', 'storage', 'register'},
+    'predict': {'semi', 'models', 'functional', 'looks', 'datasets', 'storage', 'register'},
     'doctor': {'semi', 'models', 'functional', 'engine', 'datasets', 'splits', 'storage',
                'register'},
     'convert': {'semi', 'models', 'functional', 'datasets', 'splits', 'storage', 'register'},

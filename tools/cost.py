@@ -24,15 +24,9 @@ from mmseg.registry import MODELS
 from torch.utils.flop_counter import FlopCounterMode
 
 import mmseg_esl.register  # noqa: F401
-from mmseg_esl.doctor.memory import (
-    GB,
-    after_encoder,
-    crop_size,
-    measure,
-    trained_tap,
-    without_downloads,
-)
+from mmseg_esl.doctor.memory import GB, after_encoder, crop_size, measure, trained_tap
 from mmseg_esl.doctor.training import counts, method_of
+from mmseg_esl.storage.config import offline
 
 HEAD = ('config', 'iterations', 'GFLOP an image', 'TFLOP a step', 'EFLOP', 'GPU hours', 'GB a GPU')
 
@@ -42,7 +36,7 @@ def forward_flops(cfg) -> tuple[int, int]:
     init_default_scope('mmseg')
     with torch.device('meta'), FlopCounterMode(display=False) as counter:
         # in eval mode, where batch norm after global pooling takes a single image
-        model = revert_sync_batchnorm(MODELS.build(without_downloads(cfg.model))).eval()
+        model = revert_sync_batchnorm(MODELS.build(offline(cfg.model))).eval()
         before = counter.get_total_flops()  # building may run the encoder
         with after_encoder(model.main, counter.get_total_flops) as between:
             model.see(next(iter(model.roles)), torch.empty(1, 3, *crop_size(cfg)),

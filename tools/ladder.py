@@ -103,18 +103,19 @@ def cost(method: Method) -> str:
 
 def table(names: list[str], rungs: list[Rung]) -> str:
     """Markdown: last validation of each network, mean ± sd over the seeds that are finished."""
-    rows = ['| method | seeds | student | teacher | forwards a pair | minutes |',
+    rows = ['| method | seeds | the network that predicts | others | forwards a pair | minutes |',
             '|---|--:|--:|--:|--:|--:|']
     for name in names:
         runs = [rung.read() for rung in rungs if rung.method == name and rung.finished]
         method, cells = Method(name), []
-        for network in ('student', 'teacher'):
+        for network in method.networks:
             key = key_of(network, METRIC)
-            cells.append(spread([run.validations[run.max_iters][key] for run in runs
-                                 if key in run.validations[run.max_iters]]))
+            cells.append(f'{network} ' + spread([run.validations[run.max_iters][key]
+                                                 for run in runs]))
         minutes = [statistics.median(row['time'] for row in run.training.values() if 'time' in row)
                    * run.max_iters / 60 for run in runs]
-        rows.append(f'| {method.title} | {len(runs)} | {cells[0]} | {cells[1]} | {cost(method)} | '
+        others = ', '.join(cells[1:]) or '–'
+        rows.append(f'| {method.title} | {len(runs)} | {cells[0]} | {others} | {cost(method)} | '
                     f'{spread(minutes)} |')
     return '\n'.join(rows)
 

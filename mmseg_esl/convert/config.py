@@ -56,6 +56,7 @@ class Method:
         self.path = configs() / name / 'method.py'
         cfg = Config.fromfile(str(self.path))
         self.cfg, self.hooks = cfg.method.to_dict(), cfg.method_hooks.to_dict()
+        self.own_optimizers = cfg.get('method_optim', {}).get('networks', {})
         self.model: type[SemiSegmentor] = MODELS.get(self.cfg['type'])
         parsed = self.model.parse_cfg(self.cfg.get('semi_train_cfg'))
         self.title = self.model.name_of(parsed)
@@ -299,7 +300,7 @@ def _linked(step: dict, cfg) -> dict:
 
 def _training(cfg, method: Method, max_iters: int | None, found: Conversion):
     train, factor = schedule.loops(cfg, max_iters)
-    yield assignment('optim_wrapper', schedule.optimizer(cfg, method.parts))
+    yield assignment('optim_wrapper', schedule.optimizer(cfg, method.parts, method.own_optimizers))
     params = schedule.schedulers(cfg, factor)
     if params:
         yield one_a_line('param_scheduler', params)

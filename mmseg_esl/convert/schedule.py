@@ -88,12 +88,13 @@ def _scaled(value, factor: float):
     return max(1, round(value * factor)) if value else value
 
 
-def optimizer(cfg, parts: list[str]) -> dict:
+def optimizer(cfg, parts: list[str], own: dict) -> dict:
     """``optim_wrapper``: the student's names for the user's constructor and multipliers.
 
     Args:
         parts: what the method trains beside segmentors; it learns as fast as the decode head does
             (so ESL's paper has it).
+        own: networks that have an optimiser of their own, see SeveralOptimizers.
     """
     given = cfg.get('optim_wrapper')
     if not given:
@@ -104,14 +105,14 @@ def optimizer(cfg, parts: list[str]) -> dict:
         paramwise['constructor'] = inner
     keys = (given.get('paramwise_cfg') or {}).get('custom_keys') or {}
     for key in ('decode_head', 'head'):
-        new_keys = [part for part in parts if part not in keys]
+        new_keys = [part for part in parts if part not in keys and part not in own]
         if 'lr_mult' in (keys.get(key) or {}) and new_keys:
             paramwise['custom_keys'] = {
                 part: dict(lr_mult=keys[key]['lr_mult']) for part in new_keys}
             break
     if paramwise:
         new['paramwise_cfg'] = paramwise
-    return new
+    return dict(new, networks=own) if own else new
 
 
 def hooks(cfg, train: dict, factor: float, predicts: str) -> dict:

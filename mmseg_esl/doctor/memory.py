@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ import torch
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
+from torch import nn
 
 from ..semi import Tap
-from ..storage.config import kind
+from ..storage.config import kind, offline
 from .findings import Finding
 from .lists import existing_parent
 from .training import counts, method_of
@@ -63,7 +63,7 @@ def measure(cfg, world: int = 1) -> Sizes:
     images = max(2, labeled + unlabeled)  # batch norm after global pooling takes no single one
     with torch.device('meta'):
         # on meta, SyncBN cannot run and takes what BN takes
-        model = revert_sync_batchnorm(MODELS.build(without_downloads(cfg.model))).train()
+        model = revert_sync_batchnorm(MODELS.build(offline(cfg.model))).train()
         encoder, decoder, logits = _saved(model, torch.empty(images, 3, *crop_size(cfg)))
     trained = sum(_bytes(p) for p in model.parameters() if p.requires_grad)
     optimizer = cfg.optim_wrapper.get('optimizer') or {}
@@ -129,23 +129,13 @@ def after_encoder(net, look):
 
 def trained_tap(model) -> Tap | None:
     """What listens to the first network, with the trained network that reads it; None: nothing."""
-    readers = model.named(trained=True, plain=False).values()
+    readers = [net for net in model.named(trained=True, plain=False).values()
+               if type(net).forward is not nn.Module.forward]  # others run piece by piece
     return next((Tap(path, reader) for path, reader in zip(model.tapped, readers)), None)
 
 
 def _bytes(tensor) -> int:
     return tensor.numel() * tensor.element_size()
-
-
-def without_downloads(model) -> dict:
-    """A copy of a model's config that builds without pretrained weights."""
-    model = copy.deepcopy(model)
-    segmentor = model.get('segmentor', model)
-    segmentor['pretrained'] = None
-    if segmentor['backbone'].get('pretrained'):
-        segmentor['backbone']['pretrained'] = False if \
-            segmentor['backbone'].get('type') == 'TIMMBackbone' else None
-    return model
 
 
 def check_memory(sizes: Sizes, total: int | None) -> list[Finding]:

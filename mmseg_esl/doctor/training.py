@@ -105,7 +105,8 @@ def check_norm(cfg, world: int, cuda: bool) -> list[Finding]:
     norms = {value.get('type') for place, value in _walk(cfg.model, 'model')
              if place.endswith('.norm_cfg') and isinstance(value, dict)}
     labeled, unlabeled = counts(cfg, world)
-    joint = (cfg.model.get('semi_train_cfg') or {}).get('joint_forward', True)
+    cls, semi = method_of(cfg)
+    joint = cls is None or (semi.joint_forward and not cls.apart)
     images = labeled + unlabeled if joint else min(filter(None, (labeled, unlabeled)), default=0)
     own = bool({'BN', 'BN2d'} & norms) or ('SyncBN' in norms and not cuda)
     if own and images <= 2:

@@ -1,7 +1,7 @@
 """Which networks a checkpoint holds, and one of them by itself."""
 from __future__ import annotations
 
-from ..semi.roles import Role, from_meta
+from ..semi.roles import Role, first_average, from_meta
 from ..storage.keys import networks_in, to_plain, unknown_network
 
 
@@ -15,7 +15,9 @@ def networks_of(checkpoint: dict) -> tuple[dict[str, Role], str | None]:
     there = networks_in(checkpoint.get('state_dict', checkpoint))
     found = {name: roles.get(name, Role()) for name in there}
     found = {name: role for name, role in found.items() if role.plain}
-    return found, predicts if predicts in found else next(iter(found), None)
+    if found and predicts not in found:  # of several networks together, say
+        predicts = first_average(found)
+    return found, predicts if found else None
 
 
 def one_network(checkpoint: dict, name: str | None = None) -> tuple[str, dict]:

@@ -9,7 +9,7 @@ from mmseg.registry import MODELS
 from ..functional import draw_injection, image_certainty, pseudo_cross_entropy, pseudo_label
 from ..functional.phases import phase
 from ..models.views import recolour
-from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg, said
+from ..semi import Role, SemiSegmentor, SemiTrainCfg, said
 
 
 @dataclass
@@ -63,9 +63,9 @@ class AugSeg(SemiSegmentor):
             strong = recolour(weak, self.strong_view, self.data_preprocessor)
             injection = draw_injection(image_certainty(logits, valid), tuple(weak.shape[-2:]))
             images = injection.mix(strong, batch.labeled)
-        known = batch.labels[:batch.num_labeled]
-        there = (known != PADDING) & (known != self.ignore_index)
-        labels = injection.mix(labels, torch.where(there, known, 0))
+        known = batch.truth
+        there = known >= 0
+        labels = injection.mix(labels, known.clamp(min=0))
         confidence = injection.mix(confidence, torch.ones_like(known, dtype=confidence.dtype))
         counts = injection.mix(valid, there)
         views = (weak, images) if cfg.extra_weak else (images,)

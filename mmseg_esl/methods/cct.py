@@ -37,6 +37,7 @@ class CCT(SemiSegmentor):
         others: see :class:`SemiSegmentor`; ``semi_train_cfg``: :class:`CCTTrainCfg`.
     """
     cfg_class = CCTTrainCfg
+    apart = True
     roles = {'student': Role(), 'aux_decoders': Role(plain=False)}
 
     @classmethod

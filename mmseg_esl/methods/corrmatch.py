@@ -21,7 +21,7 @@ from ..functional.phases import phase
 from ..models.class_threshold import ClassThreshold
 from ..models.segmentors import main_head
 from ..models.supervised import head_losses, pixel_means, prefixed
-from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg, Tap, said
+from ..semi import Role, SemiSegmentor, SemiTrainCfg, Tap, said
 
 
 @dataclass
@@ -93,7 +93,7 @@ class CorrMatch(SemiSegmentor):
 
     def step(self, batch):
         cfg, weak, valid, num = self.cfg, batch.weak, batch.valid, batch.num_labeled
-        there = batch.labels != PADDING  # (B_l + B_u, H, W)
+        there = batch.known  # (B_l + B_u, H, W)
         # what fills the boxes is labelled in eval mode
         filling = self.see('student', weak, mode='eval').logits
         inside = pseudo_label(filling)

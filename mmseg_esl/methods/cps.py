@@ -7,7 +7,7 @@ import torch
 from mmseg.registry import MODELS
 
 from ..functional import cutmix_masks_xor, mix, pseudo_cross_entropy, pseudo_label
-from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg, said
+from ..semi import Role, SemiSegmentor, SemiTrainCfg, said
 
 USUAL = {False: (1.5, 6), True: (1.0, 5)}  # weights without and with mixing; VOC, Cityscapes
 
@@ -46,9 +46,9 @@ class CPS(SemiSegmentor):
     has two. A batch of one unlabelled image is left unmixed.
     """
     cfg_class = CPSTrainCfg
+    apart = True
     roles = {'student': Role(), 'student2': Role()}
 
-    @classmethod
     @classmethod
     def name_of(cls, cfg):
         return 'CPS + CutMix' if cfg.mixing else 'CPS'
@@ -81,7 +81,7 @@ class CPS(SemiSegmentor):
             losses.update(found)
             weak = self.see(name, batch.weak, grad=True)
             logits.append(torch.cat([labeled.logits, weak.logits]))
-        return losses, logits, [pseudo_label(x)[0] for x in logits], batch.labels != PADDING
+        return losses, logits, [pseudo_label(x)[0] for x in logits], batch.known
 
     def _mixed(self, batch):
         """Both networks' logits of the mixed images, and the mix of what they say unmixed."""

@@ -50,6 +50,7 @@ class CutMixSeg(SemiSegmentor):
     The BMVC setting freezes batch norm: the backbone's ``norm_eval=True``.
     """
     cfg_class = CutMixSegTrainCfg
+    apart = True
     roles = {'student': Role(), 'teacher': Role('student')}
     title = 'CutMix-Seg'
 

@@ -153,9 +153,7 @@ class ESL(SemiSegmentor):
             losses['loss_sce'] = ramp * cfg.sce_weight * soft_cross_entropy(
                 student.logits, target, strong.mix(valid), divisor=self.divisor)
         if contrast:  # Sec. 3.3, by ground truth where there is one
-            known = batch.labels[:batch.num_labeled]
-            known = torch.where(known == self.ignore_index, -1, known)
-            classes = torch.cat([known, torch.where(valid, pseudo, -1)])
+            classes = torch.cat([batch.truth, torch.where(valid, pseudo, -1)])
             losses['loss_ctr'] = ramp * cfg.ctr_weight * PixelToPart(self).loss(
                 teacher, z, classes, confidence, strong, batch, draws)
         elif cfg.contrast:

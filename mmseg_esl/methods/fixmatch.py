@@ -41,6 +41,7 @@ class FixMatch(SemiSegmentor):
     one seed gives the same image in another crop.
     """
     cfg_class = FixMatchTrainCfg
+    apart = True
     title = 'FixMatch'
 
     @classmethod

@@ -73,7 +73,7 @@ class GCT(SemiSegmentor):
 
     def step(self, batch):
         cfg, num, images = self.cfg, batch.num_labeled, batch.images
-        valid, inside = batch.labels != PADDING, not_padding(batch.labels, PADDING)
+        valid, inside = batch.known, not_padding(batch.labels, PADDING)
         losses, logits, probs = {}, [], []
         for name in self.named(plain=True):
             found, views, _ = self.train_on(batch, batch.weak, name=name, labeled=True)

@@ -7,7 +7,7 @@ import torch
 from mmseg.registry import MODELS
 
 from ..functional import probability_mse, pseudo_cross_entropy, pseudo_label
-from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg, said
+from ..semi import Role, SemiSegmentor, SemiTrainCfg, said
 
 USUAL = {'mse': 100.0, 'hard': 1.0}  # weights
 
@@ -68,6 +68,6 @@ class MeanTeacher(SemiSegmentor):
         weak = self.see('student', batch.weak, grad=True)
         teacher = self.see('teacher', batch.images)
         losses['loss_cons'] = weight * probability_mse(
-            torch.cat([labeled.logits, weak.logits]), teacher.logits, batch.labels != PADDING,
+            torch.cat([labeled.logits, weak.logits]), teacher.logits, batch.known,
             divisor=self.divisor)
         return losses

@@ -39,6 +39,7 @@ class PC2SegTrainCfg(SemiTrainCfg):
 
     def __post_init__(self):
         super().__post_init__()
+        self.check_choice('cutmix', 'batch', 'image')  # the others mix whatever cutmix_prob is
         self.check_choice('labels_by', 'student', 'teacher')
         self.check_choice('negatives_from', 'other_images', 'batch')
         self.check_choice('debias', 'weighting', 'sampling', 'none')
@@ -61,6 +62,7 @@ class PC2Seg(SemiSegmentor):
     and that there is no further pseudo-label term. Its figures are not to be called PC2Seg's.
     """
     cfg_class = PC2SegTrainCfg
+    apart = True
     title = 'PC2Seg-style'
 
     @classmethod

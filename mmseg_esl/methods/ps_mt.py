@@ -12,7 +12,7 @@ from ..functional import merge_logits, pseudo_cross_entropy, pseudo_label, vat_n
 from ..models.decoder_tail import DecoderTail
 from ..models.running import running
 from ..models.views import recolour
-from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg, said
+from ..semi import Role, SemiSegmentor, SemiTrainCfg, said
 
 
 @dataclass
@@ -80,6 +80,10 @@ class PSMT(SemiSegmentor):
     def build_own(self):
         self.tail = DecoderTail.of(self.student) if self.cfg.vat_radius else None
 
+    @property
+    def tapped(self):
+        return (f'decode_head.{self.tail.name}',) if self.tail else ()
+
     def step(self, batch):
         cfg = self.cfg
         follows, rests = self.turns
@@ -87,7 +91,7 @@ class PSMT(SemiSegmentor):
                               self.see(rests, batch.weak).logits, cfg.top_logits)
         strong = self.strong(batch.weak)
         labels, confidence = pseudo_label(strong.mix(target))
-        valid, known = strong.mix(batch.valid), batch.labels[:batch.num_labeled] != PADDING
+        valid, known = strong.mix(batch.valid), batch.truth >= 0
         with self._noise(known):
             losses, _, _ = self.train_on(self._coloured(batch))
         with self._noise(valid):

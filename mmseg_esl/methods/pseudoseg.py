@@ -19,7 +19,7 @@ from ..functional import (
 from ..models.feature_tap import FeatureTap
 from ..models.running import running
 from ..models.segmentors import main_head
-from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg, View, network, said
+from ..semi import Role, SemiSegmentor, SemiTrainCfg, View, network, said
 
 STAGES = 2  # of the encoder, the last ones, that the attention reads
 
@@ -106,7 +106,7 @@ class PseudoSeg(SemiSegmentor):
         with listener.listen():
             losses = super().supervised(batch, company)
         del losses['loss_unused']
-        labels, known = batch.labels[:num], batch.labels[:num] != PADDING
+        labels, known = batch.truth.clamp(min=0), batch.truth >= 0
         shown = present_classes(labels, self.num_classes, known)[:, int(cfg.background):]
         stages = [stage[:num] for stage in listener.first()[-STAGES:]]
         scores, maps = self.attention(stages, known, shown)
@@ -149,4 +149,5 @@ class PseudoSeg(SemiSegmentor):
     def weak_view(self, images, encoder=False):
         decided, view = self._decode(images, mode='eval', encoder=encoder)
         label = self._label(decided, images, torch.ones_like(images[:, 0], dtype=torch.bool))
-        return View(network.upsample(self.student, label.log(), images), encoder=view.encoder)
+        logits = label.clamp(min=torch.finfo(label.dtype).tiny).log()
+        return View(network.upsample(self.student, logits, images), encoder=view.encoder)

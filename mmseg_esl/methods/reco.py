@@ -63,7 +63,6 @@ class ReCoTrainCfg(SemiTrainCfg):
     def __post_init__(self):
         super().__post_init__()
         self.check_choice('mixing', 'classmix', 'cutmix')
-        self.check_choice('sampling', 'batch')  # anchors are drawn over all images together
         self.check_share('flip_prob', 'strong_threshold', 'weak_threshold')
         self.check_positive('num_anchors', 'num_negatives', 'temperature')
         if len(self.rescale) != 2 or not 0 < self.rescale[0] <= self.rescale[1]:
@@ -87,6 +86,7 @@ class ReCo(SemiSegmentor):
         others: see :class:`SemiSegmentor`; ``semi_train_cfg``: :class:`ReCoTrainCfg`.
     """
     cfg_class = ReCoTrainCfg
+    apart = True
     title = 'ReCo'
     roles = {'student': Role(), 'projector': Role(plain=False), 'teacher': Role('student')}
 
@@ -112,7 +112,7 @@ class ReCo(SemiSegmentor):
             getattr(main_head(self.student), 'norm_cfg', None)))
 
     def step(self, batch):
-        cfg, ramp, num = self.cfg, self.ramp(), batch.num_labeled
+        cfg, ramp = self.cfg, self.ramp()
         labels, confidence = pseudo_label(self.see('teacher', batch.weak).logits)
         images, labels, confidence = self._moved(batch, labels, confidence)
         tap = Tap(self.embedding, self.projector)
@@ -125,8 +125,7 @@ class ReCo(SemiSegmentor):
         losses['loss_u'] = ramp * cfg.unlabeled_weight * weighted_cross_entropy(
             student.logits, labels, valid * share[:, None, None], valid.sum(), divisor=self.divisor)
         # regional contrast, by ground truth where there is one
-        known = batch.labels[:num]
-        known = torch.where(known == self.ignore_index, -1, known)
+        known = batch.truth
         weak = torch.where(confidence >= cfg.weak_threshold, labels, -1)
         losses['loss_contrast'] = ramp * cfg.contrast_weight * self._contrast(
             torch.cat([labeled.logits, student.logits]), torch.cat([z, student.embedding]),

@@ -65,7 +65,6 @@ class U2PLTrainCfg(SemiTrainCfg):
         self.check_share('unreliable', 'anchor_confidence')
         self.check_positive('num_anchors', 'num_negatives', 'temperature')
         self.check_choice('indexing', 'class', 'release')
-        self.check_choice('sampling', 'batch')  # anchors are drawn over all images together
         if self.low_rank is not None and not 0 < self.low_rank < self.high_rank:
             raise ValueError('semi_train_cfg.low_rank must be above 0 and below high_rank')
 
@@ -133,8 +132,7 @@ class U2PL(SemiSegmentor):
         growth = count(valid.sum()).to(loss.dtype) / count(keep.sum())  # few count for many
         losses['loss_u'] = ramp * cfg.unlabeled_weight * growth * loss
         # by ground truth where there is one
-        known = batch.labels[:num]
-        known = torch.where(known == self.ignore_index, -1, known)
+        known = batch.truth
         classes = torch.cat([known, torch.where(valid, labels, -1)])
         anchor = torch.cat([known >= 0, valid & (entropy <= certain)])
         losses['loss_contrast'] = ramp * cfg.contrast_weight * self._contrast(

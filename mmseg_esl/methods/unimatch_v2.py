@@ -44,6 +44,7 @@ class UniMatchV2(SemiSegmentor):
     norm that this could matter to).
     """
     cfg_class = UniMatchV2TrainCfg
+    apart = True
     roles = {'student': Role(), 'teacher': Role('student')}
     title = 'UniMatch V2'
 

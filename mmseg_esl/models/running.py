@@ -32,6 +32,7 @@ def running(net: nn.Module, mode: str | None = None, statistics: bool = True) ->
         for norm in norms:
             norm.track_running_stats = True
 
+
 @contextmanager
 def alone_explained() -> Iterator[None]:
     """Say what to do where torch only says that batch norm met a single value."""

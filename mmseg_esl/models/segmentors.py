@@ -6,7 +6,7 @@ import copy
 import torch
 from mmengine.model import revert_sync_batchnorm
 from mmseg.registry import MODELS
-from torch import nn
+from torch import Tensor, nn
 
 SEVERAL_OUTPUTS = ('DDRHead', 'PIDHead')
 
@@ -49,3 +49,18 @@ def classifiers(net: nn.Module) -> list[str]:
 def on_this_machine(module: nn.Module) -> nn.Module:
     """The module as this machine can run it: SyncBN runs on accelerators only."""
     return module if torch.cuda.is_available() else revert_sync_batchnorm(module)
+
+
+def no_seam(net: nn.Module) -> TypeError:
+    """The error of a segmentor whose decoder is not run by itself."""
+    return TypeError(
+        f'the encoder\'s features cannot be perturbed on their way into {type(net).__name__} with '
+        f'{type(main_head(net)).__name__}: its decoder is not run by itself, or '
+        'semi_train_cfg.joint_forward is False. Use another decode_head, or a method without '
+        'perturbed features')
+
+
+def metas_of(images: Tensor) -> list[dict]:
+    """Of images as they are: a sample's img_shape is the unpadded size, which mmseg resizes to."""
+    size = tuple(images.shape[-2:])
+    return [dict(ori_shape=size, img_shape=size, pad_shape=size)] * len(images)

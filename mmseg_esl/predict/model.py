@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -12,6 +11,7 @@ from mmseg.apis import init_model
 from ..looks.names import dataset_config, names_and_palette
 from ..looks.networks import one_network
 from ..looks.palette import class_colours
+from ..models.segmentors import main_head
 from ..storage.fit import strip_module
 from ..storage.keys import networks_in
 from ..storage.resumable import newest_readable
@@ -94,8 +94,7 @@ def load_segmentor(config, checkpoint, device: str = 'cpu', network: str | None 
     fill(segmentor, strip_module(state), checkpoint)
     if not str(device).startswith('cuda'):
         segmentor = revert_sync_batchnorm(segmentor)
-    head = segmentor.decode_head
-    head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
+    head = main_head(segmentor)
     meta = content.get('meta', {}).get('dataset_meta') or {}
     segmentor.dataset_meta = names_and_colours(meta, cfg, head.num_classes)
     return segmentor.to(device).eval()

@@ -15,14 +15,15 @@ class Batch:
 
     Args:
         images: ``(B_l + B_u, 3, H, W)`` float. samples: their mmseg data samples.
-        num_labeled: B_l, at least 1.
+        num_labeled: B_l, at least 1. ignore_index: the label that the head does not learn.
     """
     images: Tensor
     samples: list
     num_labeled: int
+    ignore_index: int = PADDING
 
     @classmethod
-    def of(cls, images: Tensor, samples) -> Batch:
+    def of(cls, images: Tensor, samples, ignore_index: int = PADDING) -> Batch:
         """What the data preprocessor gave.
 
         Raises:
@@ -36,7 +37,7 @@ class Batch:
         if not all(flags[:num]) or num == 0:
             raise ValueError('a batch must hold labelled images first, at least one: use '
                              "batch_sampler=dict(type='SemiBatchSampler', ...)")
-        return cls(images, samples, num)
+        return cls(images, samples, num, ignore_index)
 
     @property
     def labeled(self) -> Tensor:
@@ -57,3 +58,14 @@ class Batch:
     def valid(self) -> Tensor:
         """``(B_u, H, W)`` bool: pixels of the unlabelled images that are no padding."""
         return self.labels[self.num_labeled:] != PADDING
+
+    @property
+    def truth(self) -> Tensor:
+        """``(B_l, H, W)`` long: the labels, -1 where they are padding or ignored."""
+        labels = self.labels[:self.num_labeled]
+        return torch.where((labels == PADDING) | (labels == self.ignore_index), -1, labels)
+
+    @property
+    def known(self) -> Tensor:
+        """``(B_l + B_u, H, W)`` bool: pixels that count, labelled ones by ``truth``."""
+        return torch.cat([self.truth >= 0, self.valid])

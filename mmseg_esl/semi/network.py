@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..functional.phases import phase
 from ..models.feature_tap import FeatureTap, Tap, find_module
 from ..models.running import running
-from ..models.segmentors import main_head
+from ..models.segmentors import metas_of, no_seam
 from ..models.supervised import auxiliary_losses, has_stock, head_losses, pixel_means, prefixed
 from ..models.views import View
 from .batch import Batch
@@ -49,9 +49,9 @@ def see(net: nn.Module, images: Tensor, *, tap: Tap | None = None, encoder: bool
             logits = net.decode_head(feats if perturb is None else perturb(feats))[first:]
             logits = upsample(net, logits, images)
         elif perturb is None:
-            logits = net.encode_decode(images, _metas(images))[first:]
+            logits = net.encode_decode(images, metas_of(images))[first:]
         else:
-            raise _no_seam(net)
+            raise no_seam(net)
     return View(logits, _projected(tap, embedding), stage.take() if encoder else None)
 
 
@@ -108,7 +108,7 @@ def _jointly(net, batch, views, auxiliary, tap, perturb, labeled):
 
 def _apart(net, batch, views, auxiliary, tap, perturb, labeled):
     if perturb:
-        raise _no_seam(net)
+        raise no_seam(net)
     listener = _listener(net, tap)
     with listener.listen():
         losses = net.loss(batch.labeled, batch.samples[:batch.num_labeled])
@@ -146,17 +146,3 @@ def _listener(net, tap: Tap | None) -> FeatureTap:
 def _projected(tap: Tap | None, listener: FeatureTap, num: int | None = None) -> Tensor | None:
     """Of the first ``num`` images: perturbed features, if there are any, come after them."""
     return None if tap is None else tap.project(listener.take()[:num])
-
-
-def _no_seam(net) -> TypeError:
-    return TypeError(
-        f'the encoder\'s features cannot be perturbed on their way into {type(net).__name__} with '
-        f'{type(main_head(net)).__name__}: its decoder is not run by itself, or '
-        'semi_train_cfg.joint_forward is False. Use another decode_head, or a method without '
-        'perturbed features')
-
-
-def _metas(images: Tensor) -> list[dict]:
-    """Of images as they are: a sample's img_shape is the unpadded size, which mmseg resizes to."""
-    size = tuple(images.shape[-2:])
-    return [dict(ori_shape=size, img_shape=size, pad_shape=size)] * len(images)

@@ -48,6 +48,7 @@ class SemiSegmentor(BaseModel):
     roles: dict[str, Role] = {'student': Role()}
     title = ''  # as tables and reports call the method; '' = its class's name
     hooks: tuple[str, ...] = ('StepHook',)  # what has to run beside it
+    apart = False  # labelled and unlabelled images never share a training forward
     tapped: tuple[str, ...] = ()  # paths, in a segmentor, of modules whose input is listened to
 
     def __init__(self, segmentor: dict, strong_view: dict | None = None,
@@ -62,8 +63,7 @@ class SemiSegmentor(BaseModel):
         self.diagnostics = Diagnostics()
         for name, role in self.roles.items():
             if role.plain and not role.follows:
-                net = build_segmentor({'data_preprocessor': data_preprocessor,
-                                       **deepcopy(segmentor)})  # mmseg writes into it
+                net = build_segmentor({'data_preprocessor': data_preprocessor, **segmentor})
                 if getattr(net, 'with_auxiliary_head', False) and not self.cfg.auxiliary_loss:
                     net.auxiliary_head.requires_grad_(False)
                 setattr(self, name, self.here(net))
@@ -144,7 +144,7 @@ class SemiSegmentor(BaseModel):
         Raises:
             ValueError: a wrong batch, or too few images for batch norm. RuntimeError: no StepHook.
         """
-        batch = Batch.of(inputs, data_samples)
+        batch = Batch.of(inputs, data_samples, self.ignore_index)
         if not self.driven:
             raise RuntimeError(
                 "nobody moves the averages and counts iterations: add dict(type='StepHook') to "

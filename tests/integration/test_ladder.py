@@ -76,8 +76,10 @@ def test_trains_goes_on_and_prints(ladder):
     assert {name: cells[4] for name, cells in table.items()} == {
         'supervised': '3', 'Mean Teacher': '8', 'CPS': '12'}
     for name, cells in table.items():
-        assert cells[1] == '1' and re.fullmatch(r'\d+\.\d\d', cells[2])
-        assert bool(re.fullmatch(r'\d+\.\d\d', cells[3])) is (name == 'Mean Teacher')
+        predicts, other = dict(supervised=('student', ''), CPS=('student', 'student2')).get(
+            name, ('teacher', 'student'))
+        assert cells[1] == '1' and re.fullmatch(predicts + r' \d+\.\d\d', cells[2])
+        assert re.fullmatch(other + r' \d+\.\d\d' if other else '–', cells[3])
     before = {path: path.stat().st_mtime_ns for path in out.rglob('*.pth')}
     again = call()
     assert '3 of 3 runs are finished' in again and rows(again) == table

@@ -5,11 +5,12 @@ import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop
 from mmseg.registry import HOOKS
 
 from ...semi import SemiSegmentor
-from ...semi.roles import to_meta
+from ...semi.roles import first_average, to_meta
 from ..unwrap import unwrap
 
 
@@ -24,8 +25,9 @@ class StepHook(Hook):
     networks they hold, in ``meta['networks']``.
 
     Raises:
-        ValueError: mmengine's EMAHook in the same run, two hooks of this kind, or a train loop that
-            counts epochs (the two endless streams of images have none).
+        ValueError: mmengine's EMAHook in the same run, two hooks of this kind, mmengine's
+            OptimWrapperDict, or a train loop that counts epochs (the two endless streams of images
+            have none).
     """
     priority = 'NORMAL'
 
@@ -40,6 +42,10 @@ class StepHook(Hook):
             raise ValueError('an epoch of two endless streams of images never ends: set '
                              "train_cfg=dict(type='SemiTrainLoop', max_iters=..., "
                              'val_interval=...) and by_epoch=False in schedules and hooks')
+        if isinstance(runner.optim_wrapper, OptimWrapperDict):
+            raise ValueError('several optim_wrappers would step one after the other: name the '
+                             'network that wants an optimizer of its own in optim_wrapper=dict('
+                             'optimizer=..., networks=dict(NAME=dict(optimizer=...)))')
         model = unwrap(runner.model)
         model.driven = True
         model.seed, model.max_iters = runner.seed or 0, runner.max_iters
@@ -69,7 +75,9 @@ class StepHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         model = unwrap(runner.model)
-        checkpoint['meta']['networks'] = to_meta(model.roles, model.semi_test_cfg['predict_on'])
+        predicts = model.semi_test_cfg['predict_on']  # may be several together, as in PS-MT
+        checkpoint['meta']['networks'] = to_meta(
+            model.roles, predicts if predicts in model.roles else first_average(model.roles))
 
     def after_train(self, runner) -> None:
         self._handle.remove()

@@ -69,7 +69,13 @@ def _set_fields(cfg) -> dict:
     if cfg is None:
         return {}
     return {f'model.semi_train_cfg.{field.name}': getattr(cfg, field.name)
-            for field in dataclasses.fields(cfg) if getattr(cfg, field.name) != field.default}
+            for field in dataclasses.fields(cfg)
+            if _as_list(getattr(cfg, field.name)) != _as_list(field.default)}
+
+
+def _as_list(value):
+    """A config file makes lists of what a dataclass has as tuples."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _training_config(cfg) -> dict:
