@@ -18,7 +18,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 
 import mmseg_esl.register  # noqa: F401  (registers every component)
-from mmseg_esl.semi.network import main_head
+from mmseg_esl.models.segmentors import main_head
 
 CLASSES = ('ground', 'thing', 'sky')
 PALETTE = [[0, 0, 0], [9, 9, 9], [99, 99, 99]]

@@ -11,7 +11,7 @@ from ..functional import at_least_float, soft_cross_entropy, soft_target
 from ..functional.phases import phase
 from ..models.pixel_to_part import PixelToPart
 from ..models.projector import build_projector
-from ..models.segmentors import classifiers
+from ..models.segmentors import classifiers, main_head
 from ..semi import Role, SemiSegmentor, SemiTrainCfg, Tap, connected_zero, network, said, under
 
 TITLES = {'sup': 'supervised', 'dsl+ctr': 'ESL', 'dsl': 'CE + DSL', 'hard': 'CE + hard label',
@@ -121,7 +121,7 @@ class ESL(SemiSegmentor):
             module, _ = network.tapped(self.student, embedding)
         except ValueError as error:
             raise ValueError(f"{error} (semi_train_cfg.variant='dsl')") from error
-        norm = getattr(network.main_head(self.student), 'norm_cfg', None)
+        norm = getattr(main_head(self.student), 'norm_cfg', None)
         self.projector = self.here(build_projector(module, embedding, projector or {}, norm))
         self.part_memory = MODELS.build({
             'type': 'PartMemory', **(part_memory or {}), 'num_classes': self.num_classes,
