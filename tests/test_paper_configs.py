@@ -15,6 +15,7 @@ from config_files import CONFIGS, FOLDER, loaded
 from mmengine.config import DictAction
 
 import mmseg_esl.register  # noqa: F401
+from mmseg_esl.convert.config import Method, methods
 from mmseg_esl.datasets import SemiBatchSampler, SemiDataset, UnlabeledDataset
 from mmseg_esl.datasets.sampler import counts_per_rank
 from mmseg_esl.engine.hooks.audit_hook import PseudoLabelAuditHook
@@ -23,15 +24,8 @@ from mmseg_esl.engine.hooks.finite_guard import FiniteGuardHook
 from mmseg_esl.engine.hooks.part_init_hook import PartInitHook
 from mmseg_esl.engine.loops.val_loop import SemiValLoop
 from mmseg_esl.engine.resume.run_state import RunStateHook
-from mmseg_esl.methods.augseg import AugSegTrainCfg
-from mmseg_esl.methods.corrmatch import CorrMatchTrainCfg
-from mmseg_esl.methods.cps import CPSTrainCfg
 from mmseg_esl.methods.esl import ESLTrainCfg
-from mmseg_esl.methods.fixmatch import FixMatchTrainCfg
-from mmseg_esl.methods.mean_teacher import MeanTeacherTrainCfg
 from mmseg_esl.methods.supervised import SupervisedTrainCfg
-from mmseg_esl.methods.unimatch import UniMatchTrainCfg
-from mmseg_esl.methods.unimatch_v2 import UniMatchV2TrainCfg
 from mmseg_esl.models.part_memory import PartMemory
 from mmseg_esl.models.projector import ESLProjector
 from mmseg_esl.splits.published import row_of
@@ -339,9 +333,7 @@ def defaults(target) -> dict:
 
 
 @pytest.mark.parametrize('target, left_out', [
-    (ESLTrainCfg, ()), (SupervisedTrainCfg, ()), (MeanTeacherTrainCfg, ()), (FixMatchTrainCfg, ()),
-    (UniMatchTrainCfg, ()), (CPSTrainCfg, ()), (UniMatchV2TrainCfg, ()), (AugSegTrainCfg, ()),
-    (CorrMatchTrainCfg, ()),
+    *((Method(name).model.cfg_class, ()) for name in methods()),
     (PartMemory, ()), (ESLProjector, ('init_cfg',)),
     (PartInitHook, ()), (DiagnosticsHook, ()), (RunStateHook, ()), (FiniteGuardHook, ()),
     (PseudoLabelAuditHook, ()),

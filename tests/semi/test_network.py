@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 
 from mmseg_esl.models.running import running
-from mmseg_esl.models.segmentors import build_segmentor
+from mmseg_esl.models.segmentors import build_segmentor, metas_of
 from mmseg_esl.semi import Batch, network
 
 
@@ -62,7 +62,7 @@ def test_without_statistics_it_normalises_by_the_batch_and_keeps_its_own():
 def test_in_eval_mode_it_normalises_by_its_own():
     images, net = tiny.batch()[0], build().eval()
     with torch.no_grad():
-        want = net.encode_decode(images, network._metas(images))
+        want = net.encode_decode(images, metas_of(images))
         with running(net, statistics=False):
             assert torch.equal(network.see(net, images).logits, want)
         with running(net.train(), 'eval', statistics=False):
@@ -90,7 +90,7 @@ def seen(net, **kwargs):
 def test_an_identity_on_features_is_the_plain_view():
     net, images = build(), tiny.batch()[0]
     assert torch.equal(seen(net, perturb=lambda feats: feats), seen(net))
-    assert torch.equal(seen(net), net.encode_decode(images, network._metas(images)).detach())
+    assert torch.equal(seen(net), net.encode_decode(images, metas_of(images)).detach())
     assert not torch.equal(seen(net, perturb=lambda feats: [0 * f for f in feats]), seen(net))
 
 
