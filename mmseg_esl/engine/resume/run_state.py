@@ -13,7 +13,7 @@ from .fingerprint import compare, fingerprint
 
 REMEDY = ('Set these back to go on with the run. To begin another run from the saved weights, give '
           'the checkpoint as load_from and leave resume out. To go on all the same, no longer '
-          "exactly, set strict=False of RunStateHook in custom_hooks")
+          "exactly, set strict=False of RunStateHook")
 
 
 @HOOKS.register_module()
@@ -36,7 +36,7 @@ class RunStateHook(Hook):
 
     Raises:
         RuntimeError: resuming with another world size (and other images a step), seed, list of
-            images, classes, parts, variant or training config; or within a window of gradient
+            images, classes, model or training config; or within a window of gradient
             accumulation, whose gradients are lost.
         ValueError: checkpoints would be saved within windows of gradient accumulation.
     """
@@ -152,7 +152,7 @@ class RunStateHook(Hook):
         if self._state is None or self._state['iteration'] != iteration:
             runner.logger.warning(
                 'a checkpoint is saved without run state, and cannot be resumed exactly: its saver '
-                'should call mmseg_esl.engine.run_state.collect(runner) on all ranks before')
+                'should call mmseg_esl.engine.resume.run_state.collect(runner) on all ranks before')
             return
         checkpoint['run_state'] = self._state
 
