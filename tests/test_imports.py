@@ -82,6 +82,7 @@ RULES = {
     'looks': {'semi', 'functional', 'datasets', 'storage', 'register'},
     'engine': {'semi', 'models', 'functional', 'looks', 'datasets', 'splits', 'storage'},
     'predict': {'semi', 'models', 'functional', 'looks', 'datasets', 'storage', 'register'},
+    'stages': {'predict', 'datasets', 'functional', 'storage', 'register'},
     'doctor': {'semi', 'models', 'functional', 'engine', 'datasets', 'splits', 'storage',
                'register'},
     'convert': {'semi', 'models', 'functional', 'datasets', 'splits', 'storage', 'register'},

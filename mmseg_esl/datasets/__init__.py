@@ -5,12 +5,14 @@ from ..stack.shims import serve_mmcv_ext
 serve_mmcv_ext()  # a spawned loader worker imports this package and nothing before it
 
 from .bad_samples import BadDataError  # noqa: E402
+from .pseudo import PseudoLabeledDataset  # noqa: E402
 from .sampler import SemiBatchSampler  # noqa: E402
 from .semi import SemiDataset  # noqa: E402
+from .strong import NoiseCutOut, StrongColours  # noqa: E402
 from .transforms import EvaluatedCenterCrop, LoadEmptyAnnotations  # noqa: E402
 from .unlabeled import UnlabeledDataset  # noqa: E402
 
 __all__ = [
-    'BadDataError', 'EvaluatedCenterCrop', 'LoadEmptyAnnotations', 'SemiBatchSampler',
-    'SemiDataset', 'UnlabeledDataset'
+    'BadDataError', 'EvaluatedCenterCrop', 'LoadEmptyAnnotations', 'NoiseCutOut',
+    'PseudoLabeledDataset', 'SemiBatchSampler', 'SemiDataset', 'StrongColours', 'UnlabeledDataset'
 ]

@@ -1,5 +1,6 @@
 """The methods in plain torch: no mm* package, no global state, random numbers by Generator."""
 from . import intensity
+from .agreement import mean_iou, stability
 from .attention import (
     calibrated_fusion,
     class_activation,
@@ -64,12 +65,12 @@ __all__ = [
     'cutmix_masks_xor', 'cutout_mask', 'draw_injection', 'dynamic_soft_label', 'ema_momentum',
     'ema_update', 'exchange', 'feature_drop', 'feature_noise', 'flaw_target', 'flip_some',
     'gaussian_blur', 'guided_cutout', 'handle_flaws', 'hard_label', 'image_certainty',
-    'intensity', 'lend_pixels', 'look_through', 'masked_attention', 'masked_mean', 'mean_square',
-    'merge_logits', 'mix', 'nearest', 'negative_classes', 'not_padding', 'other_class',
-    'part_contrast', 'part_sums', 'percentile', 'pixel_contrast', 'prediction_entropy',
-    'present_classes', 'probability_kl', 'probability_mse', 'pseudo_cross_entropy',
-    'pseudo_label', 'ramp', 'rescale_windows', 'sample_anchors', 'sample_features',
-    'sample_negatives', 'sample_positives', 'soft_cross_entropy', 'soft_target', 'spread_labels',
-    'topk_soft_label', 'update_prototypes', 'vat_noise', 'weighted_cross_entropy',
-    'weighted_info_nce', 'windows_inside',
+    'intensity', 'lend_pixels', 'look_through', 'masked_attention', 'masked_mean', 'mean_iou',
+    'mean_square', 'merge_logits', 'mix', 'nearest', 'negative_classes', 'not_padding',
+    'other_class', 'part_contrast', 'part_sums', 'percentile', 'pixel_contrast',
+    'prediction_entropy', 'present_classes', 'probability_kl', 'probability_mse',
+    'pseudo_cross_entropy', 'pseudo_label', 'ramp', 'rescale_windows', 'sample_anchors',
+    'sample_features', 'sample_negatives', 'sample_positives', 'soft_cross_entropy',
+    'soft_target', 'spread_labels', 'stability', 'topk_soft_label', 'update_prototypes',
+    'vat_noise', 'weighted_cross_entropy', 'weighted_info_nce', 'windows_inside',
 ]

@@ -123,8 +123,8 @@ def without_labels(steps: list) -> list:
     return kept
 
 
-def default_tta(steps: list) -> list:
-    """A pipeline with both flips of SCALES times the size that ``steps`` give the image."""
-    sizes = [dict(type='Resize', scale_factor=scale, keep_ratio=True) for scale in SCALES]
+def default_tta(steps: list, scales=SCALES) -> list:
+    """A pipeline with both flips of ``scales`` times the size that ``steps`` give the image."""
+    sizes = [dict(type='Resize', scale_factor=scale, keep_ratio=True) for scale in scales]
     flips = [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)]
     return [*steps[:-1], dict(type='TestTimeAug', transforms=[sizes, flips, [steps[-1]]])]

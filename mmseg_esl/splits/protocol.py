@@ -8,6 +8,7 @@ from .lists import checksum
 from .published import PROTOCOLS, find, row_of
 
 SHOWN = 12  # digits of a checksum in a name
+PSEUDO = '+pseudo'  # behind a name: images of the unlabelled list train with predicted labels
 
 
 def protocol_of(labeled_ids: Iterable[str], unlabeled_ids: Iterable[str] | None = None) -> str:
@@ -46,6 +47,8 @@ def is_published(name: str) -> bool:
 
 def describe(name: str) -> str:
     """A name of ``protocol_of`` in words, for logs and messages."""
+    if name.endswith(PSEUDO):
+        return f'{describe(name[:-len(PSEUDO)])}, with pseudo labels of unlabelled images'
     protocol, _, partition = name.partition('/')
     if protocol in PROTOCOLS:
         return f'{name} ({PROTOCOLS[protocol].title})'

@@ -27,10 +27,10 @@ class StepProfilerHook(Hook):
 
     ``profile/rank0.pt.trace.json.gz`` in the run's log folder opens in ui.perfetto.dev,
     chrome://tracing and TensorBoard's profiler plugin; ``profile/rank0.txt`` holds the time of each
-    phase (see :func:`mmseg_esl.functional.phases.phase`) and of the operators that took most; the phases are
-    logged too. One file for each rank. mmengine's ProfilerHook does not serve here: it counts
-    iterations from 0, so that a resumed run never ends its profile, all ranks write to one file,
-    and it knows no phases.
+    phase (see :func:`mmseg_esl.functional.phases.phase`) and of the operators that took most; the
+    phases are logged too. One file for each rank. mmengine's ProfilerHook does not serve here: it
+    counts iterations from 0, so that a resumed run never ends its profile, all ranks write to one
+    file, and it knows no phases.
 
     Args:
         iters: iterations to profile.

@@ -15,8 +15,10 @@ from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
 from ... import __version__
+from ...datasets.pseudo import PseudoLabeledDataset
 from ...datasets.wrapped import infos
 from ...splits import checksum, describe, image_id, is_published, protocol_of
+from ...splits.protocol import PSEUDO
 from ...storage.atomic import atomic_file
 from ..describe import describe as describe_method
 from ..ranks import on_main
@@ -40,7 +42,8 @@ class ProtocolHook(Hook):
     processes, the command, and what the method says of itself (``engine.describe``; a plain
     segmentor has no ``method``). ``tools/summarize.py`` and ``tools/report.py`` read both.
 
-    A dataset that is no SemiDataset counts as labelled. All of this is our choice.
+    A dataset that is no SemiDataset counts as labelled. Images with pseudo labels do not: the name
+    then ends in '+pseudo', and ``pseudo_labels`` says whose they are. All of this is our choice.
     """
     priority = 'NORMAL'
 
@@ -54,21 +57,30 @@ class ProtocolHook(Hook):
 
 def protocol_info(dataset) -> dict:
     """What ``protocol.json`` holds, of a SemiDataset or of a labelled dataset alone."""
-    labeled = image_ids(getattr(dataset, 'labeled', dataset))
+    whole = getattr(dataset, 'labeled', dataset)
+    labeled, pseudo = image_ids(whole), pseudo_labels_in(whole)
     rest = getattr(dataset, 'unlabeled', None)
     unlabeled = None if rest is None else image_ids(rest)
     name = protocol_of(labeled, unlabeled)
     out = dict(protocol=name, published=is_published(name), description=describe(name),
                labeled=_list(labeled))
+    if pseudo:
+        out.update(protocol=name + PSEUDO, pseudo_labels=pseudo,
+                   description=f'{describe(name)}, with {"; ".join(pseudo)}')
     if unlabeled is not None:
         out['unlabeled'] = _list(unlabeled)
     return out
 
 
 def image_ids(dataset) -> list[str]:
-    """The ids of a dataset's images, each once, as ``read_ids`` would give them."""
+    """The ids of a dataset's images, each once, as ``read_ids`` would give them.
+
+    Those that a network labelled are left out.
+    """
     ids: dict = {}
     for leaf, info in infos(dataset):
+        if isinstance(leaf, PseudoLabeledDataset):
+            continue
         folder = (getattr(leaf, 'data_prefix', None) or {}).get('img_path') or ''
         path, suffix = str(info['img_path']), getattr(leaf, 'img_suffix', None) or ''
         if folder and path.startswith(folder):
@@ -77,6 +89,12 @@ def image_ids(dataset) -> list[str]:
             path = path[:-len(suffix)]
         ids[image_id(path)] = None
     return list(ids)
+
+
+def pseudo_labels_in(dataset) -> list[str]:
+    """What the pseudo labels of a dataset say they are."""
+    return list(dict.fromkeys(leaf.pseudo_labels for leaf, _ in infos(dataset)
+                              if isinstance(leaf, PseudoLabeledDataset)))
 
 
 def _list(ids) -> dict:
