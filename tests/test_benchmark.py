@@ -245,7 +245,7 @@ def test_the_floor_reaches_every_weight_and_leaves_the_teacher_alone(whole):
 def test_the_calls_of_a_step_are_found_and_run_again(whole):
     model, optimizer, batch = whole
     works = step.replays(model, optimizer, batch)
-    assert {'dynamic_soft_label', 'soft_cross_entropy', 'assign_parts', 'part_sums',
+    assert {'soft_target', 'soft_cross_entropy', 'assign_parts', 'part_sums',
             'sample_anchors', 'part_contrast', 'update_prototypes', 'ema_update'} <= {*works}
     assert pixel_to_part.part_contrast is esl.part_contrast  # nobody listens any longer
     contrast, = works['part_contrast']
