@@ -100,6 +100,40 @@ randomness = dict(seed=0)
 CPS = ''.join(line for line in ESL.splitlines(keepends=True) if not line.startswith("model['"))
 CPS = CPS.replace('configs/esl', 'configs/cps').replace('max_iters = 6', 'max_iters = 2')
 
+# data, network, optimiser and loops, for a method to wrap
+DATA = """
+_base_ = './supervised.py'
+weak_view = [
+    dict(type='RandomCrop', crop_size=_base_.crop_size), dict(type='RandomFlip', prob=0.5),
+    dict(type='PackSegInputs')]
+train_dataloader = dict(
+    batch_size=4, num_workers=0, sampler=dict(type='InfiniteSampler', shuffle=True),
+    batch_sampler=dict(type='SemiBatchSampler', num_labeled=2, num_unlabeled=2),
+    dataset=dict(
+        type='SemiDataset',
+        labeled=dict(
+            type='BaseSegDataset', data_root=_base_.data_root, metainfo=_base_.metainfo,
+            ann_file='labeled.txt', img_suffix='.png',
+            data_prefix=dict(img_path='images/train', seg_map_path='masks/train'),
+            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *weak_view]),
+        unlabeled=dict(
+            type='UnlabeledDataset', data_root=_base_.data_root,
+            data_prefix=dict(img_path='images/unlabeled'),
+            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadEmptyAnnotations'),
+                      *weak_view])))
+optim_wrapper = dict(
+    type='OptimWrapper', constructor='StudentOptimWrapperConstructor',
+    optimizer=dict(type='SGD', lr=0.02))
+warm_up = dict(warmup_iters=1, ramp_iters=1)
+labeled_only = dict(batch_size=2, batch_sampler=dict(num_unlabeled=0))
+train_cfg = dict(type='SemiTrainLoop', max_iters=4, val_interval=4)
+val_cfg = dict(type='SemiValLoop')
+default_hooks = dict(
+    logger=dict(type='LoggerHook', interval=1, log_metric_by_epoch=False),
+    checkpoint=dict(type='SemiCheckpointHook', by_epoch=False, interval=2))
+"""
+
+
 
 def write_images(folder, num_labeled: int = 4, num_unlabeled: int = 6, num_val: int = 3,
                  size: tuple = (48, 64), seed: int = 0) -> None:

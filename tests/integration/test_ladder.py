@@ -3,39 +3,8 @@ import re
 
 import pytest
 from commands import run
-from project import ROOT, write_project
+from project import DATA, ROOT, write_project
 
-DATA = """
-_base_ = './supervised.py'
-weak_view = [
-    dict(type='RandomCrop', crop_size=_base_.crop_size), dict(type='RandomFlip', prob=0.5),
-    dict(type='PackSegInputs')]
-train_dataloader = dict(
-    batch_size=4, num_workers=0, sampler=dict(type='InfiniteSampler', shuffle=True),
-    batch_sampler=dict(type='SemiBatchSampler', num_labeled=2, num_unlabeled=2),
-    dataset=dict(
-        type='SemiDataset',
-        labeled=dict(
-            type='BaseSegDataset', data_root=_base_.data_root, metainfo=_base_.metainfo,
-            ann_file='labeled.txt', img_suffix='.png',
-            data_prefix=dict(img_path='images/train', seg_map_path='masks/train'),
-            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *weak_view]),
-        unlabeled=dict(
-            type='UnlabeledDataset', data_root=_base_.data_root,
-            data_prefix=dict(img_path='images/unlabeled'),
-            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadEmptyAnnotations'),
-                      *weak_view])))
-optim_wrapper = dict(
-    type='OptimWrapper', constructor='StudentOptimWrapperConstructor',
-    optimizer=dict(type='SGD', lr=0.02))
-warm_up = dict(warmup_iters=1, ramp_iters=1)
-labeled_only = dict(batch_size=2, batch_sampler=dict(num_unlabeled=0))
-train_cfg = dict(type='SemiTrainLoop', max_iters=4, val_interval=2)
-val_cfg = dict(type='SemiValLoop')
-default_hooks = dict(
-    logger=dict(type='LoggerHook', interval=1, log_metric_by_epoch=False),
-    checkpoint=dict(type='SemiCheckpointHook', by_epoch=False, interval=2))
-"""
 METHODS = ('supervised', 'mean_teacher', 'cps')
 
 

@@ -18,43 +18,13 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / 'tests/integration'))
 import st_plus_plus  # noqa: E402 - the tool
 from commands import tool  # noqa: E402
-from project import write_project  # noqa: E402
+from project import DATA, write_project  # noqa: E402
 
 from mmseg_esl.datasets.pseudo import read_record  # noqa: E402
 from mmseg_esl.predict import load_segmentor  # noqa: E402
 from mmseg_esl.stages.images import Images  # noqa: E402
 from mmseg_esl.stages.pseudo_labels import write_pseudo_labels  # noqa: E402
 from mmseg_esl.stages.training import teacher_config  # noqa: E402
-
-DATA = """
-_base_ = './supervised.py'
-weak_view = [
-    dict(type='RandomCrop', crop_size=_base_.crop_size), dict(type='RandomFlip', prob=0.5),
-    dict(type='PackSegInputs')]
-train_dataloader = dict(
-    batch_size=4, num_workers=0, sampler=dict(type='InfiniteSampler', shuffle=True),
-    batch_sampler=dict(type='SemiBatchSampler', num_labeled=2, num_unlabeled=2),
-    dataset=dict(
-        type='SemiDataset',
-        labeled=dict(
-            type='BaseSegDataset', data_root=_base_.data_root, metainfo=_base_.metainfo,
-            ann_file='labeled.txt', img_suffix='.png',
-            data_prefix=dict(img_path='images/train', seg_map_path='masks/train'),
-            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *weak_view]),
-        unlabeled=dict(
-            type='UnlabeledDataset', data_root=_base_.data_root,
-            data_prefix=dict(img_path='images/unlabeled'),
-            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadEmptyAnnotations'),
-                      *weak_view])))
-optim_wrapper = dict(
-    type='OptimWrapper', constructor='StudentOptimWrapperConstructor',
-    optimizer=dict(type='SGD', lr=0.02))
-train_cfg = dict(type='SemiTrainLoop', max_iters=4, val_interval=4)
-val_cfg = dict(type='SemiValLoop')
-default_hooks = dict(
-    logger=dict(type='LoggerHook', interval=1, log_metric_by_epoch=False),
-    checkpoint=dict(type='SemiCheckpointHook', by_epoch=False, interval=2))
-"""
 
 
 def start(folder, *options, trained=None):
