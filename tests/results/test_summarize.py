@@ -340,6 +340,17 @@ def test_figures_of_the_ablations(tmp_path):
         assert paper_of(tmp_path, cfg).miou == wanted[f'ESL K={parts}']
 
 
+def test_pseudo_labels_are_in_the_title_and_have_no_baselines_figure(tmp_path):
+    runs = [write_start(tmp_path / name, [validation(100, 50.0)], config()) for name in 'ab']
+    path = next((tmp_path / 'b').glob('*/protocol.json'))
+    said = dict(json.loads(path.read_text()), pseudo_labels=['pseudo labels of 9 images by x.pth'])
+    path.write_text(json.dumps(dict(said, protocol=said['protocol'] + '+pseudo')))
+    plain, pseudo = of(runs, figures=read_figures(FIGURES)).rows
+    assert pseudo.title == f'{plain.title} with pseudo labels'
+    assert pseudo.partition == f'{plain.partition}+pseudo'
+    assert plain.paper and pseudo.paper is None
+
+
 def test_no_figure_where_something_differs(tmp_path):
     assert paper_of(tmp_path, config()).miou == '77.11'
     assert paper_of(tmp_path, config(center=None)) is None  # whole images

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from mmseg_esl.datasets.files import IMAGE_SUFFIXES
-from mmseg_esl.splits import check_same_protocol, find_pairs, image_id, protocol_of, read_ids
+from mmseg_esl.splits import (
+    check_same_protocol,
+    describe,
+    find_pairs,
+    image_id,
+    protocol_of,
+    read_ids,
+)
 from mmseg_esl.splits import published as reg
 from mmseg_esl.splits.lists import SUFFIXES, checksum
 from mmseg_esl.splits.verify import verify_folder, verify_pair
@@ -116,6 +123,13 @@ def test_registry_holds_counts_of_the_papers():
     # no two partitions share a labelled list, or the name would be a matter of order
     shas = [pair['labeled']['sha256'] for pair in pairs.values()]
     assert len(set(shas)) == len(shas)
+
+
+def test_pseudo_labels_are_said_and_leave_the_protocol():
+    for name in ('voc-classic/1-16', protocol_of(['a'], ['b'])):
+        assert describe(f'{name}+pseudo') == (
+            f'{describe(name)}, with pseudo labels of unlabelled images')
+        assert check_same_protocol([name, f'{name}+pseudo']) == name.split('/')[0]
 
 
 def test_own_lists_are_named_by_their_images():

@@ -1,9 +1,12 @@
 """ST and ST++ from the data to the last network, killed and gone on with, on a tiny project."""
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import uuid
 from pathlib import Path
 
@@ -20,11 +23,16 @@ import st_plus_plus  # noqa: E402 - the tool
 from commands import tool  # noqa: E402
 from project import DATA, write_project  # noqa: E402
 
+from mmseg_esl.convert.config import Method  # noqa: E402
 from mmseg_esl.datasets.pseudo import read_record  # noqa: E402
 from mmseg_esl.predict import load_segmentor  # noqa: E402
 from mmseg_esl.stages.images import Images  # noqa: E402
 from mmseg_esl.stages.pseudo_labels import write_pseudo_labels  # noqa: E402
-from mmseg_esl.stages.training import teacher_config  # noqa: E402
+from mmseg_esl.stages.training import (  # noqa: E402
+    retrain_config,
+    teacher_config,
+    wrapped,
+)
 
 
 def start(folder, *options, trained=None):
@@ -254,6 +262,40 @@ def test_snapshots_are_thirds_and_checkpoints_not_rarer(total, own, window, step
     assert interval % window == 0 and (own < 0 or interval <= own)
     assert made.train_dataloader.batch_size == 2
     assert made.train_dataloader.batch_sampler == dict(num_labeled=2, num_unlabeled=0)
+
+
+@pytest.mark.parametrize('name, images', [
+    ('camvid_1-16', dict(num_labeled=8, num_unlabeled=0)),
+    ('voc-blender_1-8', dict(total_labeled=16, total_unlabeled=0))])
+def test_data_configs_of_the_package(name, images, tmp_path):
+    data = Config.fromfile(str(ROOT / f'configs/_base_/partitions/{name}.py'))
+    method = Method('supervised')
+    cfg = wrapped(data, method.cfg, method.hooks)
+    retrain_config(cfg, ['a.json', 'b.json'], 344, 23, dict(classes=('x', ))).dump(
+        str(tmp_path / 'stage.py'))
+    found = Config.fromfile(str(tmp_path / 'stage.py'))
+    sampler = dict(found.train_dataloader.batch_sampler)
+    assert sampler.pop('type') == 'SemiBatchSampler' and sampler == images
+    assert found.model.segmentor == data.model and found.optim_wrapper == data.optim_wrapper
+    assert found.train_cfg == data.train_cfg and 'save_best' not in found.default_hooks.checkpoint
+    repeated, *pseudo = found.train_dataloader.dataset.labeled.datasets
+    assert repeated.dataset == data.train_dataloader.dataset.labeled and repeated.times == 15
+    weak = [step.type for step in repeated.dataset.pipeline]  # as the unlabelled ones
+    assert [[step.type for step in one.pipeline] for one in pseudo] == 2 * [
+        [*weak[:-1], 'StrongColours', 'NoiseCutOut', weak[-1]]]
+
+
+def test_a_stop_is_passed_on_to_the_training():
+    """It ends by itself, after saving; its status says how."""
+    code = ("import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); "
+            "print('ready', flush=True); time.sleep(60)")
+    child = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == 'ready\n'
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    assert st_plus_plus.wait(child) == 7
+    timer.join()
+    child.stdout.close()
 
 
 def test_refuses_what_is_no_data_config(plus):
