@@ -1,4 +1,4 @@
-# make test          lint and tests
+# make test          lint and tests, in JOBS processes at a time (2)
 # make demo          train supervised-only and ESL on synthetic images, one seed
 # make demo-seeds    the same with three seeds
 # make test-stacks   smoke test on mmcv-lite, full mmcv (compiled here) and the OneDL forks
@@ -16,6 +16,7 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+JOBS ?= 2
 DRILL_ARGS ?=
 BENCH_ARGS ?=
 
@@ -27,7 +28,7 @@ STAMP := $(VENV)/.installed
 	drill-communication drill-scale bench lint clean
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -59,7 +59,7 @@ setup(
     ],
     extras_require={
         # the tests, the linter
-        'dev': ['pytest', 'hypothesis', 'ruff'],
+        'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff'],
         # colour jitter, grey and blur on the device (KorniaStrongView)
         'strong': ['kornia'],
         # tools/dataset_converters/voc_aug.py: SBD's masks are MATLAB files

@@ -113,19 +113,19 @@ def convert(source: str, unlabeled: str, out: str, max_iters: int | None = None,
     cfg = load(source)
     if trains_method(cfg):
         raise Refused(f'{source} is wrapped in {kind(cfg.model)} already')
-    found = Conversion()
+    report = Conversion()
     try:
         # the model last: it is built, which takes longer than to find that something is missing
-        blocks = [*_data(cfg, method, unlabeled, number, found),
-                  *_training(cfg, method, max_iters, found)]
-        blocks = [*_model(cfg, method, found), *blocks]
+        blocks = [*_data(cfg, method, unlabeled, number, report),
+                  *_training(cfg, method, max_iters, report)]
+        blocks = [*_model(cfg, method, report), *blocks]
     except ValueError as error:
         raise Refused(str(error)) from error
     head = [f'# {method.title} around {_shown(source)},\n# with the unlabelled images of '
             f'{unlabeled}. Written by convert_config.py; yours to edit.',
             one_a_line('_base_', [_reference(source, out), base_name(method, out)])]
-    found.text = '\n'.join(head) + '\n\n' + '\n'.join(blocks) + '\n'
-    return found
+    report.text = '\n'.join(head) + '\n\n' + '\n'.join(blocks) + '\n'
+    return report
 
 
 # ------------------------------------------------------------------------------ reading
@@ -159,8 +159,8 @@ def load(source: str) -> Config:
 
 def trains_method(cfg) -> bool:
     """Whether the config has a method around its segmentor."""
-    found = MODELS.get(kind(cfg.get('model') or {}))
-    return inspect.isclass(found) and issubclass(found, SemiSegmentor)
+    model = MODELS.get(kind(cfg.get('model') or {}))
+    return inspect.isclass(model) and issubclass(model, SemiSegmentor)
 
 
 def base_name(method: Method, out: str) -> str:
@@ -187,7 +187,7 @@ def _shown(source: str) -> str:
 # ---------------------------------------------------------------------------- the model
 
 
-def _model(cfg, method: Method, found: Conversion):
+def _model(cfg, method: Method, report: Conversion):
     if not cfg.get('model'):
         raise Refused('the config has no model: convert the one that you train with')
     model = cfg.model.to_dict()
@@ -197,15 +197,15 @@ def _model(cfg, method: Method, found: Conversion):
     if settings:
         yield comment(why)
         yield from _updates('model', settings)
-        found.done.append(why)
+        report.done.append(why)
     if losses:
         yield from losses
-        found.done.append('the cross entropy is a mean over valid pixels (avg_non_ignore)')
+        report.done.append('the cross entropy is a mean over valid pixels (avg_non_ignore)')
     if any('use_sigmoid' in line for line in losses):
-        found.check.append('your loss was a sigmoid per class (use_sigmoid); soft labels need the '
+        report.check.append('your loss was a sigmoid per class (use_sigmoid); soft labels need the '
                            'softmax, so the learning rate may need another look')
     if model.get('auxiliary_head'):
-        found.check.append(
+        report.check.append(
             'the auxiliary heads are frozen; networks that rely on them (BiSeNet, ICNet, '
             'Fast-SCNN, ...) want semi_train_cfg.auxiliary_loss=True')
     yield ''
@@ -250,7 +250,7 @@ def _losses(model: dict):
 # ----------------------------------------------------------------------------- the data
 
 
-def _data(cfg, method: Method, unlabeled: str, number: int, found: Conversion):
+def _data(cfg, method: Method, unlabeled: str, number: int, report: Conversion):
     user = cfg.get('train_dataloader')
     if not user or not user.get('dataset'):
         raise Refused('the config has no train_dataloader: convert the one that you train with')
@@ -260,30 +260,30 @@ def _data(cfg, method: Method, unlabeled: str, number: int, found: Conversion):
     if not pipelines[0]:
         raise Refused(f'the training set {kind(sets[0])} has no pipeline in the config')
     if any(each != pipelines[0] for each in pipelines):
-        found.check.append('the training sets have different pipelines: weak_view follows the '
+        report.check.append('the training sets have different pipelines: weak_view follows the '
                            'first')
     validation = (cfg.get('val_dataloader') or {}).get('dataset') or {}
     prepared = [dict(step) for step in validation.get('pipeline') or []]
     loading, view, dropped = data.weak_view(pipelines[0], {kind(step) for step in prepared})
     view = [_linked(step, cfg) for step in view]
     left = ', '.join(dropped) or 'nothing'
-    found.done.append(f'weak view of the unlabelled images: your pipeline without {left}')
+    report.done.append(f'weak view of the unlabelled images: your pipeline without {left}')
     if dropped:
-        found.check.append('labelled images keep your whole pipeline; a transform of your own that '
-                           'moves pixels belongs into weak_view too')
+        report.check.append('labelled images keep your whole pipeline; a transform of your own '
+                            'that moves pixels belongs into weak_view too')
     yield comment(f'your pipeline for images without labels; left out: {left}')
     yield one_a_line('weak_view', view)
     size = user.get('batch_size', 1)
     more = size if method.sees_unlabeled else 0
-    found.done.append(f'a step on each GPU: {size} labelled images, as before, and {more} of '
+    report.done.append(f'a step on each GPU: {size} labelled images, as before, and {more} of '
                       f'{number} unlabelled ones')
     if more:
-        found.check.append(f'memory: a step has {2 * size} images, where it had {size}, and '
+        report.check.append(f'memory: a step has {2 * size} images, where it had {size}, and '
                            f'{len(method.networks)} network(s); halve both counts and batch_size '
                            'if it does not fit')
     yield assignment('train_dataloader', data.dataloader(user, unlabeled, loading, more))
-    found.scale = next((step for step in prepared if kind(step) == 'Resize'), None)
-    found.check.append('an image of --unlabeled that is among the labelled ones too is refused in '
+    report.scale = next((step for step in prepared if kind(step) == 'Resize'), None)
+    report.check.append('an image of --unlabeled that is among the labelled ones too is refused in '
                        'training: list the others and set unlabeled.ann_file')
     yield ''
 
@@ -298,7 +298,7 @@ def _linked(step: dict, cfg) -> dict:
 # ------------------------------------------------------------------------- the training
 
 
-def _training(cfg, method: Method, max_iters: int | None, found: Conversion):
+def _training(cfg, method: Method, max_iters: int | None, report: Conversion):
     train, factor = schedule.loops(cfg, max_iters)
     yield assignment('optim_wrapper', schedule.optimizer(cfg, method.parts, method.own_optimizers))
     params = schedule.schedulers(cfg, factor)
@@ -309,17 +309,17 @@ def _training(cfg, method: Method, max_iters: int | None, found: Conversion):
         delete = kind(cfg.val_cfg) not in ('ValLoop', '-')
         yield assignment('val_cfg', dict(**dict(_delete_=True) if delete else {},
                                          type='SemiValLoop'))
-        found.done.append('validation: ' + ' and '.join(f'{n}/mIoU' for n in method.networks))
+        report.done.append('validation: ' + ' and '.join(f'{n}/mIoU' for n in method.networks))
     else:
-        found.check.append('your config does not validate, so nothing says how well it learns')
+        report.check.append('your config does not validate, so nothing says how well it learns')
     if 'max_epochs' in cfg.train_cfg:
         yield 'log_processor = dict(by_epoch=False)'
-        found.done.append(f'{cfg.train_cfg.max_epochs} epochs became {max_iters} iterations')
-    yield from _hooks(cfg, method, schedule.hooks(cfg, train, factor, method.predicts), found)
+        report.done.append(f'{cfg.train_cfg.max_epochs} epochs became {max_iters} iterations')
+    yield from _hooks(cfg, method, schedule.hooks(cfg, train, factor, method.predicts), report)
     yield assignment('custom_imports', schedule.joined_imports(cfg))
 
 
-def _hooks(cfg, method: Method, changes: dict, found: Conversion):
+def _hooks(cfg, method: Method, changes: dict, report: Conversion):
     """The method's hooks, by name, and what of them has to be changed; the user's list."""
     yield 'default_hooks = _base_.method_hooks'
     for name, values in changes.items():
@@ -328,14 +328,14 @@ def _hooks(cfg, method: Method, changes: dict, found: Conversion):
             yield f'default_hooks[{name!r}].update({arguments})'
         else:
             yield assignment(f'default_hooks[{name!r}]', values)
-    for name in method.lookers if found.scale else ():
+    for name in method.lookers if report.scale else ():
         yield '# it looks at the labelled images once, at the size of your validation'
         yield (f'default_hooks[{name!r}].update(transforms=['
-               f'{literal(found.scale, 4, 50)}])')
+               f'{literal(report.scale, 4, 50)}])')
     text, dropped = schedule.kept_hooks(cfg)
     if dropped:
         yield assignment('custom_hooks', text)
-        found.done.append(f'without your {", ".join(dropped)}: the method averages itself')
+        report.done.append(f'without your {", ".join(dropped)}: the method averages itself')
     watching = [kind(hook) for hook in cfg.get('custom_hooks') or [] if 'monitor' in hook]
     if watching:
-        found.check.append(f'{", ".join(watching)}: monitor must name {method.predicts}/mIoU, say')
+        report.check.append(f'{", ".join(watching)}: monitor must name {method.predicts}/mIoU, say')

@@ -86,8 +86,8 @@ def confusable_classes(means: Tensor, present: Tensor, draw: Tensor,
     own = torch.eye(len(means), dtype=torch.bool, device=means.device)
     scores = (unit @ unit.T / temperature).masked_fill(own | ~present, -torch.inf)
     ends = scores.double().softmax(dim=1).nan_to_num(0.0).cumsum(dim=1)
-    lots = draw.flatten(1) * ends[:, -1:]  # rounding may leave the sum a hair below 1
-    found = torch.searchsorted(ends, lots, right=True).clamp(max=len(means) - 1)
+    aims = draw.flatten(1) * ends[:, -1:]  # rounding may leave the sum a hair below 1
+    found = torch.searchsorted(ends, aims, right=True).clamp(max=len(means) - 1)
     return found.view_as(draw)
 
 

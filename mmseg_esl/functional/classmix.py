@@ -28,7 +28,7 @@ def classmix_mask(labels: Tensor, num_classes: int, *, keys: Tensor | None = Non
     there[:, num_classes] = False
     if keys is None:
         keys = torch.rand(len(labels), num_classes, generator=generator, device=labels.device)
-    lots = torch.cat([keys, torch.full_like(keys[:, :1], 2.0)], dim=1)
-    place = torch.where(there, lots, 2.0).argsort(dim=1).argsort(dim=1)  # of each class, by lot
+    order = torch.cat([keys, torch.full_like(keys[:, :1], 2.0)], dim=1)
+    place = torch.where(there, order, 2.0).argsort(dim=1).argsort(dim=1)  # of each class, by lot
     chosen = there & (place < there.sum(dim=1, keepdim=True) // 2)
     return ~chosen.gather(1, index).view_as(labels)

@@ -12,24 +12,24 @@ from .precision import at_least_float
 NEVER = -1e9  # logarithm of the weight of what does not count: finite, so that gradients are
 
 
-def lend_pixels(valid: Tensor, num: int, *, lots: Tensor | None = None,
+def lend_pixels(valid: Tensor, num: int, *, draws: Tensor | None = None,
                 generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Pixels that each image lends as negatives, drawn with replacement from its valid ones.
 
     Args:
         valid: ``(N, P)`` bool. num: M, pixels of an image.
-        lots: ``(N, M)`` float64 in [0, 1), each image's own; drawn if None.
+        draws: ``(N, M)`` float64 in [0, 1), each image's own; drawn if None.
         generator: of the tensor's device.
 
     Returns:
         index ``(N, M)`` long in [0, P), and lends ``(N,)`` bool (False: nothing is valid, and the
         numbers mean nothing).
     """
-    if lots is None:
-        lots = torch.rand(len(valid), num, dtype=torch.float64, device=valid.device,
+    if draws is None:
+        draws = torch.rand(len(valid), num, dtype=torch.float64, device=valid.device,
                           generator=generator)
     count = valid.sum(dim=1)
-    place = (lots * count[:, None]).long() + 1  # among the valid ones, from 1
+    place = (draws * count[:, None]).long() + 1  # among the valid ones, from 1
     index = torch.searchsorted(valid.cumsum(dim=1), place)
     return index.clamp(max=valid.size(1) - 1), count > 0
 
@@ -66,7 +66,7 @@ def weighted_info_nce(anchors: Tensor, positives: Tensor, keys: Tensor, weight: 
 
 def pixel_contrast(embeddings: Tensor, weak: Tensor, probs: Tensor, valid: Tensor, *,
                    num_negatives: int = 200, temperature: float = 0.1, other_images: bool = True,
-                   debias: str = 'weighting', lots: Tensor | None = None,
+                   debias: str = 'weighting', draws: Tensor | None = None,
                    divisor: Callable[[Tensor], Tensor] | None = None,
                    generator: torch.Generator | None = None) -> Tensor:
     """Mean over valid pixels of InfoNCE against the same pixel of the weak view.
@@ -83,7 +83,7 @@ def pixel_contrast(embeddings: Tensor, weak: Tensor, probs: Tensor, valid: Tenso
         other_images: negatives are of other images alone; False: any pixel but the anchor's.
         debias: 'weighting' multiplies a negative by the chance that it is of another class,
             'sampling' keeps it with that chance, 'none' keeps it.
-        lots: ``(N, M)``, see :func:`lend_pixels`, M = K / (N - 1) or K / N, rounded up.
+        draws: ``(N, M)``, see :func:`lend_pixels`, M = K / (N - 1) or K / N, rounded up.
         divisor: turns the count of valid pixels into the divisor; None: the count, at least 1.
         generator: of the tensors' device, for what is drawn.
 
@@ -101,7 +101,7 @@ def pixel_contrast(embeddings: Tensor, weak: Tensor, probs: Tensor, valid: Tenso
                                 for x in (embeddings, weak.detach(), probs.detach()))
         flat = valid.flatten(1)
         per_image = -(-num_negatives // max(1, num - int(other_images)))
-        index, lends = lend_pixels(flat, per_image, lots=lots, generator=generator)
+        index, lends = lend_pixels(flat, per_image, draws=draws, generator=generator)
         keys = weak.gather(1, index[..., None].expand(-1, -1, channels)).flatten(0, 1)
         labels = probs.gather(1, index[..., None].expand(-1, -1, probs.size(2))).flatten(0, 1)
         with torch.no_grad():

@@ -169,7 +169,7 @@ class ReCo(SemiSegmentor):
         ``(B, C, H, W)`` logits, ``(B, L, h, w)`` z, ``(B, H, W)`` classes, -1 where unknown.
         """
         cfg, size = self.cfg, z.shape[-2:]
-        lots = dict(dtype=torch.float64, device=z.device)
+        like_draw = dict(dtype=torch.float64, device=z.device)
         with torch.autocast(z.device.type, enabled=False):
             rows = z.flatten(2)
             with torch.no_grad():
@@ -184,11 +184,11 @@ class ReCo(SemiSegmentor):
                 owner = torch.arange(self.num_classes * cfg.num_anchors, device=z.device)
                 owner = owner.div(cfg.num_anchors, rounding_mode='floor')
                 weights = class_weights(hard.count > 0, present, cfg.num_anchors)
-                anchor = hard.pick(owner, torch.rand(owner.shape, **lots))
+                anchor = hard.pick(owner, torch.rand(owner.shape, **like_draw))
                 shape = (self.num_classes, cfg.num_anchors, cfg.num_negatives)
-                others = confusable_classes(means, present, torch.rand(shape, **lots),
+                others = confusable_classes(means, present, torch.rand(shape, **like_draw),
                                             cfg.temperature)
-                negative = pixels.pick(others, torch.rand(shape, **lots)).flatten(0, 1)
+                negative = pixels.pick(others, torch.rand(shape, **like_draw)).flatten(0, 1)
 
             def features(pixel):
                 image = pixel.div(size.numel(), rounding_mode='floor')

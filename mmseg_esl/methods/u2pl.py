@@ -178,9 +178,9 @@ class U2PL(SemiSegmentor):
             weights = class_weights(usable, counted, cfg.num_anchors, self.divisor)
             owner = torch.arange(self.num_classes * cfg.num_anchors, device=z.device)
             owner = owner.div(cfg.num_anchors, rounding_mode='floor')
-            lots = dict(dtype=torch.float64, device=z.device)
-            pixel = anchors.pick(owner, torch.rand(owner.shape, **lots))
-            slots = (torch.rand(*owner.shape, cfg.num_negatives, **lots)
+            like_draw = dict(dtype=torch.float64, device=z.device)
+            pixel = anchors.pick(owner, torch.rand(owner.shape, **like_draw))
+            slots = (torch.rand(*owner.shape, cfg.num_negatives, **like_draw)
                      * queues.filled[lender[owner], None]).long()
         with torch.autocast(z.device.type, enabled=False):
             image = pixel.div(size.numel(), rounding_mode='floor')

@@ -40,7 +40,7 @@ def test_every_anchor_and_negative(drawn, other_images, debias):
     z, weak, probs, valid = drawn
     lots = torch.rand(N, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     got = pixel_contrast(z, weak, probs, valid, num_negatives=14 if other_images else 21,
-                         temperature=0.3, other_images=other_images, debias=debias, lots=lots)
+                         temperature=0.3, other_images=other_images, debias=debias, draws=lots)
     flat = [x.detach().flatten(2) for x in (z, weak, probs)]
     total, count = 0.0, 0
     for n in range(N):
@@ -69,7 +69,7 @@ def test_what_is_not_valid_does_not_matter(drawn):
     z, weak, probs, valid = (x.detach() for x in drawn)
     lots = torch.rand(N, 100, dtype=torch.float64)
     found = [pixel_contrast(*(torch.where(valid[:, None], x, fill) for x in (z, weak, probs)),
-                            valid, lots=lots) for fill in (0.0, 7.0)]
+                            valid, draws=lots) for fill in (0.0, 7.0)]
     assert found[0] == found[1] > 0
 
 
@@ -77,8 +77,8 @@ def test_images_in_another_order(drawn):
     """Each with its own lots: the same loss."""
     z, weak, probs, valid = (x.detach() for x in drawn)
     lots, order = torch.rand(N, 100, dtype=torch.float64), [2, 0, 1]
-    want = pixel_contrast(z, weak, probs, valid, lots=lots)
-    got = pixel_contrast(z[order], weak[order], probs[order], valid[order], lots=lots[order])
+    want = pixel_contrast(z, weak, probs, valid, draws=lots)
+    got = pixel_contrast(z[order], weak[order], probs[order], valid[order], draws=lots[order])
     assert float(got) == pytest.approx(float(want), rel=1e-12)
 
 
@@ -126,7 +126,7 @@ def test_lent_pixels_are_uniform_over_the_valid_ones():
     assert counts[1] == 0 and (counts[[0, 2, 3]] - 3000).abs().max() < 200
     assert (index[2] == 3).all() and index[1].max() < 4
     edge = torch.tensor([[0.0, 1 - 1e-16, 0.999999999]], dtype=torch.float64)
-    assert lend_pixels(valid[:1], 3, lots=edge)[0].tolist() == [[0, 3, 3]]
+    assert lend_pixels(valid[:1], 3, draws=edge)[0].tolist() == [[0, 3, 3]]
 
 
 def test_one_image_has_no_others(drawn):
@@ -144,8 +144,8 @@ def test_one_image_has_no_others(drawn):
 def test_half_precision(drawn):
     z, weak, probs, valid = (x.detach() for x in drawn)
     lots = torch.rand(N, 100, dtype=torch.float64)
-    want = pixel_contrast(z, weak, probs, valid, lots=lots)
-    got = pixel_contrast(z.bfloat16(), weak.bfloat16(), probs.bfloat16(), valid, lots=lots)
+    want = pixel_contrast(z, weak, probs, valid, draws=lots)
+    got = pixel_contrast(z.bfloat16(), weak.bfloat16(), probs.bfloat16(), valid, draws=lots)
     assert got.dtype == torch.float32 and float(got) == pytest.approx(float(want), rel=0.02)
 
 

@@ -91,8 +91,8 @@ class PseudoLabelAuditHook(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner):
-            found = self._audit(runner).result(self._classes, runner.iter + 1)
-            self._report(runner, dict(found, network=unwrap(runner.model).labeler))
+            figures = self._audit(runner).result(self._classes, runner.iter + 1)
+            self._report(runner, dict(figures, network=unwrap(runner.model).labeler))
 
     # ---- counting -----------------------------------------------------------------------------
 
@@ -100,12 +100,12 @@ class PseudoLabelAuditHook(Hook):
         """Of all ranks' images; a collective."""
         model, state = unwrap(runner.model), rng_state()
         memory = getattr(model, 'part_memory', None)
-        found = memory is not None and bool(memory.initialised)
+        parts_exist = memory is not None and bool(memory.initialised)
         own = {key: getattr(model.cfg, key) for key in ('mass', 'confidence')
                if hasattr(model.cfg, key)}
         audit = PseudoLabelAudit(
-            model.num_classes, memory.num_parts if found else None, bins=self.bins,
-            part_mask=memory.part_mask if found else None, **own)
+            model.num_classes, memory.num_parts if parts_exist else None, bins=self.bins,
+            part_mask=memory.part_mask if parts_exist else None, **own)
         error = None
         try:
             self._count_share(runner, model, audit)
@@ -138,11 +138,11 @@ class PseudoLabelAuditHook(Hook):
 
     # ---- telling ------------------------------------------------------------------------------
 
-    def _report(self, runner, found: dict) -> None:
-        path = osp.join(runner.work_dir, FOLDER, f'iter_{found["iter"]}.json')
-        on_main(write_json, path, found)
-        runner.visualizer.add_scalars(scalars(found), step=found['iter'])
-        runner.logger.info(summary(found))
+    def _report(self, runner, figures: dict) -> None:
+        path = osp.join(runner.work_dir, FOLDER, f'iter_{figures["iter"]}.json')
+        on_main(write_json, path, figures)
+        runner.visualizer.add_scalars(scalars(figures), step=figures['iter'])
+        runner.logger.info(summary(figures))
 
 
 def check_masks(dataset) -> None:
@@ -162,31 +162,31 @@ def check_masks(dataset) -> None:
                          f'images without masks. {remedy}')
 
 
-def write_json(path: str, found: dict) -> None:
+def write_json(path: str, figures: dict) -> None:
     with atomic_file(path) as file:
-        file.write((json.dumps(found, indent=2, allow_nan=False) + '\n').encode())
+        file.write((json.dumps(figures, indent=2, allow_nan=False) + '\n').encode())
 
 
-def scalars(found: dict) -> dict[str, float]:
+def scalars(figures: dict) -> dict[str, float]:
     """The figures that are drawn as curves, by name; those without a value are left out."""
-    out = {f'audit/{name}': found[name] for name in ('hard_accuracy', 'soft_hit_rate', 'ece')}
-    out.update({f'audit/dominant/{size}': share for size, share in found['dominant'].items()})
-    parts = found['parts'] or {}
-    tables = {**found['per_class'], **{f'parts/{name}': table for name, table in parts.items()}}
+    out = {f'audit/{name}': figures[name] for name in ('hard_accuracy', 'soft_hit_rate', 'ece')}
+    out.update({f'audit/dominant/{size}': share for size, share in figures['dominant'].items()})
+    parts = figures['parts'] or {}
+    tables = {**figures['per_class'], **{f'parts/{name}': table for name, table in parts.items()}}
     for name, values in tables.items():
-        for c, value in zip(found['classes'], values):
+        for c, value in zip(figures['classes'], values):
             several = isinstance(value, list)  # of each part
             out.update({f'audit/{name}/{c}/{k + 1}': v for k, v in enumerate(value)} if several
                        else {f'audit/{name}/{c}': value})
     return {name: value for name, value in out.items() if value is not None}
 
 
-def summary(found: dict) -> str:
+def summary(figures: dict) -> str:
     """One line for the log."""
     def percent(value):
         return 'unknown' if value is None else f'{100 * value:.1f} %'
 
-    return (f'audit of {found["images"]} images: the {found["network"]}\'s class is right for '
-            f'{percent(found["hard_accuracy"])} of the pixels, the true class is among the '
-            f'dominant ones for {percent(found["soft_hit_rate"])}; one dominant class: '
-            f'{percent(found["dominant"]["1"])}; calibration error {percent(found["ece"])}')
+    return (f'audit of {figures["images"]} images: the {figures["network"]}\'s class is right for '
+            f'{percent(figures["hard_accuracy"])} of the pixels, the true class is among the '
+            f'dominant ones for {percent(figures["soft_hit_rate"])}; one dominant class: '
+            f'{percent(figures["dominant"]["1"])}; calibration error {percent(figures["ece"])}')
