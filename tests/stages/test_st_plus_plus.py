@@ -233,7 +233,7 @@ def test_the_tool_goes_on_with_a_killed_training(plus, tmp_path):
     (work / 'stages.json').write_text(json.dumps(state))
     done = subprocess.run([sys.executable, str(ROOT / 'tools/st_plus_plus.py'),
                            str(folder / 'data.py'), '--work-dir', str(work), '--scales', '1'],
-                          text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                          text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:]
     assert done.stdout.count('is finished') == 5 and '6_retrain begins' in done.stdout
     assert 'resumed epoch: 0, iter: 2' in done.stdout and (work / '6_retrain/iter_4.pth').is_file()
