@@ -49,6 +49,7 @@ from .ramps import ramp
 from .soft_label import (
     dynamic_soft_label,
     hard_label,
+    label_weight,
     soft_cross_entropy,
     soft_target,
     topk_soft_label,
@@ -65,8 +66,8 @@ __all__ = [
     'cutmix_masks_xor', 'cutout_mask', 'draw_injection', 'dynamic_soft_label', 'ema_momentum',
     'ema_update', 'exchange', 'feature_drop', 'feature_noise', 'flaw_target', 'flip_some',
     'gaussian_blur', 'guided_cutout', 'handle_flaws', 'hard_label', 'image_certainty',
-    'intensity', 'lend_pixels', 'look_through', 'masked_attention', 'masked_mean', 'mean_iou',
-    'mean_square', 'merge_logits', 'mix', 'nearest', 'negative_classes', 'not_padding',
+    'intensity', 'label_weight', 'lend_pixels', 'look_through', 'masked_attention', 'masked_mean',
+    'mean_iou', 'mean_square', 'merge_logits', 'mix', 'nearest', 'negative_classes', 'not_padding',
     'other_class', 'part_contrast', 'part_sums', 'percentile', 'pixel_contrast',
     'prediction_entropy', 'present_classes', 'probability_kl', 'probability_mse',
     'pseudo_cross_entropy', 'pseudo_label', 'ramp', 'rescale_windows', 'sample_anchors',

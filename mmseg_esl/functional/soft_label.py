@@ -1,6 +1,7 @@
 """Soft labels from teacher probabilities, and the cross entropy against them (paper Sec. 3.2)."""
 from __future__ import annotations
 
+import math
 from typing import Callable, Iterator
 
 import torch
@@ -80,6 +81,33 @@ def soft_target(probs: Tensor, kind: str = 'dsl', *, mass: float = 0.95,
     return topk_soft_label(probs, k=k) if kind == 'topk' else hard_label(probs)
 
 
+def label_weight(target: Tensor, confidence: Tensor, kind: str = 'confidence',
+                 threshold: float = 0.95) -> Tensor:
+    """How much a pixel's soft label counts (our choice; the paper's is 'none').
+
+    Args:
+        target: ``(N, C, H, W)``, as of :func:`dynamic_soft_label`.
+        confidence: ``(N, H, W)`` in [0, 1], largest probability of all classes.
+        kind: 'none': 1; 'confidence': that; 'certainty': 1 - H(y*) / ln C, of the soft label's
+            entropy H; 'threshold': 1 from ``threshold`` on, else 0.
+
+    Returns:
+        ``(N, H, W)`` of the dtype of ``target``, in [0, 1].
+
+    Raises:
+        ValueError: another ``kind``.
+    """
+    if kind == 'none':
+        return torch.ones_like(target[:, 0])
+    if kind == 'confidence':
+        return confidence.to(target.dtype)
+    if kind == 'certainty':
+        return 1 + torch.special.xlogy(target, target).sum(dim=1) / math.log(target.shape[1])
+    if kind == 'threshold':
+        return (confidence >= threshold).to(target.dtype)
+    raise ValueError(f"kind must be 'none', 'confidence', 'certainty' or 'threshold', got {kind!r}")
+
+
 def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor, *,
                        divisor: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """L_SCE = -(1/N) sum_j sum_c y*_{c,j} log p^s_{c,j} (paper Sec. 3.2).
@@ -89,7 +117,8 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor, *,
 
     Args:
         logits: ``(N, C, H, W)`` student logits, any real values.
-        target: ``(N, C, H, W)`` in [0, 1], summing to 1 over C where valid.
+        target: ``(N, C, H, W)`` in [0, 1], summing to 1 over C where valid, or to the pixel's
+            weight.
         valid: ``(N, H, W)`` bool.
         divisor: turns the count of valid pixels into what their sum is divided by, a positive
             number; for means over several processes.
