@@ -72,10 +72,10 @@ def outcome(model, first=0):
     model.eval()  # batch norm does not couple the views
     count, strong = [], model.strong
 
-    def same(weak):
+    def same(weak, *draws):
         torch.manual_seed(first + len(count))
         count.append(1)
-        return strong(weak)
+        return strong(weak, *draws)
 
     model.strong = same
     inputs, samples = tiny.batch(2, 3)
