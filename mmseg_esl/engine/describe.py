@@ -25,6 +25,7 @@ def describe(model) -> dict | None:
         defaults: keys of ``settings`` that have their default.
         labels: ``{key: words and symbol}`` of the settings that count under this config.
         published_as: its name in published tables, or None.
+        sees_unlabeled: whether unlabelled images take part in its steps.
     """
     if not isinstance(model, SemiSegmentor):
         return None
@@ -50,7 +51,8 @@ def describe(model) -> dict | None:
     return dict(
         type=cls.__name__, name=cls.name_of(cfg), settings=settings, defaults=defaults,
         labels=labels, networks=to_meta(model.roles, model.semi_test_cfg['predict_on']),
-        published_as=' '.join([published, *changed]) if published else None)
+        published_as=' '.join([published, *changed]) if published else None,
+        sees_unlabeled=any(cls.passes(cfg)['unlabeled']))
 
 
 def _plain(value):

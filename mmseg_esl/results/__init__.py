@@ -1,11 +1,12 @@
 """Tables of finished runs; of mm* only mmengine is needed, to read configs."""
 
+from .compare import Comparison, compare
 from .paper import read_figures
 from .run import Run, read_run
 from .table import Table, group, make_table
 from .write import classes_to_csv, to_csv, to_markdown
 
 __all__ = [
-    'Run', 'Table', 'classes_to_csv', 'group', 'make_table', 'read_figures', 'read_run', 'to_csv',
-    'to_markdown'
+    'Comparison', 'Run', 'Table', 'classes_to_csv', 'compare', 'group', 'make_table',
+    'read_figures', 'read_run', 'to_csv', 'to_markdown'
 ]

@@ -1,0 +1,109 @@
+"""Do the unlabelled images help: hand-written work folders of several seeds."""
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from scipy import stats
+from test_summarize import config, training, validation, write_start
+
+from mmseg_esl.results import compare
+
+ROOT = Path(__file__).parents[2]
+BEFORE, AFTER = (40.0, 42.5, 41.0), (43.0, 44.0, 45.5)
+
+
+def runs(folder, values, variant='dsl+ctr', classes=None, seeds=(0, 1, 2), max_iters=100, **more):
+    out = []
+    for seed, value in zip(seeds, values):
+        names = {f'teacher/IoU.{name}': iou + seed for name, iou in (classes or {}).items()}
+        out.append(write_start(
+            folder / f'{variant}{seed}',
+            [training(max_iters), validation(max_iters, value, value + more.get('student', -1),
+                                             **names)],
+            config(seed, max_iters, variant), sha=f'list{seed}'))
+    return out
+
+
+@pytest.fixture
+def both(tmp_path):
+    return (runs(tmp_path, BEFORE, 'sup', dict(sky=80, pole=10, car=50, road=70)),
+            runs(tmp_path, AFTER, classes=dict(sky=80.5, pole=17, car=46, road=72)))
+
+
+def test_seed_by_seed(both):
+    (found, ) = compare([*both[0], *both[1]])
+    assert (found.before, found.after, found.seeds) == (list(BEFORE), list(AFTER), [0, 1, 2])
+    low, high = stats.ttest_rel(AFTER, BEFORE).confidence_interval(0.95)
+    assert found.interval == pytest.approx((low, high)) and low < 0 < high
+    assert found.gain == pytest.approx(3.0) and found.verdict == 'unclear'
+    assert found.classes == pytest.approx(dict(pole=7, road=2, sky=0.5, car=-4))
+    assert list(found.classes) == ['pole', 'road', 'sky', 'car']
+    assert found.sentence == (
+        f'No difference that is more than noise: +3.0 mIoU (95 % interval {low:+.1f} to '
+        f'{high:+.1f}); most on pole +7.0, road +2.0; lost on car -4.0.')
+    assert found.advice == '' and found.notes == []
+
+
+@pytest.mark.parametrize('sign, word', [(1, 'help'), (-1, 'hurt')])
+def test_more_than_noise(tmp_path, sign, word):
+    after = [value + sign * (3 + seed / 10) for seed, value in enumerate(BEFORE)]
+    (found, ) = compare([*runs(tmp_path, BEFORE, 'sup'), *runs(tmp_path, after)])
+    assert found.verdict == word and f'The unlabelled images {word}: {sign * 3.1:+.1f}' in \
+        found.sentence
+
+
+def test_without_common_seeds_it_is_welch(tmp_path):
+    found, = compare([*runs(tmp_path, BEFORE, 'sup'), *runs(tmp_path, AFTER, seeds=(3, 4, 5))])
+    wanted = stats.ttest_ind(AFTER, BEFORE, equal_var=False).confidence_interval(0.95)
+    assert found.interval == pytest.approx(tuple(wanted)) and found.seeds == []
+    assert found.notes[0] == 'the runs have no seed in common, so means are compared'
+
+
+def test_one_seed_claims_nothing(tmp_path):
+    found, = compare([*runs(tmp_path, BEFORE[:1], 'sup'), *runs(tmp_path, (60.0, ))])
+    assert found.interval is None and found.verdict == 'unclear'
+    assert found.sentence.startswith('One run each cannot tell: +20.0 mIoU')
+
+
+def test_a_better_network_and_an_unfair_comparison_are_said(tmp_path):
+    found, = compare([*runs(tmp_path, BEFORE, 'sup'),
+                      *runs(tmp_path, AFTER, max_iters=200, student=2)])
+    assert found.advice == ("'student' is better than 'teacher' by 2.0: export and predict with "
+                            '--network student.')
+    assert found.notes == ['the iterations differ']
+
+
+def test_each_method_by_itself(both, tmp_path):
+    more = runs(tmp_path, AFTER, 'hard')
+    one, two = compare([*both[0], *both[1], *more])
+    assert (one.method, two.method) == ('ESL', 'CE + hard label')
+    again, = compare(more, baseline=both[1])
+    assert again.baseline == 'ESL' and again.gain == 0
+
+
+def test_what_cannot_be_compared_is_named(both, tmp_path):
+    with pytest.raises(ValueError, match='none of the runs is supervised.*--baseline'):
+        compare(both[1])
+    with pytest.raises(ValueError, match='all of the runs are supervised'):
+        compare(both[0])
+    other = runs(tmp_path / 'other', BEFORE, 'sup', max_iters=300)
+    with pytest.raises(ValueError, match='differ in more than the seed.*max_iters'):
+        compare([*both[0], *other, *both[1]])
+    short = write_start(tmp_path / 'short', [training(50), validation(50, 1.0)], config(9))
+    with pytest.raises(ValueError, match='validated last at 50 of 100.*--resume'):
+        compare([*both[0], short])
+
+
+def test_the_command_prints_and_writes(both, tmp_path):
+    out = tmp_path / 'compared.md'
+    done = subprocess.run([sys.executable, ROOT / 'tools/compare.py', *both[0], *both[1], '--out',
+                           out], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == out.read_text()
+    assert '| ESL, teacher | 3 | 44.17 ± 1.26 | 43.00, 44.00, 45.50 |' in done.stdout
+    assert '| pole | +7.00 |' in done.stdout
+    gone = subprocess.run([sys.executable, ROOT / 'tools/compare.py', tmp_path / 'nothing'],
+                          capture_output=True, text=True)
+    assert gone.returncode == 1 and gone.stderr.startswith('compare.py: ')
+    assert str(tmp_path / 'nothing') in gone.stderr
