@@ -1,7 +1,8 @@
 """Write a short config that wraps a supervised one of yours in a method.
 
-``python tools/convert_config.py SUPERVISED.py --unlabeled DIR --out ESL.py``. It builds your model,
+``python tools/convert_config.py SUPERVISED.py --unlabeled DIR --out OUT.py``. It builds your model,
 so errors about heads that cannot be wrapped appear here and not in the first step of training.
+With ``--also-supervised`` the fair baseline is written beside it, for ``tools/compare.py``.
 """
 
 import argparse
@@ -21,7 +22,10 @@ def parse_args():
                         help='folder of images without labels (nested, any of the usual suffixes)')
     parser.add_argument('--out', required=True, metavar='FILE', help='config to write')
     parser.add_argument('--method', metavar='NAME',
-                        help='a folder of configs/ with a method.py; default: esl')
+                        help='a folder of configs/ with a method.py; default: esl_plus')
+    parser.add_argument('--also-supervised', action='store_true',
+                        help='write FILE_supervised.py too: your training on the same images and '
+                             'iterations without the unlabelled ones, to compare with')
     parser.add_argument('--max-iters', type=int, metavar='N',
                         help='length of the training; needed where your schedule counts epochs')
     parser.add_argument('--force', action='store_true', help='overwrite FILE')
@@ -41,22 +45,39 @@ def check_out(out: str, force: bool) -> None:
 
 def main() -> None:
     args = parse_args()
-    check_out(args.out, args.force)
+    wanted = {args.out: args.method}
+    if args.also_supervised:
+        wanted[f'{args.out[:-len(".py")]}_supervised.py'] = 'supervised'
+    for out in wanted:
+        check_out(out, args.force)
     if args.max_iters is not None and args.max_iters < 1:
         sys.exit(f'--max-iters {args.max_iters}: give a positive number')
     import mmseg_esl.register  # noqa: F401 - registers every component
     from mmseg_esl.convert import DEFAULT, Refused, convert
     try:
-        found = convert(args.config, args.unlabeled, args.out, args.max_iters,
-                        args.method or DEFAULT)
+        made = {out: convert(args.config, args.unlabeled, out, args.max_iters, method or DEFAULT)
+                for out, method in wanted.items()}
     except Refused as error:
         sys.exit(f'{args.config} was not converted: {error}')
-    with atomic_file(args.out) as file:
-        file.write(found.text.encode())
-    print(f'wrote {args.out}')
-    for title, sentences in (('set', found.done), ('please check', found.check)):
+    for out, conversion in made.items():
+        with atomic_file(out) as file:
+            file.write(conversion.text.encode())
+        print(f'wrote {out}')
+    for title, sentences in (('set', made[args.out].done), ('please check', made[args.out].check)):
         print('\n'.join([f'{title}:', *(f'  - {sentence}' for sentence in sentences)]))
-    print(f'next: python tools/doctor.py {args.out}, then python tools/train.py {args.out}')
+    print('next:')
+    for command in next_commands(list(wanted)):
+        print(f'  {command}')
+
+
+def next_commands(configs: list[str]) -> list[str]:
+    """What to type then, in order."""
+    folders = [f'work_dirs/{os.path.basename(config)[:-len(".py")]}' for config in configs]
+    out = [f'python tools/doctor.py {configs[0]}',
+           *(f'python tools/train.py {config}' for config in configs)]
+    if len(configs) > 1:
+        out.append(f'python tools/compare.py {" ".join(folders)}')
+    return [*out, f'python tools/report.py {folders[0]}']
 
 
 if __name__ == '__main__':

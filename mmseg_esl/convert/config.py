@@ -4,6 +4,7 @@ from __future__ import annotations
 import inspect
 import os
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import mmengine
@@ -19,7 +20,10 @@ from ..storage.config import kind
 from . import data, schedule, trial
 from .text import Code, assignment, comment, literal, one_a_line
 
-DEFAULT = 'esl'  # the folder of configs/ whose method is taken if nobody asks for another
+DEFAULT = 'esl_plus'  # the folder of configs/ whose method is taken if nobody asks for another
+# Shares of a training that are supervised alone, and over which the rest then rises: in a short
+# run a young teacher's mistakes would rule. Of a long one, not more than so many iterations.
+WARM_UP, RAMP, LONGEST = 0.2, 0.2, 2000
 
 
 class Refused(ValueError):
@@ -118,7 +122,7 @@ def convert(source: str, unlabeled: str, out: str, max_iters: int | None = None,
         # the model last: it is built, which takes longer than to find that something is missing
         blocks = [*_data(cfg, method, unlabeled, number, report),
                   *_training(cfg, method, max_iters, report)]
-        blocks = [*_model(cfg, method, report), *blocks]
+        blocks = [*_model(cfg, method, report), *_pace(cfg, method, max_iters, report), *blocks]
     except ValueError as error:
         raise Refused(str(error)) from error
     head = [f'# {method.title} around {_shown(source)},\n# with the unlabelled images of\n'
@@ -198,6 +202,7 @@ def _model(cfg, method: Method, report: Conversion):
         yield comment(why)
         yield from _updates('model', settings)
         report.done.append(why)
+    yield from _own_parts(model, method, report)
     if losses:
         yield from losses
         report.done.append('the cross entropy is a mean over valid pixels (avg_non_ignore)')
@@ -209,6 +214,32 @@ def _model(cfg, method: Method, report: Conversion):
             'the auxiliary heads are frozen; networks that rely on them (BiSeNet, ICNet, '
             'Fast-SCNN, ...) want semi_train_cfg.auxiliary_loss=True')
     yield ''
+
+
+def _own_parts(model: dict, method: Method, report: Conversion):
+    """Lines that fit the method's own parts to the decoder, and to what is installed."""
+    head = model.get('decode_head') or {}
+    width = (head[-1] if isinstance(head, (list, tuple)) else head).get('channels')
+    if width and width < method.cfg.get('projector', {}).get('channels', 0):
+        yield f"model['projector'].update(channels={width})  # as wide as your decoder"
+    wanted = (method.cfg.get('strong_view') or {}).get('type')
+    if wanted == 'KorniaStrongView' and not find_spec('kornia'):
+        yield "model['strong_view'] = dict(type='RandomIntensity')  # kornia is not installed"
+        report.check.append("colours are RandomIntensity's, since kornia is not installed: "
+                            'pip install "mmseg_esl[strong]", and take the line out')
+
+
+def _pace(cfg, method: Method, max_iters: int | None, report: Conversion):
+    """When the unlabelled images begin to count; our choice, see docs/results/recipe.md."""
+    if not method.sees_unlabeled:
+        return
+    length = max_iters or cfg.train_cfg.max_iters
+    warm, ramp = (min(round(share * length), LONGEST) for share in (WARM_UP, RAMP))
+    yield '# begin supervised: a young teacher is wrong too often'
+    yield f"model['semi_train_cfg'].update(warmup_iters={warm}, ramp_iters={ramp})"
+    yield ''
+    report.done.append(f'unlabelled images count from iteration {warm} on, fully from {warm + ramp}'
+                       f' of {length}')
 
 
 def _updates(name: str, settings: dict):
@@ -277,6 +308,9 @@ def _data(cfg, method: Method, unlabeled: str, number: int, report: Conversion):
     more = size if method.sees_unlabeled else 0
     report.done.append(f'a step on each GPU: {size} labelled images, as before, and {more} of '
                       f'{number} unlabelled ones')
+    if more == 1:
+        report.check.append('one unlabelled image a step: CutMix has nothing to mix it with. Raise '
+                            'batch_sampler.num_unlabeled, and batch_size by as much')
     if more:
         report.check.append(f'memory: a step has {2 * size} images, where it had {size}, and '
                            f'{len(method.networks)} network(s); halve both counts and batch_size '
@@ -310,6 +344,8 @@ def _training(cfg, method: Method, max_iters: int | None, report: Conversion):
         yield assignment('val_cfg', dict(**dict(_delete_=True) if delete else {},
                                          type='SemiValLoop'))
         report.done.append('validation: ' + ' and '.join(f'{n}/mIoU' for n in method.networks))
+        if kind(cfg.get('val_evaluator') or {}) == 'IoUMetric':
+            yield "val_evaluator = dict(type='PerClassIoUMetric')  # reports have each class"
     else:
         report.check.append('your config does not validate, so nothing says how well it learns')
     if 'max_epochs' in cfg.train_cfg:
@@ -328,6 +364,7 @@ def _hooks(cfg, method: Method, changes: dict, report: Conversion):
             yield f'default_hooks[{name!r}].update({arguments})'
         else:
             yield assignment(f'default_hooks[{name!r}]', values)
+    yield "default_hooks['protocol'] = dict(type='ProtocolHook')  # reports have lists and command"
     for name in method.lookers if report.scale else ():
         yield '# it looks at the labelled images once, at the size of your validation'
         yield (f'default_hooks[{name!r}].update(transforms=['

@@ -397,6 +397,64 @@ def test_force_and_what_is_said(monkeypatch, folder, capsys):
     command(monkeypatch, 'base.py', '--unlabeled', 'more', '--out', 'there.py', '--force')
     said = capsys.readouterr().out
     assert 'please check' in said and 'PhotoMetricDistortion' in said
-    assert Config.fromfile('there.py').model.type == 'ESL'
-    with pytest.raises(SystemExit, match='is wrapped in ESL already'):
+    assert Config.fromfile('there.py').model.type == 'ESLPlus'
+    with pytest.raises(SystemExit, match='is wrapped in ESLPlus already'):
         command(monkeypatch, 'there.py', '--unlabeled', 'more', '--out', 'esl.py')
+
+
+def test_the_fair_baseline_beside_it(monkeypatch, folder, capsys):
+    (folder / 'base.py').write_text(USER)
+    command(monkeypatch, 'base.py', '--unlabeled', 'more', '--out', 'mine.py', '--also-supervised')
+    mine, plain = Config.fromfile('mine.py'), Config.fromfile('mine_supervised.py')
+    assert (mine.model.type, plain.model.type) == ('ESLPlus', 'Supervised')
+    for same in ('train_cfg', 'param_scheduler', 'val_dataloader', 'val_evaluator'):
+        assert mine[same] == plain[same], same
+    one, two = mine.train_dataloader, plain.train_dataloader
+    assert one.dataset == two.dataset  # the same lists, so compare.py pairs them
+    assert one.batch_sampler.num_labeled == two.batch_sampler.num_labeled == 3
+    assert (one.batch_sampler.num_unlabeled, two.batch_sampler.num_unlabeled) == (3, 0)
+    said = capsys.readouterr().out.split('next:')[1].split('\n')
+    assert [line.strip() for line in said if line] == [
+        'python tools/doctor.py mine.py', 'python tools/train.py mine.py',
+        'python tools/train.py mine_supervised.py',
+        'python tools/compare.py work_dirs/mine work_dirs/mine_supervised',
+        'python tools/report.py work_dirs/mine']
+    (folder / 'mine.py').unlink()
+    with pytest.raises(SystemExit, match='mine_supervised.py is there already'):
+        command(monkeypatch, 'base.py', '--unlabeled', 'more', '--out', 'mine.py',
+                '--also-supervised')
+    assert not (folder / 'mine.py').exists()
+
+
+@pytest.mark.parametrize('length, warm', [(100, 20), (90000, 2000)])
+def test_unlabelled_images_count_after_a_share_of_the_run(made, length, warm):
+    cfg, _, found = made(f'train_cfg = dict(max_iters={length})')
+    keys = cfg.model.semi_train_cfg
+    assert (keys.warmup_iters, keys.ramp_iters) == (warm, warm)
+    assert f'count from iteration {warm} on, fully from {2 * warm} of {length}' in ' '.join(
+        found.done)
+    again, _, _ = made(f'train_cfg = dict(max_iters={length})', max_iters=50)
+    assert again.model.semi_train_cfg.warmup_iters == 10
+
+
+def test_what_reports_need_is_written(made):
+    cfg, _, _ = made()
+    assert cfg.val_evaluator.type == 'PerClassIoUMetric'
+    assert cfg.default_hooks.protocol.type == 'ProtocolHook'
+    kept, _, _ = made("val_evaluator = dict(type='CityscapesMetric', output_dir='x')")
+    assert kept.val_evaluator.type == 'CityscapesMetric'
+
+
+def test_own_parts_fit_the_decoder_and_what_is_installed(made, monkeypatch):
+    cfg, _, _ = made('model = dict(decode_head=dict(channels=24))')
+    assert cfg.model.projector.channels == 24
+    assert cfg.model.strong_view.type == 'KorniaStrongView'
+    monkeypatch.setattr('mmseg_esl.convert.config.find_spec', lambda name: None)
+    cfg, _, found = made()
+    assert cfg.model.strong_view.type == 'RandomIntensity'
+    assert any('mmseg_esl[strong]' in sentence for sentence in found.check)
+
+
+def test_one_unlabelled_image_a_step_is_said(made):
+    _, _, found = made('train_dataloader = dict(batch_size=1)')
+    assert any('CutMix has nothing to mix' in sentence for sentence in found.check)
