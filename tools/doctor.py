@@ -5,7 +5,9 @@ could not work (no such config, wrong options, a manifest that cannot be written
 """
 
 import argparse
+import os
 import sys
+from pathlib import Path
 
 from cli_common import config_file  # which also finds the package and mends the stack
 from mmengine.config import Config, DictAction
@@ -25,7 +27,8 @@ def parse_args():
     parser.add_argument('--strict', action='store_true', help='exit with 1 on warnings too')
     parser.add_argument('--write-manifest', metavar='FILE',
                         help='write the checksums of all images and masks, and stop')
-    parser.add_argument('--work-dir', help='folder of the run, for the disk space')
+    parser.add_argument('--work-dir', help='folder of the run, for the disk space and the '
+                                           'supervised run beside it (default: work_dirs/CONFIG)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='override keys of the config')
     return parser.parse_args()
@@ -34,7 +37,8 @@ def parse_args():
 def load(args):
     cfg = Config.fromfile(config_file(args.config))
     cfg.merge_from_dict(args.cfg_options or {})
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or 'work_dirs'
+    cfg.work_dir = (args.work_dir or cfg.get('work_dir')
+                    or os.path.join('work_dirs', Path(args.config).stem))  # as train.py does
     import mmseg_esl.register  # noqa: F401 - registers every component
     return cfg
 

@@ -23,6 +23,9 @@ def parse_args():
     parser.add_argument('work_dir', type=Path, help="the run's work folder")
     parser.add_argument('--out', type=Path, metavar='FILE',
                         help='the page (default: report.html in the work folder)')
+    parser.add_argument('--baseline', nargs='+', default=[], metavar='DIR', type=Path,
+                        help='finished supervised runs: the page says whether the unlabelled '
+                             'images help (default: WORK_DIR_supervised, if it is there)')
     parser.add_argument('--pictures', action='store_true',
                         help='first run tools/visualize.py on the last checkpoint, into '
                              'WORK_DIR/pictures')
@@ -67,7 +70,7 @@ def main() -> None:
     try:
         if args.pictures:
             make_pictures(args.work_dir)
-        page = make_page(args.work_dir).encode('utf-8')
+        page = make_page(args.work_dir, args.baseline).encode('utf-8')
         with atomic_file(out) as file:
             file.write(page)
     except (ValueError, OSError) as error:

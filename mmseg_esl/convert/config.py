@@ -220,8 +220,9 @@ def _own_parts(model: dict, method: Method, report: Conversion):
     """Lines that fit the method's own parts to the decoder, and to what is installed."""
     head = model.get('decode_head') or {}
     width = (head[-1] if isinstance(head, (list, tuple)) else head).get('channels')
-    if width and width < method.cfg.get('projector', {}).get('channels', 0):
-        yield f"model['projector'].update(channels={width})  # as wide as your decoder"
+    for name, part in method.cfg.items():  # heads beside the classifier
+        if width and isinstance(part, dict) and width < part.get('channels', 0):
+            yield f"model['{name}'].update(channels={width})  # as wide as your decoder"
     wanted = (method.cfg.get('strong_view') or {}).get('type')
     if wanted == 'KorniaStrongView' and not find_spec('kornia'):
         yield "model['strong_view'] = dict(type='RandomIntensity')  # kornia is not installed"

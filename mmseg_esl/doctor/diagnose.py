@@ -15,7 +15,14 @@ from .findings import Finding
 from .leakage import check_leakage
 from .lists import Lists, label_maps, scan_image
 from .memory import check_disk, check_memory, measure
-from .training import check_batches, check_hooks, check_norm, check_rate, method_of
+from .training import (
+    check_baseline,
+    check_batches,
+    check_hooks,
+    check_norm,
+    check_rate,
+    method_of,
+)
 from .weights import check_weights
 
 
@@ -34,6 +41,7 @@ def diagnose(cfg, world: int = 1, track=lambda items, what, total: items) -> lis
     out += guarded('ignore index', lambda: check_ignore_index(cfg.model))
     out += guarded('batch norm', lambda: check_norm(cfg, world, torch.cuda.is_available()))
     out += guarded('learning rate', lambda: check_rate(cfg, world))
+    out += guarded('baseline', lambda: check_baseline(cfg))
     out += guarded('weights', lambda: check_weights(cfg))
     out += guarded('model', lambda: _resources(cfg, world))
     out += guarded('data', lambda: _data(cfg, world, track))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmseg.registry import HOOKS, LOOPS, MODELS
 
 from ..datasets.sampler import counts_per_rank
+from ..results.trend import read_baseline, rising
 from ..semi import SemiSegmentor
 from ..semi.roles import first_average
 from ..storage.config import hooks_in, kind
@@ -122,6 +123,21 @@ def check_norm(cfg, world: int, cuda: bool) -> list[Finding]:
                         'raise the images per GPU')]
     return [Finding('ok', 'batch norm', f'{", ".join(sorted(map(str, norms))) or "none"}, {images} '
                     'images a forward and GPU')]
+
+
+def check_baseline(cfg) -> list[Finding]:
+    """Whether a run of this length can gain: by the supervised run beside its work folder."""
+    cls, semi = method_of(cfg)
+    if cls is None or not any(cls.passes(semi)['unlabeled']) or not cfg.get('work_dir'):
+        return []
+    run = read_baseline(cfg.work_dir)
+    if run is None:
+        return [Finding('note', 'baseline', f'no finished supervised run in {cfg.work_dir}'
+                        '_supervised, so nothing will say whether the unlabelled images help',
+                        'train one: convert_config.py --also-supervised writes its config')]
+    if rising(run):
+        return [Finding('warning', 'baseline', rising(run), 'raise max_iters of both')]
+    return [Finding('ok', 'baseline', f'{run.folder.name} is finished and no longer rising')]
 
 
 def check_hooks(cfg) -> list[Finding]:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import jinja2
 
+from ..results.compare import compare, sees_unlabeled
 from ..results.run import Run, config_of, key_of, read_run
+from ..results.trend import read_baseline, rising
 from . import curves
 from .read import audits, commands, environment, pictures
 from .settings import settings
@@ -27,11 +29,13 @@ class Panel:
     legend: list
 
 
-def make_page(folder) -> str:
+def make_page(folder, baseline=()) -> str:
     """The HTML page of a run, complete in itself: no script, nothing is loaded from elsewhere.
 
     Args:
         folder: the work folder of mmengine's Runner.
+        baseline: work folders of finished supervised runs, to say whether unlabelled images help;
+            none: that of the config that ``--also-supervised`` wrote, if it was trained.
 
     Raises:
         ValueError: it is no work folder, or its logs or config cannot be read; see ``read_run``.
@@ -55,8 +59,9 @@ def make_page(folder) -> str:
     env.filters.update(number=number, percent=percent, share=_clamped)
     return env.get_template('page.html').render(
         run=run, name=run.folder.resolve().name, notes=notes, settings=chosen,
-        headline=_headline(run, chosen), networks=networks, scores=_scores(run, networks),
-        score_panel=_score_panel(run, networks), panels=_training_panels(run),
+        headline=_headline(run, chosen), helps=_helps(run, baseline), networks=networks,
+        scores=_scores(run, networks), score_panel=_score_panel(run, networks),
+        panels=_training_panels(run),
         classes=_classes(run, networks), audit_panels=_audit_panels(
             found, max([run.last_step, *(audit['iter'] for audit in found)])),
         audit=_audit(found[-1]) if found else None, parts=_parts(found[-1]) if found else None,
@@ -110,6 +115,8 @@ def _remarks(run: Run) -> list[str]:
         notes.append(f'unfinished: last logged iteration {run.last_step} of {most}')
     if run.training and not run.validations:
         notes.append('no validation yet')
+    if most and run.validations and run.finished and rising(run):
+        notes.append(rising(run))
     return notes
 
 
@@ -123,6 +130,19 @@ def _headline(run: Run, chosen: dict) -> list[str]:
     return [chosen['training'], f'{chosen["model"]}, {chosen["backbone"]}, {chosen["head"]}',
             _dataset(run.cfg) + (f': {" and ".join(counts)} images' if counts else ''), lists,
             _length(run), f'seed {seed}']
+
+
+def _helps(run: Run, baseline) -> str:
+    """Whether the unlabelled images help, in one sentence; '' where there is nothing to say."""
+    if not (run.finished and sees_unlabeled(run)):
+        return ''
+    given = baseline or [found for found in [read_baseline(run.folder)] if found]
+    if not given:
+        return ('Whether the unlabelled images help is not known: train the supervised baseline '
+                '(convert_config.py --also-supervised) and write this page again.')
+    found, = compare([run], given)
+    return ' '.join(filter(None, [found.sentence, found.advice, *(
+        f'Note: {note}.' for note in found.notes)]))
 
 
 def _length(run: Run) -> str:

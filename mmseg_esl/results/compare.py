@@ -10,6 +10,7 @@ from scipy import stats
 from .run import Run, key_of, read_run
 from .table import mean_sd
 from .training import differences, evaluation, identity, title
+from .trend import rising
 
 CONFIDENCE = 0.95
 
@@ -206,6 +207,7 @@ def _classes(before: list, mine: str, after: list, network: str) -> dict:
 
 def _unfair(before: list, after: list, paired: bool) -> list[str]:
     out = [] if paired else ['the runs have no seed in common, so means are compared']
+    out += list(filter(None, [next(filter(None, map(rising, before)), '')]))
     for what, of in (('iterations', lambda run: run.max_iters),
                      ('ways of evaluation', lambda run: evaluation(run.cfg)),
                      ('optimisers', lambda run: run.cfg.get('optim_wrapper', {}).get('optimizer')),

@@ -1,0 +1,71 @@
+"""Runs that end too early: in comparisons, on the page and for the doctor."""
+import pytest
+from mmengine.config import Config
+from test_compare import BEFORE, runs
+from test_summarize import config, training, validation, write_start
+
+from mmseg_esl.doctor.training import check_baseline
+from mmseg_esl.report import make_page
+from mmseg_esl.results import compare, read_run
+from mmseg_esl.results.trend import baseline_of, last_quarter, read_baseline, rising
+
+
+def learner(folder, values, variant='sup', seed=0, ends=100):
+    """Validations at equal distances up to ``ends`` of 100 iterations."""
+    steps = [ends * (i + 1) // len(values) for i in range(len(values))]
+    rows = [row for step, value in zip(steps, values)
+            for row in (training(step), validation(step, value))]
+    return write_start(folder, rows, config(seed, variant=variant), sha=f'list{seed}')
+
+
+def test_the_slope_of_the_second_half(tmp_path):
+    # 10 points in 100 iterations, whatever went before
+    run = read_run(learner(tmp_path / 'a', [0, 0, 0, 0, 20, 21, 22, 23, 24, 25]))
+    assert last_quarter(run) == pytest.approx(2.5)
+    assert rising(run).startswith('a is still rising, +2.5 mIoU in its last quarter')
+    flat = read_run(learner(tmp_path / 'b', [0, 10, 20, 30, 40, 41, 40.5, 41, 40.5, 41]))
+    assert rising(flat) == '' and last_quarter(flat) < 0.5
+    two = read_run(learner(tmp_path / 'c', [10, 20, 30]))
+    assert last_quarter(two) is None and rising(two) == ''
+
+
+def test_a_comparison_with_a_short_run_says_so(tmp_path):
+    found, = compare([learner(tmp_path / 'sup', [10, 20, 30, 40, 50, 60]),
+                      learner(tmp_path / 'esl', [10, 20, 30, 40, 50, 61], 'dsl+ctr')])
+    assert found.notes == [rising(read_run(tmp_path / 'sup'))]
+
+
+def test_the_page_says_whether_unlabelled_images_help(tmp_path):
+    mine = learner(tmp_path / 'mine', [50, 60], 'dsl+ctr')
+    assert 'train the supervised baseline' in make_page(mine)
+    learner(tmp_path / 'mine_supervised', [50, 55])
+    assert 'One run each cannot tell: +5.0 mIoU' in make_page(mine)
+    assert 'unlabelled images' not in make_page(tmp_path / 'mine_supervised').split('<h2>')[0]
+    others = runs(tmp_path / 'others', BEFORE, 'sup')
+    assert f'{60 - BEFORE[0]:+.1f} mIoU' in make_page(mine, others)
+
+
+def test_the_page_of_a_short_run_says_so(tmp_path):
+    assert 'is still rising' in make_page(learner(tmp_path / 'a', [10, 20, 30, 40, 50, 60]))
+
+
+def test_the_doctor_looks_at_the_supervised_run(tmp_path):
+    cfg = Config(dict(work_dir=str(tmp_path / 'mine'), model=dict(
+        type='ESL', semi_train_cfg=dict(variant='dsl'))))
+    note, = check_baseline(cfg)
+    assert note.level == 'note' and '--also-supervised' in note.fix
+    learner(tmp_path / 'mine_supervised', [10, 20, 30, 40, 50, 60])
+    warning, = check_baseline(cfg)
+    assert warning.level == 'warning' and 'still rising, +15.0 mIoU' in warning.text
+    cfg.work_dir = str(tmp_path / 'other')
+    learner(tmp_path / 'other_supervised', [60] * 6)
+    assert [found.level for found in check_baseline(cfg)] == ['ok']
+    cfg.model = dict(type='Supervised')
+    assert check_baseline(cfg) == []
+
+
+def test_what_is_no_finished_baseline(tmp_path):
+    assert baseline_of(tmp_path / 'mine') is None
+    learner(tmp_path / 'mine_supervised', [1, 2, 3], ends=60)
+    assert baseline_of(tmp_path / 'mine').name == 'mine_supervised'
+    assert read_baseline(tmp_path / 'mine') is None
