@@ -57,6 +57,7 @@ setup(
         'numpy',
         'scikit-learn',  # K-means of the parts, before training
     ],
+    entry_points={'console_scripts': ['mmseg-esl = mmseg_esl.commands:main']},
     extras_require={
         # the tests, the linter
         'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff'],

@@ -11,6 +11,7 @@ import sys
 
 import cli_common  # noqa: F401 - finds the package and mends the stack
 
+from mmseg_esl.commands import command
 from mmseg_esl.storage.atomic import atomic_file
 
 
@@ -66,18 +67,18 @@ def main() -> None:
     for title, sentences in (('set', made[args.out].done), ('please check', made[args.out].check)):
         print('\n'.join([f'{title}:', *(f'  - {sentence}' for sentence in sentences)]))
     print('next:')
-    for command in next_commands(list(wanted)):
-        print(f'  {command}')
+    for line in next_commands(list(wanted)):
+        print(f'  {line}')
 
 
 def next_commands(configs: list[str]) -> list[str]:
     """What to type then, in order."""
     folders = [f'work_dirs/{os.path.basename(config)[:-len(".py")]}' for config in configs]
-    out = [f'python tools/doctor.py {configs[0]}',
-           *(f'python tools/train.py {config}' for config in configs)]
+    out = [f'{command("doctor")} {configs[0]}',
+           *(f'{command("train")} {config}' for config in configs)]
     if len(configs) > 1:
-        out.append(f'python tools/compare.py {" ".join(folders)}')
-    return [*out, f'python tools/report.py {folders[0]}']
+        out.append(f'{command("compare")} {" ".join(folders)}')
+    return [*out, f'{command("report")} {folders[0]}']
 
 
 if __name__ == '__main__':

@@ -1,0 +1,113 @@
+"""The package from Python: ``mmseg_esl.load``, ``convert`` and ``compare``."""
+from __future__ import annotations
+
+import tempfile
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from . import register  # noqa: F401 - mends the stack, before what follows imports it
+from .convert import DEFAULT
+from .convert import convert as _convert
+from .predict import Masker, config_in, from_work_dir, load_segmentor
+from .results.compare import compare
+
+__all__ = ['Predictor', 'compare', 'convert', 'load']
+
+
+class Predictor:
+    """A trained segmentor that makes masks.
+
+    Args:
+        segmentor: from ``predict.load_segmentor``.
+
+    Attributes:
+        segmentor: the plain mmseg model, in eval mode.
+        classes: names. palette: an RGB triple each.
+    """
+
+    def __init__(self, segmentor):
+        self.segmentor, self._masker = segmentor, Masker(segmentor)
+        self.classes = segmentor.dataset_meta['classes']
+        self.palette = segmentor.dataset_meta['palette']
+
+    def predict(self, image) -> np.ndarray:
+        """The class of each pixel.
+
+        Args:
+            image: a path, or ``(H, W, 3)`` uint8 RGB (written to a file first, so that it passes
+                the pipeline of the config).
+
+        Returns:
+            ``(H, W)`` int32 indices into ``classes``.
+
+        Raises:
+            FileNotFoundError: no such image. TypeError: an array of another shape or type.
+
+        Example:
+            >>> model = mmseg_esl.load('work_dirs/my_esl')
+            >>> mask = model.predict('photo.jpg')
+            >>> {model.classes[c] for c in np.unique(mask)}
+        """
+        if isinstance(image, (str, PathLike)):
+            if not Path(image).is_file():
+                raise FileNotFoundError(f'there is no image {image}')
+            return self._masker([self._masker.prepare(str(image))])[0]
+        image = np.asarray(image)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise TypeError('an image is a path or an (H, W, 3) uint8 RGB array, got '
+                            f'{image.dtype} of shape {image.shape}')
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / 'image.png'
+            Image.fromarray(image).save(path)
+            return self.predict(path)
+
+
+def load(model, checkpoint=None, *, network: str | None = None, device: str = 'cpu') -> Predictor:
+    """A trained model, ready to predict.
+
+    Args:
+        model: the work folder of a training, or a config.
+        checkpoint: its weights; None: the newest whole checkpoint of the folder.
+        network: of a method's networks; None: the one that predicted in training.
+        device: as torch names it.
+
+    Raises:
+        ValueError: no config or checkpoint, another architecture, no such network.
+
+    Example:
+        >>> model = mmseg_esl.load('work_dirs/my_esl')
+        >>> model = mmseg_esl.load('my_esl.py', 'iter_4000.pth', network='student')
+    """
+    if Path(model).is_dir():
+        config, found = (config_in(model), checkpoint) if checkpoint else from_work_dir(model)
+    elif checkpoint is None:
+        raise ValueError(f'{model} is no work folder: name a checkpoint too')
+    else:
+        config, found = str(model), checkpoint
+    return Predictor(load_segmentor(config, found, device, network))
+
+
+def convert(config, unlabeled, out, *, method: str = DEFAULT, max_iters: int | None = None):
+    """Write the config of a method around a supervised one; what ``mmseg-esl convert`` does.
+
+    Args:
+        config: path or ``package::`` name. unlabeled: folder of images. out: path of the new one.
+        method: a folder of configs/. max_iters: length, needed where the schedule counts epochs.
+
+    Returns:
+        ``convert.Conversion``: its ``done`` and ``check`` are sentences.
+
+    Raises:
+        convert.Refused: with the reason and the remedy. FileExistsError: ``out`` is there.
+
+    Example:
+        >>> mmseg_esl.convert('my_supervised.py', unlabeled='photos', out='my_esl.py').check
+    """
+    if Path(out).exists():
+        raise FileExistsError(f'{out} is there already: remove it, or choose another name')
+    made = _convert(str(config), str(unlabeled), str(out), max_iters, method)
+    Path(out).write_text(made.text, encoding='utf-8')
+    return made
