@@ -1,6 +1,7 @@
 """The methods in plain torch: no mm* package, no global state, random numbers by Generator."""
 from . import intensity
 from .agreement import mean_iou, stability
+from .alignment import align_classes
 from .attention import (
     calibrated_fusion,
     class_activation,
@@ -58,7 +59,8 @@ from .thresholds import class_ranks, percentile, prediction_entropy
 from .vat import vat_noise
 
 __all__ = [
-    'Injection', 'PixelsByClass', 'assign_parts', 'at_least_float', 'calibrated_fusion',
+    'Injection', 'PixelsByClass', 'align_classes', 'assign_parts', 'at_least_float',
+    'calibrated_fusion',
     'centred_boxes', 'class_activation', 'class_contrast', 'class_ranks', 'class_weights',
     'classmix_mask', 'complementary_dropout', 'complementary_masks', 'component_boxes',
     'components', 'confusable_classes', 'correlated_logits', 'correlation_maps',

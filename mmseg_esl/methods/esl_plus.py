@@ -8,12 +8,14 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from ..functional import (
+    align_classes,
     at_least_float,
     complementary_dropout,
     label_weight,
     soft_cross_entropy,
     soft_target,
 )
+from ..models.class_shares import ClassShares
 from ..models.pixel_to_part import PixelToPart
 from ..semi import said
 from .esl import ESL, ESLTrainCfg
@@ -29,6 +31,9 @@ class ESLPlusTrainCfg(ESLTrainCfg):
             else 0. The sum is divided by all valid pixels, so weights ramp up by themselves.
         threshold: tau of ``weighting='threshold'``.
         views: strong views of each unlabelled image, 1 or 2; their terms are averaged.
+        alignment: strength, in [0, 1], with which the teacher's probabilities are brought to the
+            class shares of the labelled pixels (ReMixMatch's distribution alignment); 0: not.
+            It wants labelled images that show what the unlabelled ones show, as often.
         clean_share: share of the images whose channels all stay; below 1, the two views of the
             others lose complementary halves of the encoder's channels (UniMatch V2), and labelled
             images pass the student apart.
@@ -36,6 +41,7 @@ class ESLPlusTrainCfg(ESLTrainCfg):
     sce_weight: float = said(1.0, 'λ₁, weight of the soft cross entropy')
     weighting: str = said('confidence', 'pixel weights')
     threshold: float = 0.95
+    alignment: float = said(0.0, 'alignment of class shares')
     views: int = said(1, 'strong views')
     clean_share: float = said(1.0, 'share of images that lose no channels')
     cutmix: str = 'image'
@@ -44,7 +50,7 @@ class ESLPlusTrainCfg(ESLTrainCfg):
         super().__post_init__()
         self.check_choice('weighting', 'none', 'confidence', 'certainty', 'threshold')
         self.check_choice('views', 1, 2)
-        self.check_share('threshold', 'clean_share')
+        self.check_share('threshold', 'clean_share', 'alignment')
         if self.label == 'sup':
             raise ValueError("semi_train_cfg.variant='sup' is ESL's: train type='Supervised'")
         if self.clean_share < 1 and self.views == 1:
@@ -75,6 +81,16 @@ class ESLPlus(ESL):
         unlabeled = 1 + 3 * cfg.views
         return dict(labeled=(labeled, labeled), unlabeled=(unlabeled, unlabeled))
 
+    def build_own(self, *args, **kwargs):
+        super().build_own(*args, **kwargs)
+        if self.cfg.alignment:
+            self.class_shares = ClassShares(self.num_classes)
+
+    def supervised(self, batch, company=True):
+        if self.cfg.alignment:
+            self.class_shares.see_labels(batch.truth[:batch.num_labeled])
+        return super().supervised(batch, company)
+
     def step(self, batch):
         cfg, ramp, valid = self.cfg, self.ramp(), batch.valid
         contrast = cfg.contrast and self._contrast_ready()
@@ -86,6 +102,7 @@ class ESLPlus(ESL):
         with torch.no_grad():
             probs = at_least_float(teacher.logits).softmax(dim=1)
             teacher.logits = None  # large, and no longer needed
+            probs = self._aligned(probs, batch)
             target, size = soft_target(probs, cfg.label, mass=cfg.mass, k=cfg.topk)
             confidence, pseudo = probs.max(dim=1)
             self._log_soft_label(size, confidence, valid)
@@ -101,6 +118,15 @@ class ESLPlus(ESL):
             losses['loss_ctr'] = ramp * cfg.ctr_weight * PixelToPart(self).loss(
                 teacher, z, classes, confidence, views[0], batch, draws)
         return losses
+
+    def _aligned(self, probs: Tensor, batch) -> Tensor:
+        if not self.cfg.alignment:
+            return probs
+        shares = self.class_shares
+        shares.see_labels(batch.truth[:batch.num_labeled])
+        shares.see_predictions(probs, batch.valid)
+        return align_classes(probs, shares.labeled, shares.predicted,
+                             strength=self.cfg.alignment)
 
     def _students(self, batch, views) -> tuple[dict, list[Tensor], Tensor | None]:
         """Losses of labelled images, logits of each view, embedding of those and the first."""
