@@ -40,8 +40,8 @@ def make_pictures(folder: Path) -> None:
     """
     run = read_run(folder, check=False)
     checkpoint = last_checkpoint(folder)
-    command = [sys.executable, VISUALIZE, config_of(folder, run.starts[-1]), checkpoint, '--what',
-               'all', '--out', folder / 'pictures']
+    command = [sys.executable, VISUALIZE, config_of(folder, run.starts[-1]), checkpoint,
+               '--dumped', '--what', 'all', '--out', folder / 'pictures']
     done = subprocess.run([str(word) for word in command], text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
     if done.returncode:

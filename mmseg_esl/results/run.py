@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmengine.config import Config
+from ..storage.dumped import read_config
 
 SCALARS, CONFIG = 'vis_data/scalars.json', 'vis_data/config.py'
 METRIC = re.compile('[am][A-Z]')  # mmseg's own, as in mIoU and aAcc
@@ -127,7 +127,7 @@ def read_run(folder, check: bool = True) -> Run:
     """
     folder = Path(folder)
     starts = _starts(folder, check)
-    configs, notes = [_config(folder, start) for start in starts], []
+    configs, notes = [read_config(config_of(folder, start)) for start in starts], []
     fresh = max((i for i, cfg in enumerate(configs) if not cfg.get('resume')), default=0)
     if fresh:
         notes.append(f'begun anew in {starts[fresh].name}; earlier starts are not counted')
@@ -187,17 +187,8 @@ def config_of(folder: Path, start: Path) -> Path:
     if len(copies) != 1:
         raise ValueError(f"{folder}: no '{start.name}/{CONFIG}', and {len(copies)} configs "
                          '(*.py) in the folder itself, where one would do instead. Copy the '
-                         'config of this run there')
+                         "config of this run there, as Config.dump writes it")
     return copies[0]
-
-
-def _config(folder: Path, start: Path) -> dict:
-    path = config_of(folder, start)
-    try:
-        return Config.fromfile(str(path), import_custom_modules=False)
-    except Exception as error:  # a config is Python: anything may be wrong with it
-        raise ValueError(f'{path}: not a config that mmengine can read '
-                         f'({type(error).__name__}: {error})') from error
 
 
 def _read_logs(starts, notes: list, networks: list) -> tuple[int, dict, dict]:
