@@ -43,10 +43,49 @@ def newest_readable(folder, work_dir, template: str, warn) -> str | None:
     return None
 
 
+def _named_by(template: str) -> str:
+    """A regular expression; its group is the iteration."""
+    before, after = re.split(r'\{[^}]*\}', template, maxsplit=1)
+    return re.escape(before) + r'(\d+)' + re.escape(after)
+
+
+def drop_foreign_names(info: dict, template: str, warn) -> None:
+    """Leave in a checkpoint's ``runtime_info`` only the names of checkpoints, in place.
+
+    A run removes the files that are named there. So what a stranger wrote there must be the bare
+    name of a checkpoint, or of the best one.
+
+    Args:
+        info: with ``keep_ckpt_ids``, ``superseded_ckpts``, ``last_ckpt``, ``best_ckpt*``, if any.
+        template: the checkpoints' file name, such as ``iter_{}.pth``.
+        warn: called with a text that names what was left out.
+    """
+    fits = re.compile(rf'(best_[^/\\\0]+_)?{_named_by(template)}').fullmatch
+    foreign = []
+
+    def kept(values, good) -> list:
+        values = values if isinstance(values, (list, tuple)) else [values]
+        foreign.extend(value for value in values if not good(value))
+        return [value for value in values if good(value)]
+
+    for key in [key for key in info if isinstance(key, str)]:
+        if key == 'keep_ckpt_ids':
+            info[key] = kept(info[key], lambda value: type(value) is int)
+        elif key == 'superseded_ckpts':
+            info[key] = kept(info[key], lambda value: isinstance(value, str) and fits(value))
+        elif (key == 'last_ckpt' or key.startswith('best_ckpt')) and info[key] is not None:
+            # a whole path, of which the name counts
+            if not kept(info[key], lambda value: isinstance(value, str) and fits(
+                    os.path.basename(value))):
+                del info[key]
+    if foreign:
+        warn(f'the checkpoint names files that are no checkpoints of this run ({template}), which '
+             f'are left alone: {", ".join(map(repr, foreign[:3]))}')
+
+
 def checkpoints_in(folder, template: str) -> dict:
     """Path -> iteration (or epoch) of the files of a folder that are named by the template."""
-    before, after = re.split(r'\{[^}]*\}', template, maxsplit=1)
-    pattern = re.compile(re.escape(before) + r'(\d+)' + re.escape(after))
+    pattern = re.compile(_named_by(template))
     matches = ((path, pattern.fullmatch(path.name)) for path in Path(folder).glob('*'))
     return {path: int(match.group(1)) for path, match in matches if match and path.is_file()}
 

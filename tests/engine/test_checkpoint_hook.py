@@ -432,6 +432,31 @@ def test_malicious_checkpoint_is_refused(work, how):
     assert not marker.exists()
 
 
+def test_a_checkpoint_cannot_have_other_files_removed(tmp_path, caplog):
+    """What it says of its predecessors is data: only checkpoints of this run go."""
+    work, outside = tmp_path / 'work', tmp_path / 'outside'
+    train(work, 2, scores=[0.5], **BEST)
+    outside.mkdir()
+    precious = [outside / 'iter_1.pth', outside / 'thesis.txt', work / 'notes.txt',
+                work / 'sub/iter_7.pth', work / 'iter_x/keep.pth']
+    for path in precious:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('precious')
+    (work / 'iter_1.pth').write_text('of a save that was killed before it removed this')
+    content = torch.load(work / 'iter_2.pth', weights_only=True)
+    info = content['message_hub']['runtime_info']
+    info['superseded_ckpts'] = [*map(str, precious), '../outside/thesis.txt', 'notes.txt', '..',
+                                'sub/iter_7.pth', 'iter_1.pth']
+    info['keep_ckpt_ids'] = ['x/keep', 'x/../../../outside/thesis', 1.5, 2]
+    info['best_ckpt'], info['best_score'] = str(work / 'notes.txt'), 0.1
+    torch.save(content, work / 'iter_2.pth')
+    with listening(caplog):
+        train(work, 6, resume=True, scores=[0.7, 0.8], **BEST)
+    assert all(path.read_text() == 'precious' for path in precious)
+    assert not (work / 'iter_1.pth').exists()
+    assert 'names files that are no checkpoints of this run' in caplog.text
+
+
 def test_other_folder_for_checkpoints(tmp_path):
     work, out = tmp_path / 'work', tmp_path / 'out'
     train(work, 4, out_dir=str(out), max_keep_ckpts=1)

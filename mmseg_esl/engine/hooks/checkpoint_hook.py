@@ -15,7 +15,7 @@ from mmseg.registry import HOOKS
 from ...functional.phases import phase
 from ...storage.atomic import atomic_file, remove_leftovers
 from ...storage.portable import nonfinite_tensors, pack_histories, portable, unpack_histories
-from ...storage.resumable import POINTER, newest_readable
+from ...storage.resumable import POINTER, drop_foreign_names, newest_readable
 from ..finite import infinite_by_design
 from ..interrupt import Interrupt, shield_workers
 from ..ranks import on_main
@@ -108,6 +108,9 @@ class SemiCheckpointHook(CheckpointHook):
     def after_load_checkpoint(self, runner, checkpoint) -> None:
         if 'message_hub' in checkpoint:
             unpack_histories(checkpoint['message_hub'])
+            if self._ours:
+                drop_foreign_names(checkpoint['message_hub'].get('runtime_info', {}),
+                                   self.filename_tmpl, runner.logger.warning)
 
     def before_train(self, runner) -> None:
         super().before_train(runner)
