@@ -1,17 +1,26 @@
 """What comes from a stranger is data: nothing in it is executed (SECURITY.md)."""
+import io
+import os
+import pickle
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from line import make_runner
 from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.apis import MMSegInferencer
 
 from mmseg_esl.predict import config_in
 from mmseg_esl.report import make_page
 from mmseg_esl.results import read_run
+from mmseg_esl.storage import safe_loading, stand_ins
 from mmseg_esl.storage.dumped import parse_config, refuse_paths_to_code
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -137,3 +146,135 @@ def test_pictures_of_a_report_do_not_execute_the_config(tmp_path, marker):
     done = subprocess.run([sys.executable, tool, folder / 'config.py', folder / 'iter_1.pth',
                            '--dumped'], text=True, capture_output=True)
     assert done.returncode == 1 and 'no plain value' in done.stderr and not marker.exists()
+
+
+# ------------------------------------------------------------------------------------ checkpoints
+
+
+class Reduced:
+    """Pickles as a call, and a state for what comes of it."""
+
+    def __init__(self, function, args=(), state=None):
+        self.said = (function, args) if state is None else (function, args, state)
+
+    def __reduce__(self):
+        return self.said
+
+
+class WithState(pickle._Pickler):
+    """Writes a state onto a function, which no object's own reduce can ask for."""
+
+    def save(self, obj, save_persistent_id=True):
+        if isinstance(obj, tuple) and obj and obj[0] == 'state of':
+            super().save(obj[1])
+            super().save(obj[2])
+            self.write(pickle.BUILD)
+        else:
+            super().save(obj, save_persistent_id)
+
+
+@pytest.fixture(params=['torch', 'own'])
+def loading(request, monkeypatch):
+    """Both ways of restricting: torch's, and ours for torch before 2.6."""
+    if request.param == 'own':
+        monkeypatch.setattr(safe_loading, 'has_allow_list', lambda: False)
+    elif not safe_loading.has_allow_list():
+        pytest.skip('torch < 2.6 has no allow-list')
+
+
+OBJECTS = np.dtype('O')
+DANGEROUS = {
+    # the buffers are null pointers, which numpy takes for None
+    'array over raw pointers': Reduced(np.ndarray, ((1, ), OBJECTS, bytes(8))),
+    'array called': Reduced(np.ndarray, ((2, ), np.dtype('f8'), bytes(8), 0, (8, ))),
+    'object array': np.array([None], dtype=object),
+    'record of objects': np.zeros(1, dtype=[('a', 'O')]),
+    'object scalar': Reduced(np._core.multiarray.scalar if hasattr(np, '_core') else
+                             np.core.multiarray.scalar, (OBJECTS, bytes(8))),
+    'more than there is': Reduced(np._core.multiarray._reconstruct if hasattr(np, '_core') else
+                                  np.core.multiarray._reconstruct, (np.ndarray, (0, ), b'b'),
+                                  (1, (1000, ), np.dtype('f8'), False, bytes(8))),
+    'flags of a kind': Reduced(np.dtype, ('f8', False, True),
+                               (3, '<', None, ('a', ), dict(a=(OBJECTS, 0)), 8, 8, 63)),
+    'histories of something else': Reduced(HistoryBuffer, ([1], [1])),
+}
+
+
+@pytest.mark.parametrize('name', DANGEROUS)
+def test_numpy_constructors_are_never_called(tmp_path, loading, name):
+    path = tmp_path / 'evil.pth'
+    torch.save(dict(state_dict={}, meta=DANGEROUS[name]), path)
+    with pytest.raises(pickle.UnpicklingError, match='evil.pth is refused'):
+        safe_loading.load(path)
+
+
+def test_numbers_of_every_plain_kind_come_back(tmp_path, loading):
+    wanted = [np.arange(6).reshape(2, 3).astype(kind) for kind in '?bhilqBHILQefdFD']
+    wanted += [np.asfortranarray(wanted[3]), np.array(['a', 'bcd']), np.zeros((0, 3), 'f4'),
+               np.array([b'x', b'yz']), np.arange(3, dtype='>i4'), np.array(2.5)]
+    wanted += [np.float64(1.5), np.int32(3), np.bool_(True), np.str_('as')]
+    history = HistoryBuffer([1.0, 2.0], [1, 3], 5)
+    torch.save(dict(many=wanted, history=history, more=(wanted[0], [wanted[0]])),
+               tmp_path / 'a.pth')
+    found = safe_loading.load(tmp_path / 'a.pth')
+    for one, other in zip(wanted, found['many']):
+        assert type(one) is type(other) and one.dtype == other.dtype
+        assert one.shape == other.shape and np.all(one == other)
+    assert (found['more'][1][0] == wanted[0]).all()
+    assert type(found['history']) is HistoryBuffer and found['history'].max_length == 5
+    for one, other in zip(history.data, found['history'].data):
+        assert (one == other).all()
+
+
+def test_own_checkpoints_load_with_no_allow_list_at_all(tmp_path, monkeypatch):
+    make_runner(tmp_path, 2, checkpoint=dict(
+        type='mmseg.SemiCheckpointHook', interval=2, by_epoch=False)).train()
+    monkeypatch.setattr(safe_loading, 'named', None)  # would fail if it were asked
+    assert safe_loading.load(tmp_path / 'iter_2.pth')['meta']['iter'] == 2
+
+
+@pytest.mark.parametrize('target', [torch._utils._rebuild_tensor_v2, OrderedDict, torch.Tensor])
+def test_states_of_functions_and_classes_are_refused(target):
+    """As torch before 2.6 reads them: pickle would set attributes of what is only named."""
+    from mmseg_esl.storage.old_torch import restricted_pickle
+    for state in (dict(marked=True), ({}, dict(marked=True))):
+        out = io.BytesIO()
+        WithState(out, 2).dump([('state of', target, state)])
+        with pytest.raises(pickle.UnpicklingError, match='state of'):
+            restricted_pickle().load(io.BytesIO(out.getvalue()))
+    assert not hasattr(target, 'marked')
+
+
+@pytest.mark.parametrize('address', ['s3://bucket/evil.pth', 'petrel://bucket/evil.pth',
+                                     'pavi://evil', 'open-mmlab://mine'])
+def test_remote_schemes_are_loaded_safely(tmp_path, monkeypatch, marker, address):
+    """mmengine's loaders of these call torch.load, which before 2.6 executes what a file names."""
+    path = tmp_path / 'evil.pth'
+    torch.save(dict(meta=Reduced(os.system, (f'touch {marker}', ))), path)
+
+    class Store:
+        name = 'evil.pth'
+
+        def get(self, name):
+            return path.read_bytes() if '://' in name else self
+
+        def download(self, to):
+            Path(to).write_bytes(path.read_bytes())
+
+    monkeypatch.setattr(checkpoint, 'get_file_backend', lambda *args, **kwargs: Store())
+    monkeypatch.setattr(checkpoint, 'get_external_models', lambda: dict(mine=str(path)))
+    pavi = type(sys)('pavi')
+    pavi.modelcloud = Store()
+    monkeypatch.setitem(sys.modules, 'pavi', pavi)
+    monkeypatch.setattr(torch, 'load', lambda file, **kwargs: pickle.loads(b'executed'))
+    seen = []
+    monkeypatch.setattr(safe_loading, '_load', lambda file, where: seen.append(file))
+    CheckpointLoader.load_checkpoint(address, map_location='cpu', logger=None)
+    assert len(seen) == 1
+
+
+def test_a_tuple_named_often_is_walked_once():
+    value = (1, )
+    for _ in range(60):
+        value = (value, value)
+    assert stand_ins.real([value])[0][0][0] is not None  # or it would take for ever

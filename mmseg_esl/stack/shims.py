@@ -107,6 +107,16 @@ def serve_mmcv_ext() -> None:
 # -------------------------------------------------------------------------------------- checkpoints
 
 
+class SafeTorch(ModuleType):
+    """torch as mmengine's loaders see it: all of it, but ``load`` is safe_loading's."""
+
+    def __getattr__(self, name: str):
+        if name == 'load':
+            from ..storage.safe_loading import load
+            return load
+        return getattr(sys.modules['torch'], name)
+
+
 def load_checkpoints_safely() -> None:
     """Let mmengine load checkpoints by :mod:`mmseg_esl.storage.safe_loading`, never unsafely.
 
@@ -120,6 +130,8 @@ def load_checkpoints_safely() -> None:
     from ..storage import safe_loading
 
     checkpoint.CheckpointLoader.register_scheme('', loader=safe_loading.load_from_local, force=True)
+    # of remote schemes (s3, petrel, pavi) and of local model zoos
+    checkpoint.torch = SafeTorch('torch')
     checkpoint.load_url = safe_loading.load_url  # which the loaders of http and model zoos call
     if hasattr(checkpoint, '_safe_torch_load'):  # so is the fork's one way to torch.load called
         checkpoint._safe_torch_load = safe_loading.load
