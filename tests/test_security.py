@@ -1,13 +1,19 @@
 """What comes from a stranger is data: nothing in it is executed (SECURITY.md)."""
+import html
 import io
+import json
+import math
 import os
 import pickle
 import subprocess
 import sys
+import tarfile
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
+import predict
 import pytest
 import torch
 from line import make_runner
@@ -17,11 +23,18 @@ from mmengine.runner import checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.apis import MMSegInferencer
 
+from mmseg_esl.datasets.file_check import path_problem
 from mmseg_esl.predict import config_in
 from mmseg_esl.report import make_page
-from mmseg_esl.results import read_run
+from mmseg_esl.results import make_table, read_run, to_markdown
+from mmseg_esl.results.table import mean_sd
 from mmseg_esl.storage import safe_loading, stand_ins
 from mmseg_esl.storage.dumped import parse_config, refuse_paths_to_code
+from mmseg_esl.storage.resumable import newest_readable, read_pointer
+
+sys.path.append(str(Path(__file__).parents[1] / 'tools/dataset_converters'))
+import archives
+from archives import ConversionError, Zip, stream_tar
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 
@@ -268,7 +281,7 @@ def test_remote_schemes_are_loaded_safely(tmp_path, monkeypatch, marker, address
     monkeypatch.setitem(sys.modules, 'pavi', pavi)
     monkeypatch.setattr(torch, 'load', lambda file, **kwargs: pickle.loads(b'executed'))
     seen = []
-    monkeypatch.setattr(safe_loading, '_load', lambda file, where: seen.append(file))
+    monkeypatch.setattr(safe_loading, '_load', lambda file, where: seen.append(file) or {})
     CheckpointLoader.load_checkpoint(address, map_location='cpu', logger=None)
     assert len(seen) == 1
 
@@ -278,3 +291,166 @@ def test_a_tuple_named_often_is_walked_once():
     for _ in range(60):
         value = (value, value)
     assert stand_ins.real([value])[0][0][0] is not None  # or it would take for ever
+
+
+# ------------------------------------------------------------------------------ odd files of a run
+
+
+MALFORMED = dict(
+    a_list=[1, 2], nothing=None, a_tensor=torch.ones(2), text='weights',
+    states_of_lists=dict(state_dict=[1]), keys_of_numbers=dict(state_dict={1: torch.ones(1)}),
+    no_tensors=dict(state_dict=dict(a=1)), no_meta=dict(meta=[1]), text_as_iter=dict(
+        meta=dict(iter='7')), hub_of_lists=dict(message_hub=dict(log_scalars=[])))
+
+
+def whole(folder) -> dict:
+    make_runner(folder, 4, checkpoint=dict(
+        type='mmseg.SemiCheckpointHook', interval=2, by_epoch=False)).train()
+    return torch.load(folder / 'iter_4.pth', weights_only=True)
+
+
+def test_malformed_checkpoints_are_one_sentence_and_give_way(tmp_path, loading):
+    content = whole(tmp_path)
+    for name, value in MALFORMED.items():
+        if isinstance(value, dict):
+            value = {**content, **value}
+        torch.save(value, tmp_path / 'iter_4.pth')
+        with pytest.raises(safe_loading.Unreadable,
+                           match='iter_4.pth is no checkpoint: it') as said:
+            safe_loading.load(tmp_path / 'iter_4.pth')
+        assert '\n' not in str(said.value), name
+        taken = newest_readable(tmp_path, tmp_path, 'iter_{}.pth', lambda text: None)
+        assert taken == str(tmp_path / 'iter_2.pth'), name
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_flipped_bits_of_the_directory_give_way(tmp_path, seed):
+    """zlib.error, NotImplementedError, struct.error: whatever the bits ask for."""
+    whole(tmp_path)
+    path, draw = tmp_path / 'iter_4.pth', np.random.default_rng(seed)
+    good = path.read_bytes()
+    first = good.index(b'PK\1\2')
+    for offset in [first + 8, first + 10, *draw.integers(first, len(good), 40)]:
+        data = bytearray(good)
+        data[offset] ^= 1 << int(draw.integers(8)) if offset > first + 10 else 8
+        path.write_bytes(data)
+        try:
+            taken = newest_readable(tmp_path, tmp_path, 'iter_{}.pth', lambda text: None)
+        except pickle.UnpicklingError:
+            pytest.fail('damage is no attack')
+        assert taken in (str(path), str(tmp_path / 'iter_2.pth'))
+
+
+def test_tools_end_in_one_sentence(tmp_path, monkeypatch, capsys):
+    import export_segmentor
+    import visualize
+    from cli_common import checkpoint_errors
+    torch.save([1], tmp_path / 'odd.pth')
+    (tmp_path / 'config.py').write_text('model = dict(type="EncoderDecoder")')
+    for tool, args in ((export_segmentor, ['odd.pth', 'out.pth']), (visualize, [
+            'config.py', 'odd.pth']), (predict, ['config.py', 'odd.pth', 'a.png'])):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, 'argv', [tool.__name__, *args])
+        Path('a.png').touch()
+        with pytest.raises(SystemExit) as ended:
+            tool.main()
+        said = capsys.readouterr().err + str(ended.value)
+        assert 'odd.pth is no checkpoint' in said and ended.value.code not in (0, None)
+    with pytest.raises(SystemExit, match='odd.pth is no checkpoint'), checkpoint_errors():
+        safe_loading.load_from_local('odd.pth')
+
+
+def odd_folders() -> dict:
+    deep = '[' * 100000
+    row = '{"step": 1, "iter": 1, "loss": 1.0}'
+    good = {'scalars': row, 'config': 'model = dict(type="A")\ntrain_cfg = dict(max_iters=1)'}
+    return {
+        'deep scalars': dict(good, scalars=f'{deep}\n{row}'),
+        'rows of lists': dict(good, scalars=f'[1]\n{row}'),
+        'endless steps': dict(good, scalars='{"step": Infinity, "iter": 1}\n' + row),
+        'deep run.json': {**good, 'run.json': deep},
+        'a list for run.json': {**good, 'run.json': '[1]'},
+        'lists in run.json': {**good, 'run.json': '{"method": [1], "commit": [[]], "seed": {}}'},
+        'protocol of numbers': {**good, 'protocol.json': '{"protocol": 3, "labeled": [1]}'},
+        'a list for the model': dict(good, config='model = [1]\ntrain_cfg = 3'),
+        'text for the train_cfg': dict(good, config='model = dict()\ntrain_cfg = "a"'),
+        'deep config': dict(good, config='model = ' + deep),
+        'no text': dict(good, config='\xff'),
+        'nested audit': {**good, '../audit/iter_1.json': deep},
+    }
+
+
+@pytest.mark.parametrize('name', odd_folders())
+def test_odd_folders_are_one_sentence(tmp_path, name):
+    files = odd_folders()[name]
+    folder = run_folder(tmp_path / 'run', files.pop('config'))
+    start = folder / '20260101_000000'
+    (start / 'vis_data/scalars.json').write_text(files.pop('scalars') + '\n')
+    for place, text in files.items():
+        (start / place).parent.mkdir(exist_ok=True)
+        (start / place).write_text(text)
+    for read in (lambda: read_run(folder), lambda: make_page(folder)):
+        try:
+            read()
+        except ValueError as error:
+            assert str(folder) in str(error) and '\n' not in str(error)[:60]
+
+
+@pytest.mark.parametrize('name', ['config.py', 'vis_data/config.py', 'run.json', 'protocol.json',
+                                  '../audit/iter_1.json', '../pictures/a.png'])
+def test_pipes_are_not_waited_for(tmp_path, name):
+    folder = run_folder(tmp_path / 'run', 'model = dict(type="A")\ntrain_cfg = dict(max_iters=9)')
+    path = folder / '20260101_000000' / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink() if path.exists() else None
+    os.mkfifo(path)
+    os.mkfifo(folder / 'last_checkpoint')
+    assert read_pointer(folder, folder) is None
+    try:
+        make_page(folder)
+    except ValueError as error:
+        assert str(folder) in str(error)
+    os.mkfifo(tmp_path / 'pipe.pth')
+    with pytest.raises(safe_loading.Unreadable, match='no regular file'):
+        safe_loading.load(tmp_path / 'pipe.pth')
+    assert path_problem(str(tmp_path / 'pipe.pth')) == 'it is no regular file'
+
+
+def test_values_and_names_that_no_curve_can_hold(tmp_path):
+    name = '$\\frac{$'
+    rows = [{'step': step, 'iter': step, 'loss': value, 'anchors': 1, f'anchors/{name}': value}
+            for step, value in ((1, math.inf), (2, -math.inf), (3, 10 ** 400), (4, 1.0))]
+    rows.append({'step': 4, 'mIoU': math.inf, f'IoU.{name}': 3.0})
+    folder = run_folder(tmp_path / 'run', 'model = dict(type="A")\ntrain_cfg = dict(max_iters=4)')
+    (folder / '20260101_000000/vis_data/scalars.json').write_text(
+        ''.join(json.dumps(row) + '\n' for row in rows))
+    assert html.escape(name) in make_page(folder)
+    table = make_table([read_run(folder)])
+    assert 'inf' in to_markdown(table) and mean_sd([1.0, math.inf])[0] == math.inf
+
+
+# ---------------------------------------------------------------------------------------- archives
+
+
+def test_odd_archives_are_one_sentence(tmp_path, monkeypatch):
+    path = tmp_path / 'odd.zip'
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('a/b.png', b'content ' * 50)
+    good = path.read_bytes()
+    start = good.index(b'PK\1\2')
+    for offset, value, local in ((8, 1, 6), (10, 99, 8)):  # encrypted; unknown compression
+        data = bytearray(good)
+        data[start + offset] = data[local] = value
+        path.write_bytes(data)
+        with pytest.raises(ConversionError, match='b.png'):
+            Zip(path).read(*[info for _, info in Zip(path).matching('b.png')])
+    path.write_bytes(good)
+    monkeypatch.setattr(archives, 'MOST', 100)
+    with pytest.raises(ConversionError, match='GiB'):
+        Zip(path).read(*[info for _, info in Zip(path).matching('b.png')])
+    with tarfile.open(tmp_path / 'odd.tar', 'w') as tar:
+        info = tarfile.TarInfo('big')
+        info.size = 200
+        tar.addfile(info, io.BytesIO(bytes(200)))
+    with pytest.raises(ConversionError, match='GiB'):
+        [read() for _, _, read in stream_tar(tmp_path / 'odd.tar')]

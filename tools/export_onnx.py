@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import pickle
 import sys
 import tempfile
 import warnings
@@ -104,7 +105,7 @@ def main() -> None:
     except ImportError as error:
         sys.exit(f"export_onnx.py: {error}. pip install onnx onnxscript onnxruntime, or "
                  '--no-check where only onnxruntime is missing')
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         sys.exit(f'export_onnx.py: {error}')
 
 

@@ -6,7 +6,7 @@ import os.path as osp
 import sys
 
 import torch
-from cli_common import add_common_options, load_config
+from cli_common import add_common_options, checkpoint_errors, load_config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -112,7 +112,8 @@ def main() -> None:
     if args.resume:
         use_resume(cfg, 'load_from' in (args.cfg_options or {}))
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.train()
+    with checkpoint_errors():
+        runner.train()
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """Read the work folder of one training run."""
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -126,6 +127,23 @@ def read_run(folder, check: bool = True) -> Run:
             validated.
     """
     folder = Path(folder)
+    with as_training_leaves_it(folder):
+        return _read(folder, check)
+
+
+@contextlib.contextmanager
+def as_training_leaves_it(folder):
+    """Say of which folder it was when one that nobody trained in holds what nothing expects."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # a list for a dictionary, nesting without end, ...
+        raise ValueError(f'{folder}: not as a training leaves it ({type(error).__name__}: '
+                         f'{str(error)[:200]})') from error
+
+
+def _read(folder: Path, check: bool) -> Run:
     starts = _starts(folder, check)
     configs, notes = [read_config(config_of(folder, start)) for start in starts], []
     fresh = max((i for i, cfg in enumerate(configs) if not cfg.get('resume')), default=0)
@@ -221,7 +239,10 @@ def _rows(path: Path, notes: list):
         try:
             row = json.loads(line)
             row['step'] += 0  # half a line may be valid JSON
-        except (ValueError, TypeError, KeyError) as error:
+            row = {key: _within_floats(value) for key, value in row.items()}
+            row['step'] = int(row['step'])
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError,
+                RecursionError) as error:
             if number < len(lines):
                 raise ValueError(
                     f"{path}, line {number} is not JSON: {line[:60]!r}. Remove the line if nothing "
@@ -231,13 +252,25 @@ def _rows(path: Path, notes: list):
             yield row
 
 
+def _within_floats(value):
+    """An infinity for a whole number that no float can hold."""
+    if isinstance(value, int) and abs(value) > 2 ** 1000:
+        return math.inf if value > 0 else -math.inf
+    return value
+
+
 def read_json(path: Path) -> dict:
     """Content of a JSON file; {} if it is not there, ValueError if it is damaged."""
-    try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except ValueError as error:
+    try:
+        if not path.is_file():
+            raise ValueError('no regular file')
+        found = json.loads(path.read_text(encoding='utf-8'))
+        if not isinstance(found, dict):
+            raise ValueError(f'a {type(found).__name__} and no object')
+        return found
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{path}: not JSON ({error}); remove the file, and the run counts as one '
                          'without it') from error
 

@@ -48,6 +48,8 @@ def read_config(path) -> dict:
     Raises:
         ValueError: it is no text, or not literals only. OSError: it cannot be read.
     """
+    if not Path(path).is_file():
+        raise ValueError(f'{path}: no regular file')
     try:
         return parse_config(Path(path).read_text(encoding='utf-8'), path)
     except UnicodeDecodeError as error:

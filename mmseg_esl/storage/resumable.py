@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import zipfile
 from pathlib import Path
@@ -25,7 +26,7 @@ def newest_readable(folder, work_dir, template: str, warn) -> str | None:
         Its path, or None where the folder holds no checkpoint.
 
     Raises:
-        RuntimeError: there are checkpoints and none can be read; all are named.
+        Unreadable: there are checkpoints and none can be read; all are named.
         pickle.UnpicklingError: the newest whole file is not safe to load. That is no damage, so
             nothing is taken in its place.
     """
@@ -38,8 +39,9 @@ def newest_readable(folder, work_dir, template: str, warn) -> str | None:
             return str(path)
         faults.append(f'{path} ({fault})')
     if faults:
-        raise RuntimeError('no checkpoint can be read: ' + '; '.join(faults) + '. Put a whole one '
-                           'there, or remove them and leave --resume out to start anew')
+        raise safe_loading.Unreadable(
+            'no checkpoint can be read: ' + '; '.join(faults) + '. Put a whole one there, or '
+            'remove them and leave --resume out to start anew')
     return None
 
 
@@ -96,8 +98,11 @@ def read_pointer(work_dir, folder) -> Path | None:
     A relative name counts from the work folder. mmengine writes absolute ones: where the work
     folder was moved or copied since, the file of that name in ``folder`` is meant.
     """
+    path = Path(work_dir) / POINTER
+    if not path.is_file():  # a FIFO would never end
+        return None
     try:
-        named = (Path(work_dir) / POINTER).read_text(encoding='utf-8').strip()
+        named = path.read_text(encoding='utf-8').strip()
     except (OSError, UnicodeDecodeError):
         return None
     if not named or '\0' in named:
@@ -140,8 +145,9 @@ def why_unreadable(path: Path) -> str:
         if damaged is not None:
             return f'checksum of {damaged} is wrong'
         content = safe_loading.load_from_local(str(path), map_location='cpu')
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, NotImplementedError,
-            zipfile.BadZipFile) as error:
+    except pickle.UnpicklingError:
+        raise
+    except Exception as error:  # zlib.error and struct.error of a flipped bit among them
         return f'{type(error).__name__}: {error}'
     missing = [key for key in _NEEDED if not isinstance(content, dict) or key not in content]
     return f'it has no {", ".join(missing)}' if missing else ''

@@ -28,7 +28,7 @@ def load_from_local(filename: str, map_location=None):
         FileNotFoundError: there is no such file.
         pickle.UnpicklingError: the file names a global outside the allow-list; the message names
             file, global and remedy.
-        RuntimeError: the file is cut off or damaged; the message names it.
+        Unreadable: the file is cut off, damaged or no checkpoint; the message names it.
     """
     filename = osp.expanduser(filename)
     if not osp.isfile(filename):
@@ -45,16 +45,53 @@ def load(file, map_location=None, weights_only=None):
         weights_only: takes the place of an argument of the OneDL fork; loading is safe always.
 
     Raises:
-        pickle.UnpicklingError, RuntimeError: see :func:`load_from_local`.
+        pickle.UnpicklingError, Unreadable: see :func:`load_from_local`.
     """
-    name = file if isinstance(file, (str, os.PathLike)) else 'that was handed over'
+    named = isinstance(file, (str, os.PathLike))
+    name = file if named else 'that was handed over'
+    if named and osp.exists(file) and not osp.isfile(file):
+        raise Unreadable(f'checkpoint {name} is no regular file')
     try:
-        return _load(file, map_location)
+        content = _load(file, map_location)
     except pickle.UnpicklingError as error:
         raise pickle.UnpicklingError(_refusal(name, str(error))) from error
-    except (RuntimeError, EOFError) as error:
-        raise RuntimeError(f'checkpoint {name} cannot be read ({_last_line(error)}): it is cut '
-                           'off, damaged or no checkpoint') from error
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle may ask for anything
+        raise Unreadable(f'checkpoint {name} cannot be read ({_last_line(error)}): it is cut '
+                         'off, damaged or no checkpoint') from error
+    odd = malformed(content)
+    if odd:
+        raise Unreadable(f'checkpoint {name} is no checkpoint: {odd}')
+    return content
+
+
+class Unreadable(RuntimeError):
+    """A file that holds no checkpoint; the message is for users."""
+
+
+def malformed(content) -> str:
+    """What is not as everything that reads a checkpoint takes it to be; '' if nothing is."""
+    import torch
+
+    if not isinstance(content, dict):
+        return f'it holds a {type(content).__name__} where a dictionary should be'
+    for key in ('state_dict', 'meta', 'message_hub', 'run_state', 'optimizer'):
+        if not isinstance(content.get(key) or {}, dict):
+            return f'its {key} is a {type(content[key]).__name__} and no dictionary'
+    hub = content.get('message_hub') or {}
+    for key in ('log_scalars', 'runtime_info', 'resumed_keys'):
+        if not isinstance(hub.get(key, {}), dict):
+            return f'its message_hub.{key} is a {type(hub[key]).__name__} and no dictionary'
+    for key, value in (content.get('state_dict') or {}).items():
+        if not isinstance(key, str) or not (isinstance(value, torch.Tensor)
+                                            or key.endswith('_extra_state')):
+            return f'its state_dict[{key!r}] is a {type(value).__name__} and no tensor'
+    meta = content.get('meta') or {}
+    for key, kind in (('iter', int), ('epoch', int), ('config', str), ('dataset_meta', dict)):
+        if not isinstance(meta.get(key, kind()), (kind, type(None))):
+            return f'its meta.{key} is a {type(meta[key]).__name__}'
+    return ''
 
 
 def _load(file, map_location):
