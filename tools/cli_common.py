@@ -18,6 +18,7 @@ stack.install()
 
 from mmengine.config import Config, DictAction
 
+from mmseg_esl.storage.lock import Locked
 from mmseg_esl.storage.safe_loading import Unreadable
 
 
@@ -36,10 +37,10 @@ def add_common_options(parser) -> None:
 
 @contextlib.contextmanager
 def checkpoint_errors():
-    """A checkpoint that cannot be read, or is refused, ends in a sentence."""
+    """A checkpoint that cannot be read or is refused, and a folder in use, end in a sentence."""
     try:
         yield
-    except (pickle.UnpicklingError, Unreadable) as error:
+    except (pickle.UnpicklingError, Unreadable, Locked) as error:
         sys.exit(f'{osp.basename(sys.argv[0])}: {error}')
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+import os
 import os.path as osp
 import sys
 
@@ -11,6 +12,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmseg_esl import stack
+from mmseg_esl.storage.lock import FolderLock
 
 
 def parse_args():
@@ -111,6 +113,9 @@ def main() -> None:
     cfg.resume = False
     if args.resume:
         use_resume(cfg, 'load_from' in (args.cfg_options or {}))
+    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':
+        with checkpoint_errors():  # before the Runner writes its config over the other one's
+            FolderLock(cfg.work_dir).check()
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     with checkpoint_errors():
         runner.train()
