@@ -8,6 +8,7 @@ from collections import defaultdict
 import numpy as np
 
 from ..datasets.checks import IGNORE
+from ..engine.classes import REMEDY, class_mismatch
 from .findings import Finding, listed
 from .lists import SETS
 
@@ -37,6 +38,19 @@ def check_files(images: dict, scans: dict) -> list[Finding]:
     if not out:
         out.append(Finding('ok', 'files', f'all images can be read: {total}'))
     return out
+
+
+def check_class_number(model: dict, lists) -> list[Finding]:
+    """The decode head predicts the classes that the labelled set and the validation set have."""
+    head = (model.get('segmentor') or model).get('decode_head') or {}
+    head = head[-1] if isinstance(head, (list, tuple)) else head
+    number = head.get('num_classes')
+    if not number:
+        return []
+    found = [class_mismatch(dataset, number, which) for dataset, which in (
+        (lists.semi, 'labelled'), (lists.val, 'validation')) if dataset is not None]
+    return [Finding('error', 'classes', odd, REMEDY) for odd in found if odd] or [
+        Finding('ok', 'classes', f'{number} in the decode head and in the data')]
 
 
 def check_manifest(manifest, files, progress=iter) -> list[Finding]:

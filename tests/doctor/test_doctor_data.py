@@ -12,7 +12,13 @@ import tiny
 from mmengine.config import Config
 
 from mmseg_esl.datasets.manifest import Manifest, write_manifest
-from mmseg_esl.doctor.data import LabelCounts, check_files, check_labels, check_manifest
+from mmseg_esl.doctor.data import (
+    LabelCounts,
+    check_class_number,
+    check_files,
+    check_labels,
+    check_manifest,
+)
 from mmseg_esl.doctor.leakage import NEAR, check_leakage
 from mmseg_esl.doctor.lists import Lists, label_maps, perceptual_hash, scan_image
 
@@ -179,6 +185,17 @@ def test_label_maps_of_files(tmp_path):
     assert made.maps == 2 and made.pixels[7] == 1024 and made.pixels.sum() == 2048
     assert len(made.problems) == 2 and 'label values 7' in made.problems[0]
     assert '3 channels' in made.problems[1]
+
+
+@pytest.mark.parametrize('number, levels', [(3, ['ok']), (2, ['error'] * 2), (19, ['error'] * 2)])
+def test_classes_of_head_and_data(tmp_path, number, levels):
+    tiny.write_data(tmp_path)
+    lists = Lists.of(Config(dict(train_dataloader=tiny.loader_cfg(tmp_path),
+                                 val_dataloader=tiny.val_loader_cfg(tmp_path))))
+    for model in (tiny.esl_cfg(num_classes=number), tiny.segmentor(number), tiny.cascade(number)):
+        findings = check_class_number(model, lists)
+        assert [finding.level for finding in findings] == levels
+        assert all(f'num_classes is {number}' in f.text for f in findings if f.level == 'error')
 
 
 # ----------------------------------------------------------------------------- command line
