@@ -108,7 +108,7 @@ def run(args, console):
     def warn(text):
         console.print(text, markup=False)
 
-    items = list_items(args.images, args.out, args.save)
+    items = list_items(args.images, args.out, args.save, warn)
     config, checkpoint = find_model(args.model, warn)
     device = args.device
     if device == 'auto':

@@ -16,6 +16,8 @@ from .data import (
     check_files,
     check_ignore_index,
     check_labels,
+    check_left_out,
+    check_lossy_masks,
     check_manifest,
 )
 from .findings import Finding
@@ -79,6 +81,7 @@ def _data(cfg, world: int, track) -> list[Finding]:
     with ThreadPoolExecutor() as pool:  # decoding and hashing leave Python's lock
         scans = dict(zip(paths, track(pool.map(scan_image, paths), 'images', len(paths))))
     out += check_files(lists.images, scans)
+    out += check_left_out(lists) + check_lossy_masks(lists.masks)
     out += check_leakage(lists.images, scans)
     name = cfg.train_dataloader['dataset'].get('manifest')
     files = lists.files()
