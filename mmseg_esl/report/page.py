@@ -41,10 +41,10 @@ def make_page(folder, baseline=()) -> str:
         ValueError: it is no work folder, or its logs or config cannot be read; see ``read_run``.
     """
     with as_training_leaves_it(folder):
-        return _page(read_run(folder, check=False))
+        return _page(read_run(folder, check=False), baseline)
 
 
-def _page(run: Run) -> str:
+def _page(run: Run, baseline) -> str:
     config = config_of(run.folder, run.starts[-1])
     if 'model' not in run.cfg:  # such as a Runner that was built from arguments dumps
         raise ValueError(f"{config} has no 'model': put the config of this run in its place")
