@@ -1,7 +1,9 @@
 """What train.py and test.py share: options, and a config made ready for this machine."""
 
+import contextlib
 import os
 import os.path as osp
+import pickle
 import sys
 
 # the package beside this folder goes first, so that a clone works without being installed; in an
@@ -16,6 +18,9 @@ stack.install()
 
 from mmengine.config import Config, DictAction
 
+from mmseg_esl.storage.lock import Locked
+from mmseg_esl.storage.safe_loading import Unreadable
+
 
 def add_common_options(parser) -> None:
     """Add the options that mmsegmentation's own train.py and test.py have in common."""
@@ -28,6 +33,15 @@ def add_common_options(parser) -> None:
                         help='what started the processes (dist_train.sh: pytorch)')
     # given by older launchers; newer ones set the environment variable
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+@contextlib.contextmanager
+def checkpoint_errors():
+    """A checkpoint that cannot be read or is refused, and a folder in use, end in a sentence."""
+    try:
+        yield
+    except (pickle.UnpicklingError, Unreadable, Locked) as error:
+        sys.exit(f'{osp.basename(sys.argv[0])}: {error}')
 
 
 def config_file(name: str) -> str:

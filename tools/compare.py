@@ -14,6 +14,7 @@ from pathlib import Path
 import cli_common  # noqa: F401 - finds the package and mends the stack
 
 from mmseg_esl.results.compare import compare
+from mmseg_esl.results.run import as_training_leaves_it
 
 
 def parse_args():
@@ -30,8 +31,9 @@ def parse_args():
 def main() -> None:
     args = parse_args()
     try:
-        text = '\n\n'.join(
-            found.markdown() for found in compare(args.work_dirs, args.baseline, args.metric))
+        with as_training_leaves_it(', '.join(args.work_dirs)):
+            text = '\n\n'.join(found.markdown() for found in compare(
+                args.work_dirs, args.baseline, args.metric))
         print(text)
         if args.out:
             Path(args.out).write_text(text + '\n', encoding='utf-8')

@@ -5,13 +5,14 @@
 
 Input: `image`, N x 3 x H x W uint8, RGB, as decoded: the graph normalises. Output: `logits`,
 N x C x H x W float32 of the input's size, or with --argmax `classes`, N x H x W int64. Class names,
-colours, mean and std stand in the file's metadata. Needs onnx, onnxscript (torch from 2.6 on) and
-onnxruntime for the check: pip install 'mmseg_esl[onnx]'.
+colours, mean, std and the test size stand in the file's metadata. Needs onnx, onnxscript (torch
+from 2.6 on) and onnxruntime for the check: pip install 'mmseg_esl[onnx]'.
 """
 from __future__ import annotations
 
 import argparse
 import os
+import pickle
 import sys
 import tempfile
 import warnings
@@ -75,7 +76,7 @@ def check(deployed, path, args) -> str:
 
 def run(args) -> None:
     from mmseg_esl.predict import load_segmentor
-    from mmseg_esl.predict.graph import Deployed, export
+    from mmseg_esl.predict.graph import Deployed, export, resize_rule
     segmentor = load_segmentor(config_file(args.config), args.checkpoint, 'cpu', args.network,
                                args.cfg_options)
     deployed = Deployed(segmentor, args.argmax)
@@ -86,6 +87,12 @@ def run(args) -> None:
         os.replace(draft, args.out)
     print(f"wrote {args.out}: {args.size or 'any size'}, {'classes' if args.argmax else 'logits'}")
     print(found)
+    rule, others = resize_rule(segmentor, args.size)
+    if rule:
+        print(f'images are to be resized before the graph: {rule} (metadata, resize); '
+              'docs/predict.md shows how')
+    if others:
+        print(f'the test pipeline also does {", ".join(others)}: the graph does not')
     test = segmentor.test_cfg or {}
     if test.get('mode') == 'slide':
         print(f"the config predicts by windows of {tuple(test['crop_size'])} with stride "
@@ -104,7 +111,7 @@ def main() -> None:
     except ImportError as error:
         sys.exit(f"export_onnx.py: {error}. pip install onnx onnxscript onnxruntime, or "
                  '--no-check where only onnxruntime is missing')
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         sys.exit(f'export_onnx.py: {error}')
 
 

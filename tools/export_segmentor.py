@@ -53,7 +53,7 @@ def main() -> None:
         sys.exit(f'{args.out} is a folder: give the name of the file to write')
     try:
         checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
-    except (FileNotFoundError, RuntimeError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         sys.exit(str(error))
     state_dict = checkpoint.get('state_dict')
     if state_dict is None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os.path as osp
+import pickle
 import sys
 import warnings
 
@@ -92,7 +93,9 @@ def find_model(model: list, warn) -> tuple:
     from mmseg_esl.predict import config_in, from_work_dir
     if not osp.isdir(model[0]):
         return config_file(model[0]), model[1]
-    return (config_in(model[0]), model[1]) if len(model) > 1 else from_work_dir(model[0], warn)
+    if len(model) > 1:
+        return config_in(model[0], warn), model[1]
+    return from_work_dir(model[0], warn)
 
 
 def run(args, console):
@@ -105,7 +108,7 @@ def run(args, console):
     def warn(text):
         console.print(text, markup=False)
 
-    items = list_items(args.images, args.out, args.save)
+    items = list_items(args.images, args.out, args.save, warn)
     config, checkpoint = find_model(args.model, warn)
     device = args.device
     if device == 'auto':
@@ -134,7 +137,7 @@ def main() -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         found = run(args, console)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         print(f'predict.py: {error}', file=sys.stderr)
         sys.exit(2)
     already = f', {found.existing} were there already' if found.existing else ''

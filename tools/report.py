@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import cli_common  # noqa: F401 - finds the package and mends the stack
-from mmengine.runner import find_latest_checkpoint
 
 from mmseg_esl.results.run import config_of, read_run
 from mmseg_esl.storage.atomic import atomic_file
+from mmseg_esl.storage.resumable import read_pointer
 
 VISUALIZE = Path(__file__).resolve().parent / 'visualize.py'
 
@@ -40,8 +40,8 @@ def make_pictures(folder: Path) -> None:
     """
     run = read_run(folder, check=False)
     checkpoint = last_checkpoint(folder)
-    command = [sys.executable, VISUALIZE, config_of(folder, run.starts[-1]), checkpoint, '--what',
-               'all', '--out', folder / 'pictures']
+    command = [sys.executable, VISUALIZE, config_of(folder, run.starts[-1]), checkpoint,
+               '--dumped', '--what', 'all', '--out', folder / 'pictures']
     done = subprocess.run([str(word) for word in command], text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
     if done.returncode:
@@ -52,10 +52,9 @@ def make_pictures(folder: Path) -> None:
 
 def last_checkpoint(folder: Path) -> Path:
     """What ``last_checkpoint`` names; in the folder itself, should that have been moved."""
-    named = Path(find_latest_checkpoint(str(folder)) or '')
-    for path in (folder / named, folder / named.name):
-        if path.is_file():
-            return path
+    path = read_pointer(folder, folder)
+    if path is not None:
+        return path
     raise ValueError(f"{folder}: no checkpoint that 'last_checkpoint' names; pictures need one. "
                      'Leave --pictures out')
 

@@ -19,6 +19,7 @@ from mmseg_esl.results import (
     to_csv,
     to_markdown,
 )
+from mmseg_esl.results.run import as_training_leaves_it
 
 FIGURES = Path(__file__).resolve().parents[1] / 'docs/results/paper_results.csv'
 
@@ -61,9 +62,12 @@ def main() -> None:
         runs = [read_run(folder) for folder in dict.fromkeys(map(Path, args.work_dirs))]
         known = figures(args.paper)
         groups = group(runs) if args.group else {'': runs}
-        tables = {name: make_table(found, args.metric, known) for name, found in groups.items()}
-        for name, table in tables.items():
-            text = to_markdown(table, args.per_class)
+        tables = {}
+        for name, found in groups.items():
+            with as_training_leaves_it(', '.join(str(run.folder) for run in found)):
+                table = make_table(found, args.metric, known)
+                tables[name] = table, to_markdown(table, args.per_class)
+        for name, (table, text) in tables.items():
             print(text)
             if args.out:
                 suffix = re.sub(r'[^\w.-]+', '-', f'_{name}') if name else ''

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from cli_common import add_common_options, load_config
+from cli_common import add_common_options, checkpoint_errors, load_config
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -119,7 +119,8 @@ def main() -> None:
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     for hook in hooks:
         runner.register_hook(hook)
-    runner.test()
+    with checkpoint_errors():
+        runner.test()
 
 
 if __name__ == '__main__':

@@ -2,15 +2,17 @@
 
 import argparse
 import glob
+import os
 import os.path as osp
 import sys
 
 import torch
-from cli_common import add_common_options, load_config
+from cli_common import add_common_options, checkpoint_errors, load_config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmseg_esl import stack
+from mmseg_esl.storage.lock import FolderLock
 
 
 def parse_args():
@@ -111,8 +113,12 @@ def main() -> None:
     cfg.resume = False
     if args.resume:
         use_resume(cfg, 'load_from' in (args.cfg_options or {}))
+    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':
+        with checkpoint_errors():  # before the Runner writes its config over the other one's
+            FolderLock(cfg.work_dir).check()
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.train()
+    with checkpoint_errors():
+        runner.train()
 
 
 if __name__ == '__main__':

@@ -27,6 +27,7 @@ from mmseg_esl.looks.scenes import (
     load_trained,
     validation_scenes,
 )
+from mmseg_esl.storage.dumped import read_buildable
 
 
 def parse_args():
@@ -55,6 +56,8 @@ def parse_args():
                              "set's own")
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='override keys of the config')
+    parser.add_argument('--dumped', action='store_true',
+                        help='the config is the dump of a run: read it as data, never run it')
     args = parser.parse_args()
     if len(args.other) > 2:
         parser.error('--with takes a checkpoint, or a config and a checkpoint')
@@ -64,7 +67,10 @@ def parse_args():
 
 
 def read_config(name: str, args) -> Config:
-    cfg = Config.fromfile(config_file(name))
+    if args.dumped:
+        cfg = Config(read_buildable(name, print))
+    else:
+        cfg = Config.fromfile(config_file(name))
     cfg.merge_from_dict(args.cfg_options or {})
     return cfg
 

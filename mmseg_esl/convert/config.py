@@ -13,7 +13,7 @@ from mmseg.registry import HOOKS, MODELS
 
 import mmseg_esl
 
-from ..datasets.files import find_images
+from ..datasets.files import survey_images
 from ..semi import Role, SemiSegmentor
 from ..semi.roles import first_average
 from ..storage.config import kind
@@ -113,11 +113,12 @@ def convert(source: str, unlabeled: str, out: str, max_iters: int | None = None,
     Raises:
         Refused: with the reason and the remedy.
     """
-    number, method = check_folder(unlabeled), Method(method)
+    (number, left), method = check_folder(unlabeled), Method(method)
     cfg = load(source)
     if trains_method(cfg):
         raise Refused(f'{source} is wrapped in {kind(cfg.model)} already')
     report = Conversion()
+    report.check.extend(f'--unlabeled {unlabeled}: {sentence}' for sentence in left)
     try:
         # the model last: it is built, which takes longer than to find that something is missing
         blocks = [*_data(cfg, method, unlabeled, number, report),
@@ -135,14 +136,15 @@ def convert(source: str, unlabeled: str, out: str, max_iters: int | None = None,
 # ------------------------------------------------------------------------------ reading
 
 
-def check_folder(folder: str) -> int:
-    """Number of images below it."""
+def check_folder(folder: str) -> tuple[int, list]:
+    """Number of images below it, and what is said of the rest."""
     if not os.path.isdir(folder):
         raise Refused(f'--unlabeled {folder}: there is no such folder')
-    number = len(find_images(folder))
-    if not number:
-        raise Refused(f'--unlabeled {folder}: no image (jpg, png, bmp, tif, webp) below it')
-    return number
+    names, left = survey_images(folder)
+    if not names:
+        raise Refused('. '.join([f'--unlabeled {folder}: no image (jpg, png, bmp, tif, webp) below '
+                                 'it', *left.sentences()]))
+    return len(names), left.sentences()
 
 
 def load(source: str) -> Config:

@@ -66,4 +66,4 @@ def path_problem(path: str) -> str | None:
         return 'it is a directory'
     if osp.islink(path):
         return f"it is a broken link to '{os.readlink(path)}'"
-    return 'it does not exist'
+    return 'it is no regular file' if osp.exists(path) else 'it does not exist'

@@ -8,12 +8,20 @@ from typing import Iterator
 
 import mmengine.fileio as fileio
 
+# images of other kinds, which OpenCV reads nowhere or not everywhere
+OTHER_IMAGES = ('.heic', '.heif', '.avif', '.gif', '.jp2', '.j2k', '.jxl', '.jfif', '.jpe', '.dng')
+THUMBNAILS = ('@eaDir', '__MACOSX')  # folders that storage boxes and archives add
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
 def has_image_suffix(name: str) -> bool:
     """Whether ``name`` ends with a known image suffix, in any case."""
     return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def is_jpeg_name(name: str) -> bool:
+    """Whether a file calls itself a JPEG, whose pixels are not what was written."""
+    return name.lower().endswith(('.jpg', '.jpeg', '.jfif', '.jpe'))
 
 
 def is_local(path: str, backend_args: dict | None = None) -> bool:
@@ -88,28 +96,68 @@ def find_images(folder: str,
 
     Sorting is by the path with forward slashes, so every machine and rank gets the same order.
     """
+    return survey_images(folder, suffix, backend_args)[0]
+
+
+class LeftOut:
+    """What a folder holds beside the images that are taken from it, counted."""
+
+    def __init__(self) -> None:
+        self.closed, self.other, self.thumbnails, self.twins = (Findings() for _ in range(4))
+
+    def sentences(self) -> list:
+        """What a user should know, one sentence each; [] where there is nothing."""
+        said = ((self.closed, 'folders cannot be read and were left out (permissions)'),
+                (self.other, 'files are images of a kind that is not read and were left out: '
+                             'convert them to PNG or JPEG'),
+                (self.thumbnails, 'folders of thumbnails were left out'),
+                (self.twins, 'images have the name of another one but for the suffix: if they are '
+                             'masks beside their images, move them to a folder of their own'))
+        return [f'{found.count} {what}: {found}' for found, what in said if found]
+
+    def look_for_twins(self, names: list) -> None:
+        seen: dict = {}
+        for name in names:
+            if seen.setdefault(osp.splitext(name)[0], name) != name:
+                self.twins.add(name)
+
+
+def survey_images(folder: str, suffix: str | None = None,
+                  backend_args: dict | None = None) -> tuple:
+    """(:func:`find_images`, LeftOut); on another file backend nothing is known of what is left."""
+    left = LeftOut()
     if is_local(folder, backend_args):
-        names = _walk(folder)
+        names = _walk(folder, left)
     else:
         names = fileio.list_dir_or_file(
             folder, list_dir=False, recursive=True, backend_args=backend_args)
     names = (name for name in names if not osp.basename(name).startswith('.'))
-    names = (name for name in names
-             if (name.endswith(suffix) if suffix else has_image_suffix(name)))
-    return sorted(names, key=lambda name: name.replace(os.sep, '/'))
+    taken = []
+    for name in sorted(names):
+        if name.endswith(suffix) if suffix else has_image_suffix(name):
+            taken.append(name)
+        elif not suffix and name.lower().endswith(OTHER_IMAGES):
+            left.other.add(name)
+    taken.sort(key=lambda name: name.replace(os.sep, '/'))
+    left.look_for_twins(taken)
+    return taken, left
 
 
-def _walk(folder: str) -> Iterator[str]:
+def _walk(folder: str, left: LeftOut) -> Iterator[str]:
     """Files below ``folder``, through linked folders too, but never round a circle of links."""
     seen = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(
+            folder, followlinks=True, onerror=lambda error: left.closed.add(error.filename)):
         real = osp.realpath(place)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
         # sorted, so that of two links to one folder every machine keeps the same
-        folders[:] = sorted(name for name in folders if not name.startswith('.'))
+        for name in sorted(set(folders) & set(THUMBNAILS)):
+            left.thumbnails.add(osp.join(place, name))
+        folders[:] = sorted(name for name in folders
+                            if not name.startswith('.') and name not in THUMBNAILS)
         inside = osp.relpath(place, folder)
         for name in files:
             yield name if inside == osp.curdir else osp.join(inside, name)

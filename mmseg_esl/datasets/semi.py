@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os.path as osp
 
+from mmengine.logging import print_log
 from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
 from . import wrapped
 from .bad_samples import BadDataError, BadSamples, check_options
 from .checks import IGNORE, check_values
-from .files import Findings, is_local
+from .files import Findings, is_jpeg_name, is_local
 from .manifest import Manifest
 from .seeding import seeded
 from .unlabeled import UnlabeledDataset
@@ -150,15 +152,21 @@ class SemiDataset(Dataset):
     def _check_labeled(self) -> set[str]:
         """Check the labelled files; returns the images' real paths."""
         images: set[str] = set()
-        missing = Findings()
+        missing, lossy = Findings(), Findings()
         real = wrapped.RealPath()
         for leaf, info in wrapped.infos(self.labeled):
+            if is_jpeg_name(str(info.get('seg_map_path', ''))):
+                lossy.add(info['seg_map_path'])
             if 'img_path' not in info:
                 continue
             for path in self._wanted(leaf, info):
                 if not osp.isfile(path):
                     missing.add(path)
             images.add(real(info['img_path']))
+        if lossy:
+            print_log(f'SemiDataset: {lossy.count} masks of the labelled set are JPEG ({lossy}), '
+                      'which changes values: classes get mixed up at their borders, or lost. Make '
+                      'them anew as PNG', 'current', logging.WARNING)
         if missing:
             raise FileNotFoundError(
                 f'SemiDataset: {missing.count} files (images or masks) of the labelled set do not '

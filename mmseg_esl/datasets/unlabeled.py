@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import os.path as osp
 import re
 from typing import Iterator
 
 import mmengine
+from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from .files import IMAGE_SUFFIXES, Findings, Folders, find_images, has_image_suffix, is_local
+from .files import IMAGE_SUFFIXES, Findings, Folders, has_image_suffix, is_local, survey_images
 
 
 @DATASETS.register_module()
@@ -79,7 +81,9 @@ class UnlabeledDataset(BaseSegDataset):
                 'data_prefix=dict(img_path=...) to the folder that holds the unlabelled images')
 
     def _found(self, folder: str) -> list[str]:
-        names = find_images(folder, self.img_suffix, self.backend_args)
+        names, left = survey_images(folder, self.img_suffix, self.backend_args)
+        for sentence in left.sentences():
+            print_log(f"UnlabeledDataset: '{folder}': {sentence}", 'current', logging.WARNING)
         if not names:
             kinds = self.img_suffix or ', '.join(IMAGE_SUFFIXES)
             raise ValueError(

@@ -116,7 +116,7 @@ def _nested(dataset) -> Iterator:
             yield from _nested(inner)
 
 
-def _leaves(dataset) -> list:
+def leaves(dataset) -> list:
     """The datasets that hold the images, each once however often it is repeated."""
     found = {id(d): d for d in _nested(dataset)
              if not (hasattr(d, 'datasets') or hasattr(d, 'dataset'))}
@@ -137,7 +137,7 @@ def first_places(dataset, start: int = 0) -> Iterator[int]:
 
 def infos(dataset) -> Iterator[tuple[Dataset, dict]]:
     """(leaf, data info) one at a time: a list of a million dicts would stay in every worker."""
-    for leaf in _leaves(dataset):
+    for leaf in leaves(dataset):
         for index in range(len(leaf)):
             yield leaf, leaf.get_data_info(index)
 
@@ -180,7 +180,7 @@ class _ForgetMask:
 
 def forget_masks(unlabeled) -> None:
     """Let every pipeline of the unlabelled set begin by removing the path to the mask."""
-    for leaf in _leaves(unlabeled):
+    for leaf in leaves(unlabeled):
         pipeline = getattr(leaf, 'pipeline', None)
         if not isinstance(pipeline, Compose):
             raise TypeError(f'SemiDataset: {type(leaf).__name__} (unlabeled) has no mmengine '
@@ -191,7 +191,7 @@ def forget_masks(unlabeled) -> None:
 
 def insert_checks(dataset, num_classes: int | None, manifest: Manifest | None) -> None:
     """Let every pipeline check its files first, and its label map right after reading it."""
-    for leaf in _leaves(dataset):
+    for leaf in leaves(dataset):
         pipeline = getattr(leaf, 'pipeline', None)
         if not isinstance(pipeline, Compose):
             continue  # a dataset of the user's own; what it gives is checked when it has arrived
@@ -225,12 +225,12 @@ def _of_kind(pipeline, name: str):
 def has_empty_labels(dataset) -> bool:
     """Whether a pipeline makes up label maps by LoadEmptyAnnotations: they say nothing true."""
     return any(_of_kind(getattr(leaf, 'pipeline', ()), 'LoadEmptyAnnotations') is not None
-               for leaf in _leaves(dataset))
+               for leaf in leaves(dataset))
 
 
 def check_separate(labeled, unlabeled) -> None:
     """Raise ValueError if one dataset object serves both sets."""
-    shared = {id(leaf) for leaf in _leaves(labeled)} & {id(leaf) for leaf in _leaves(unlabeled)}
+    shared = {id(leaf) for leaf in leaves(labeled)} & {id(leaf) for leaf in leaves(unlabeled)}
     if shared:
         raise ValueError('SemiDataset: labeled and unlabeled share one dataset object, whose '
                          'pipeline cannot load labels and leave them alone. Build two datasets')

@@ -8,6 +8,9 @@ from collections import defaultdict
 import numpy as np
 
 from ..datasets.checks import IGNORE
+from ..datasets.files import survey_images
+from ..datasets.wrapped import leaves
+from ..engine.classes import REMEDY, class_mismatch
 from .findings import Finding, listed
 from .lists import SETS
 
@@ -37,6 +40,48 @@ def check_files(images: dict, scans: dict) -> list[Finding]:
     if not out:
         out.append(Finding('ok', 'files', f'all images can be read: {total}'))
     return out
+
+
+def check_class_number(model: dict, lists) -> list[Finding]:
+    """The decode head predicts the classes that the labelled set and the validation set have."""
+    head = (model.get('segmentor') or model).get('decode_head') or {}
+    head = head[-1] if isinstance(head, (list, tuple)) else head
+    number = head.get('num_classes')
+    if not number:
+        return []
+    found = [class_mismatch(dataset, number, which) for dataset, which in (
+        (lists.semi, 'labelled'), (lists.val, 'validation')) if dataset is not None]
+    return [Finding('error', 'classes', odd, REMEDY) for odd in found if odd] or [
+        Finding('ok', 'classes', f'{number} in the decode head and in the data')]
+
+
+def check_left_out(lists) -> list[Finding]:
+    """What lies in the folders of unlabelled images and is not taken, or taken by mistake."""
+    out = []
+    for leaf in leaves(lists.semi.unlabeled) if lists.semi.unlabeled is not None else ():
+        folder = (getattr(leaf, 'data_prefix', None) or {}).get('img_path')
+        if folder and not getattr(leaf, 'ann_file', None):
+            _, left = survey_images(folder, leaf.img_suffix, leaf.backend_args)
+            out += [Finding('warning', 'files', f'{folder}: {sentence}', 'as it says, or name the '
+                            'images that are meant in a list (ann_file)')
+                    for sentence in left.sentences()]
+    return out
+
+
+def check_lossy_masks(masks: dict) -> list[Finding]:
+    """Masks that are JPEG, by their content; ``masks``: set -> paths."""
+    found = {which: [path for path in paths if _is_jpeg(path)] for which, paths in masks.items()}
+    return [Finding('error', 'labels', f'{len(paths)} {which} masks are JPEG, which changes '
+                    f'values: classes get mixed up at their borders, or lost: {listed(paths)}',
+                    'make them anew as PNG; to convert them keeps the damage')
+            for which, paths in found.items() if paths]
+
+
+def _is_jpeg(path: str) -> bool:
+    if not osp.isfile(path):
+        return False
+    with open(path, 'rb') as file:
+        return file.read(3) == b'\xff\xd8\xff'
 
 
 def check_manifest(manifest, files, progress=iter) -> list[Finding]:

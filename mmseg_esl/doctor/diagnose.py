@@ -10,7 +10,16 @@ from mmseg.registry import MODELS
 
 from ..datasets.manifest import Manifest
 from ..storage.config import kind
-from .data import LabelCounts, check_files, check_ignore_index, check_labels, check_manifest
+from .data import (
+    LabelCounts,
+    check_class_number,
+    check_files,
+    check_ignore_index,
+    check_labels,
+    check_left_out,
+    check_lossy_masks,
+    check_manifest,
+)
 from .findings import Finding
 from .leakage import check_leakage
 from .lists import Lists, label_maps, scan_image
@@ -67,10 +76,12 @@ def _data(cfg, world: int, track) -> list[Finding]:
     lists = Lists.of(cfg)
     semi = lists.semi
     out = check_batches(cfg, semi.num_labeled, semi.num_unlabeled, world)
+    out += check_class_number(cfg.model, lists)
     paths = sorted({path for group in lists.images.values() for path in group})
     with ThreadPoolExecutor() as pool:  # decoding and hashing leave Python's lock
         scans = dict(zip(paths, track(pool.map(scan_image, paths), 'images', len(paths))))
     out += check_files(lists.images, scans)
+    out += check_left_out(lists) + check_lossy_masks(lists.masks)
     out += check_leakage(lists.images, scans)
     name = cfg.train_dataloader['dataset'].get('manifest')
     files = lists.files()

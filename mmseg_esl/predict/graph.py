@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..storage.atomic import atomic_file
+from ..storage.config import kind
+from .masks import pipeline_of
 
 OPSET = 18
 INPUT, LOGITS, CLASSES = 'image', 'logits', 'classes'
@@ -136,12 +138,51 @@ def metadata(deployed: Deployed, size: tuple | None) -> dict:
         'input': f'{INPUT}: {shape} uint8, RGB, 0..255, as decoded; normalised inside',
         'output': (f'{CLASSES}: class indices, N x H x W int64' if deployed.argmax else
                    f'{LOGITS}: N x C x H x W float32, of the size of the input'),
+        'resize': json.dumps(resize_rule(deployed.segmentor, size)[0]),
         'network_order': deployed.order,
         'mean': json.dumps(deployed.mean.flatten().tolist()),
         'std': json.dumps(deployed.std.flatten().tolist()),
         'classes': json.dumps(list(meta['classes'])),
         'palette': json.dumps(meta['palette']),
     }
+
+
+def resize_rule(segmentor, size: tuple | None) -> tuple[dict, list]:
+    """How an image is resized before the network, and what else its test pipeline does to it.
+
+    A network that sees images at another size than it was trained for loses small classes.
+
+    Args:
+        segmentor: with the ``cfg`` that it was built from; without one nothing is known.
+        size: (H, W) of the graph, or None for any.
+
+    Returns:
+        ``{'size': [H, W]}``; ``{'within': [long, short]}``, the sides of the largest size of the
+        image's own ratio that fits; ``{'factor': times}``; or {} for the image as it is. And the
+        names of the other steps, of which the graph does none.
+    """
+    try:
+        steps = pipeline_of(segmentor.cfg)
+    except (AttributeError, ValueError):
+        steps = []
+    rule, others = {}, []
+    for step in steps:
+        name = kind(step)
+        if name == 'Resize' and not rule:
+            rule = _rule(step)
+        elif not name.startswith(('Load', 'Pack')):
+            others.append(name)
+    return (dict(size=list(size)) if size else rule), others
+
+
+def _rule(step: dict) -> dict:
+    scale, factor = step.get('scale'), step.get('scale_factor')
+    if scale is None:  # mmcv takes one of the two
+        return dict(factor=factor) if factor else {}
+    width, height = (scale, scale) if isinstance(scale, int) else scale
+    if step.get('keep_ratio'):
+        return dict(within=[max(width, height), min(width, height)])
+    return dict(size=[height, width])
 
 
 def compare(deployed: Deployed, path, images: list) -> tuple:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..datasets.file_check import content_problem, path_problem
-from ..datasets.files import find_images
+from ..datasets.files import survey_images
 
 KINDS = ('index', 'color', 'overlay')
 
@@ -24,7 +24,7 @@ class Item:
     outputs: dict
 
 
-def list_items(inputs, out, kinds=('index', )) -> list:
+def list_items(inputs, out, kinds=('index', ), warn=lambda text: None) -> list:
     """Every image below folders, and single ones, with their outputs.
 
     ``a/b.jpg`` of a folder becomes ``OUT/a/b.png``; with several kinds ``OUT/KIND/a/b.png``.
@@ -33,6 +33,7 @@ def list_items(inputs, out, kinds=('index', )) -> list:
         inputs: images and folders (nested, any suffixes, see ``datasets.files.find_images``).
         out: folder for what is written.
         kinds: of KINDS.
+        warn: called with a text for each kind of thing in a folder that is left out.
 
     Returns:
         Items, in the order of the inputs, those of a folder sorted.
@@ -44,7 +45,7 @@ def list_items(inputs, out, kinds=('index', )) -> list:
     """
     items, owners, out = [], {}, Path(out)
     for source in inputs:
-        for path, name in _images(str(source), out):
+        for path, name in _images(str(source), out, warn):
             stem = osp.splitext(name)[0]
             outputs = {kind: (out / kind if len(kinds) > 1 else out) / f'{stem}.png'
                        for kind in kinds}
@@ -63,7 +64,7 @@ def list_items(inputs, out, kinds=('index', )) -> list:
     return items
 
 
-def _images(source: str, out: Path):
+def _images(source: str, out: Path, warn):
     """(path, name relative to the input) of each image of one input."""
     if osp.isfile(source):
         return [(source, osp.basename(source))]
@@ -73,7 +74,9 @@ def _images(source: str, out: Path):
     if there == here or there.startswith(here + os.sep):
         raise ValueError(f"the results in '{out}' would lie among the images of '{source}' and be "
                          'taken for images next time. Give a folder outside as --out')
-    names = find_images(source)
+    names, left = survey_images(source)
+    for sentence in left.sentences():
+        warn(f'{source}: {sentence}')
     if not names:
         raise ValueError(f"no image below '{source}'")
     return [(osp.join(source, name), name) for name in names]

@@ -12,24 +12,25 @@ from ..looks.names import dataset_config, names_and_palette
 from ..looks.networks import one_network
 from ..looks.palette import class_colours
 from ..models.segmentors import main_head
+from ..storage.dumped import read_buildable
 from ..storage.fit import strip_module
 from ..storage.keys import networks_in
 from ..storage.resumable import newest_readable
 
 
 def from_work_dir(work_dir, warn=print) -> tuple:
-    """(config, newest whole checkpoint) of a training run's folder, as paths.
+    """(Config, path of the newest whole checkpoint) of a training run's folder.
 
     Args:
         work_dir: the folder; mmengine leaves the run's whole config in it.
         warn: called with a text that names damaged checkpoints, if an older one is taken.
 
     Raises:
-        ValueError: no config, several, or no checkpoint.
+        ValueError: as :func:`config_in`, or no checkpoint.
         RuntimeError: none of the checkpoints can be read.
     """
-    config = config_in(work_dir)
-    hook = Config.fromfile(config).get('default_hooks', {}).get('checkpoint', {})
+    config = config_in(work_dir, warn)
+    hook = config.get('default_hooks', {}).get('checkpoint', {})
     template = hook.get('filename_tmpl') or (
         'epoch_{}.pth' if hook.get('by_epoch', True) else 'iter_{}.pth')
     checkpoint = newest_readable(work_dir, work_dir, template, warn)
@@ -39,14 +40,22 @@ def from_work_dir(work_dir, warn=print) -> tuple:
     return config, checkpoint
 
 
-def config_in(work_dir) -> str:
-    """The config that a training run left in its folder; raises ValueError unless there is one."""
+def config_in(work_dir, warn=print) -> Config:
+    """The config that a training run left in its folder, read as data: nothing in it is executed.
+
+    Args:
+        work_dir: the folder.
+        warn: called with a text if it asks for imports, which are left out.
+
+    Raises:
+        ValueError: there is none or several, or it is no dump (``read_buildable``).
+    """
     configs = sorted(Path(work_dir).glob('*.py'))
     if len(configs) != 1:
         found = ', '.join(path.name for path in configs) or 'none'
         raise ValueError(f'{work_dir} should hold one config (*.py), as a training run leaves it; '
                          f'found: {found}. Name config and checkpoint instead')
-    return str(configs[0])
+    return Config(read_buildable(configs[0], warn))
 
 
 def load_segmentor(config, checkpoint, device: str = 'cpu', network: str | None = None,

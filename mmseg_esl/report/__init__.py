@@ -1,4 +1,4 @@
-"""One training run as one HTML page; of mm* only mmengine is needed, to read configs."""
+"""One training run as one HTML page; nothing of mm* is needed."""
 
 from .page import make_page
 

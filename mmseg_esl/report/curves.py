@@ -15,6 +15,7 @@ INK = '#010203'  # becomes the page's
 MOST_POINTS = 1000
 MOST_NAMES = 25  # beyond, they could not be read
 STYLE = {
+    'text.parse_math': False,  # names of classes are text
     'svg.fonttype': 'none', 'svg.hashsalt': 'report', 'font.size': 8,
     'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.alpha': 0.15,
     'axes.edgecolor': INK, 'grid.color': INK, 'text.color': INK, 'axes.labelcolor': INK,

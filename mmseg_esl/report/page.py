@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 
 from ..results.compare import compare, sees_unlabeled
-from ..results.run import Run, config_of, key_of, read_run
+from ..results.run import Run, as_training_leaves_it, config_of, key_of, read_run
 from ..results.trend import read_baseline, rising
 from . import curves
 from .read import audits, commands, environment, pictures
@@ -40,7 +40,11 @@ def make_page(folder, baseline=()) -> str:
     Raises:
         ValueError: it is no work folder, or its logs or config cannot be read; see ``read_run``.
     """
-    run = read_run(folder, check=False)
+    with as_training_leaves_it(folder):
+        return _page(read_run(folder, check=False), baseline)
+
+
+def _page(run: Run, baseline) -> str:
     config = config_of(run.folder, run.starts[-1])
     if 'model' not in run.cfg:  # such as a Runner that was built from arguments dumps
         raise ValueError(f"{config} has no 'model': put the config of this run in its place")

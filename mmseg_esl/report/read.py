@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from pathlib import Path
 
@@ -60,14 +59,14 @@ def audits(folder: Path, notes: list) -> list[dict]:
     found = {}
     for path in sorted(folder.glob('audit/iter_*.json')):
         try:
-            audit = json.loads(path.read_text(encoding='utf-8'))
+            audit = read_json(path)
             if audit['schema'] != AUDIT_SCHEMA:
                 raise ValueError(f'schema {audit["schema"]}, where {AUDIT_SCHEMA} is known')
             for key, wanted in AUDIT_TYPES.items():
                 if not isinstance(audit.get(key), wanted):
                     raise TypeError(f'{key} is a {type(audit.get(key)).__name__}')
             found[int(audit['iter'])] = audit
-        except (ValueError, TypeError, KeyError, OSError) as error:
+        except (ValueError, TypeError, KeyError, OSError, OverflowError) as error:
             notes.append(f'{path.relative_to(folder)} is left out: '
                          f'{type(error).__name__}: {error}')
     return [found[step] for step in sorted(found)]
@@ -77,7 +76,8 @@ def pictures(folder: Path, notes: list) -> list[tuple[str, str]]:
     """``(caption, data URI)`` of each PNG below ``pictures/``, contact sheets first."""
     out = []
     for path in sorted((folder / 'pictures').rglob('*.png'), key=_order):
-        data, name = path.read_bytes(), path.relative_to(folder / 'pictures').as_posix()
+        data = path.read_bytes() if path.is_file() else b''
+        name = path.relative_to(folder / 'pictures').as_posix()
         if data.startswith(PNG):
             caption = name[:-len('.png')].replace('_', ' ')
             out.append((caption, 'data:image/png;base64,' + base64.b64encode(data).decode()))

@@ -1,4 +1,4 @@
-"""Tables of finished runs; of mm* only mmengine is needed, to read configs."""
+"""Tables of finished runs; nothing of mm* is needed."""
 
 from .compare import Comparison, compare
 from .paper import read_figures

@@ -1,13 +1,14 @@
 """Read the work folder of one training run."""
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmengine.config import Config
+from ..storage.dumped import read_config
 
 SCALARS, CONFIG = 'vis_data/scalars.json', 'vis_data/config.py'
 METRIC = re.compile('[am][A-Z]')  # mmseg's own, as in mIoU and aAcc
@@ -126,8 +127,25 @@ def read_run(folder, check: bool = True) -> Run:
             validated.
     """
     folder = Path(folder)
+    with as_training_leaves_it(folder):
+        return _read(folder, check)
+
+
+@contextlib.contextmanager
+def as_training_leaves_it(folder):
+    """Say of which folder it was when one that nobody trained in holds what nothing expects."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # a list for a dictionary, nesting without end, ...
+        raise ValueError(f'{folder}: not as a training leaves it ({type(error).__name__}: '
+                         f'{str(error)[:200]})') from error
+
+
+def _read(folder: Path, check: bool) -> Run:
     starts = _starts(folder, check)
-    configs, notes = [_config(folder, start) for start in starts], []
+    configs, notes = [read_config(config_of(folder, start)) for start in starts], []
     fresh = max((i for i, cfg in enumerate(configs) if not cfg.get('resume')), default=0)
     if fresh:
         notes.append(f'begun anew in {starts[fresh].name}; earlier starts are not counted')
@@ -187,17 +205,8 @@ def config_of(folder: Path, start: Path) -> Path:
     if len(copies) != 1:
         raise ValueError(f"{folder}: no '{start.name}/{CONFIG}', and {len(copies)} configs "
                          '(*.py) in the folder itself, where one would do instead. Copy the '
-                         'config of this run there')
+                         "config of this run there, as Config.dump writes it")
     return copies[0]
-
-
-def _config(folder: Path, start: Path) -> dict:
-    path = config_of(folder, start)
-    try:
-        return Config.fromfile(str(path), import_custom_modules=False)
-    except Exception as error:  # a config is Python: anything may be wrong with it
-        raise ValueError(f'{path}: not a config that mmengine can read '
-                         f'({type(error).__name__}: {error})') from error
 
 
 def _read_logs(starts, notes: list, networks: list) -> tuple[int, dict, dict]:
@@ -230,7 +239,10 @@ def _rows(path: Path, notes: list):
         try:
             row = json.loads(line)
             row['step'] += 0  # half a line may be valid JSON
-        except (ValueError, TypeError, KeyError) as error:
+            row = {key: _within_floats(value) for key, value in row.items()}
+            row['step'] = int(row['step'])
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError,
+                RecursionError) as error:
             if number < len(lines):
                 raise ValueError(
                     f"{path}, line {number} is not JSON: {line[:60]!r}. Remove the line if nothing "
@@ -240,13 +252,25 @@ def _rows(path: Path, notes: list):
             yield row
 
 
+def _within_floats(value):
+    """An infinity for a whole number that no float can hold."""
+    if isinstance(value, int) and abs(value) > 2 ** 1000:
+        return math.inf if value > 0 else -math.inf
+    return value
+
+
 def read_json(path: Path) -> dict:
     """Content of a JSON file; {} if it is not there, ValueError if it is damaged."""
-    try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except ValueError as error:
+    try:
+        if not path.is_file():
+            raise ValueError('no regular file')
+        found = json.loads(path.read_text(encoding='utf-8'))
+        if not isinstance(found, dict):
+            raise ValueError(f'a {type(found).__name__} and no object')
+        return found
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{path}: not JSON ({error}); remove the file, and the run counts as one '
                          'without it') from error
 

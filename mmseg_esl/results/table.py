@@ -1,6 +1,7 @@
 """Group runs into the rows of a table: mean and standard deviation over seeds."""
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass, field
 
@@ -57,7 +58,10 @@ class Table:
 
 
 def mean_sd(values) -> tuple[float, float | None]:
-    """Mean and sample standard deviation, None for a single value."""
+    """Mean and sample standard deviation, None for a single value; nan where one is not finite."""
+    if not all(map(math.isfinite, values)):
+        mean = sum(values) / len(values)
+        return mean, math.nan if len(values) > 1 else None
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
 
 

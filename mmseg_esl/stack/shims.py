@@ -44,6 +44,7 @@ def install() -> None:
     serve_mmcv_ext()
     check_stack()
     load_checkpoints_safely()
+    read_config_texts_as_data()
     map_onedl_packages()
     name_own_configs()
     _installed = True
@@ -106,6 +107,16 @@ def serve_mmcv_ext() -> None:
 # -------------------------------------------------------------------------------------- checkpoints
 
 
+class SafeTorch(ModuleType):
+    """torch as mmengine's loaders see it: all of it, but ``load`` is safe_loading's."""
+
+    def __getattr__(self, name: str):
+        if name == 'load':
+            from ..storage.safe_loading import load
+            return load
+        return getattr(sys.modules['torch'], name)
+
+
 def load_checkpoints_safely() -> None:
     """Let mmengine load checkpoints by :mod:`mmseg_esl.storage.safe_loading`, never unsafely.
 
@@ -119,9 +130,49 @@ def load_checkpoints_safely() -> None:
     from ..storage import safe_loading
 
     checkpoint.CheckpointLoader.register_scheme('', loader=safe_loading.load_from_local, force=True)
+    # of remote schemes (s3, petrel, pavi) and of local model zoos
+    checkpoint.torch = SafeTorch('torch')
     checkpoint.load_url = safe_loading.load_url  # which the loaders of http and model zoos call
     if hasattr(checkpoint, '_safe_torch_load'):  # so is the fork's one way to torch.load called
         checkpoint._safe_torch_load = safe_loading.load
+
+
+def read_config_texts_as_data() -> None:
+    """Let mmengine read the config that lies in a checkpoint as literals, never execute it.
+
+    ``Runner.resume`` and the inferencers hand it to ``Config.fromstring``, which runs it as Python.
+    An inferencer also builds what it finds there: a type must be a registry's.
+    Unnecessary when mmengine parses such texts.
+    """
+    from mmengine.config import Config
+    from mmengine.infer import BaseInferencer
+
+    from ..storage.dumped import parse_config, refuse_paths_to_code
+
+    stock_text, stock_model = Config.fromstring, BaseInferencer._init_model
+    if getattr(stock_text, 'of_mmseg_esl', False):
+        return
+
+    def fromstring(cfg_str: str, file_format: str) -> Config:
+        if file_format != '.py':
+            return stock_text(cfg_str, file_format)
+        return Config(parse_config(cfg_str, 'the config in a checkpoint'))
+
+    def checked(cfg_str: str, file_format: str) -> Config:
+        cfg = fromstring(cfg_str, file_format)
+        refuse_paths_to_code(cfg._cfg_dict, 'the config in a checkpoint')
+        return cfg
+
+    def _init_model(self, cfg, weights, device='cpu'):
+        Config.fromstring = staticmethod(checked)
+        try:
+            return stock_model(self, cfg, weights, device)
+        finally:
+            Config.fromstring = staticmethod(fromstring)
+
+    fromstring.of_mmseg_esl = True
+    Config.fromstring = staticmethod(fromstring)
+    BaseInferencer._init_model = _init_model
 
 # -------------------------------------------------------------------------------------- torchvision
 

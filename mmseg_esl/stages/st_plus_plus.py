@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 from ..datasets.pseudo import read_record
 from ..predict import Masker, load_segmentor
 from ..storage.config import offline
+from ..storage.dumped import read_config
 from .images import Images, read_list, unlabeled_images, write_list
 from .pseudo_labels import FILE, write_pseudo_labels
 from .ranking import score, split
@@ -129,6 +130,6 @@ class StPlusPlus:
             raise RuntimeError(f'{folder.name} has ended without {", ".join(missing)}: see its log')
 
     def _segmentor(self, checkpoint: Path):
-        cfg = Config.fromfile(str(checkpoint.parent.with_name(f'{checkpoint.parent.name}.py')))
+        cfg = Config(read_config(checkpoint.parent.with_name(f'{checkpoint.parent.name}.py')))
         cfg.model = offline(cfg.model)
         return load_segmentor(cfg, checkpoint, self.device)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import zipfile
 from pathlib import Path
@@ -25,7 +26,7 @@ def newest_readable(folder, work_dir, template: str, warn) -> str | None:
         Its path, or None where the folder holds no checkpoint.
 
     Raises:
-        RuntimeError: there are checkpoints and none can be read; all are named.
+        Unreadable: there are checkpoints and none can be read; all are named.
         pickle.UnpicklingError: the newest whole file is not safe to load. That is no damage, so
             nothing is taken in its place.
     """
@@ -38,15 +39,55 @@ def newest_readable(folder, work_dir, template: str, warn) -> str | None:
             return str(path)
         faults.append(f'{path} ({fault})')
     if faults:
-        raise RuntimeError('no checkpoint can be read: ' + '; '.join(faults) + '. Put a whole one '
-                           'there, or remove them and leave --resume out to start anew')
+        raise safe_loading.Unreadable(
+            'no checkpoint can be read: ' + '; '.join(faults) + '. Put a whole one there, or '
+            'remove them and leave --resume out to start anew')
     return None
+
+
+def _named_by(template: str) -> str:
+    """A regular expression; its group is the iteration."""
+    before, after = re.split(r'\{[^}]*\}', template, maxsplit=1)
+    return re.escape(before) + r'(\d+)' + re.escape(after)
+
+
+def drop_foreign_names(info: dict, template: str, warn) -> None:
+    """Leave in a checkpoint's ``runtime_info`` only the names of checkpoints, in place.
+
+    A run removes the files that are named there. So what a stranger wrote there must be the bare
+    name of a checkpoint, or of the best one.
+
+    Args:
+        info: with ``keep_ckpt_ids``, ``superseded_ckpts``, ``last_ckpt``, ``best_ckpt*``, if any.
+        template: the checkpoints' file name, such as ``iter_{}.pth``.
+        warn: called with a text that names what was left out.
+    """
+    fits = re.compile(rf'(best_[^/\\\0]+_)?{_named_by(template)}').fullmatch
+    foreign = []
+
+    def kept(values, good) -> list:
+        values = values if isinstance(values, (list, tuple)) else [values]
+        foreign.extend(value for value in values if not good(value))
+        return [value for value in values if good(value)]
+
+    for key in [key for key in info if isinstance(key, str)]:
+        if key == 'keep_ckpt_ids':
+            info[key] = kept(info[key], lambda value: type(value) is int)
+        elif key == 'superseded_ckpts':
+            info[key] = kept(info[key], lambda value: isinstance(value, str) and fits(value))
+        elif (key == 'last_ckpt' or key.startswith('best_ckpt')) and info[key] is not None:
+            # a whole path, of which the name counts
+            if not kept(info[key], lambda value: isinstance(value, str) and fits(
+                    os.path.basename(value))):
+                del info[key]
+    if foreign:
+        warn(f'the checkpoint names files that are no checkpoints of this run ({template}), which '
+             f'are left alone: {", ".join(map(repr, foreign[:3]))}')
 
 
 def checkpoints_in(folder, template: str) -> dict:
     """Path -> iteration (or epoch) of the files of a folder that are named by the template."""
-    before, after = re.split(r'\{[^}]*\}', template, maxsplit=1)
-    pattern = re.compile(re.escape(before) + r'(\d+)' + re.escape(after))
+    pattern = re.compile(_named_by(template))
     matches = ((path, pattern.fullmatch(path.name)) for path in Path(folder).glob('*'))
     return {path: int(match.group(1)) for path, match in matches if match and path.is_file()}
 
@@ -57,8 +98,11 @@ def read_pointer(work_dir, folder) -> Path | None:
     A relative name counts from the work folder. mmengine writes absolute ones: where the work
     folder was moved or copied since, the file of that name in ``folder`` is meant.
     """
+    path = Path(work_dir) / POINTER
+    if not path.is_file():  # a FIFO would never end
+        return None
     try:
-        named = (Path(work_dir) / POINTER).read_text(encoding='utf-8').strip()
+        named = path.read_text(encoding='utf-8').strip()
     except (OSError, UnicodeDecodeError):
         return None
     if not named or '\0' in named:
@@ -101,8 +145,9 @@ def why_unreadable(path: Path) -> str:
         if damaged is not None:
             return f'checksum of {damaged} is wrong'
         content = safe_loading.load_from_local(str(path), map_location='cpu')
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, NotImplementedError,
-            zipfile.BadZipFile) as error:
+    except pickle.UnpicklingError:
+        raise
+    except Exception as error:  # zlib.error and struct.error of a flipped bit among them
         return f'{type(error).__name__}: {error}'
     missing = [key for key in _NEEDED if not isinstance(content, dict) or key not in content]
     return f'it has no {", ".join(missing)}' if missing else ''

@@ -2,8 +2,8 @@
 
 :func:`load_from_local`, :func:`load` and :func:`load_url` serve in place of mmengine's own loaders
 (see ``stack.shims.load_checkpoints_safely``). There is no fall-back to an unsafe way of loading.
-Written by ``SemiCheckpointHook``, a checkpoint needs no allow-list; the one here is for those of
-mmengine's own CheckpointHook.
+Written by ``SemiCheckpointHook``, a checkpoint needs no allow-list, and gets none; what mmengine's
+own CheckpointHook writes beside tensors is read by ``stand_ins``: plain numbers and text only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import os
 import os.path as osp
 import pickle
 import re
-from types import SimpleNamespace
+
+from .old_torch import restricted_pickle
+from .stand_ins import Array, History, Kind, named, real
 
 
 def load_from_local(filename: str, map_location=None):
@@ -26,7 +28,7 @@ def load_from_local(filename: str, map_location=None):
         FileNotFoundError: there is no such file.
         pickle.UnpicklingError: the file names a global outside the allow-list; the message names
             file, global and remedy.
-        RuntimeError: the file is cut off or damaged; the message names it.
+        Unreadable: the file is cut off, damaged or no checkpoint; the message names it.
     """
     filename = osp.expanduser(filename)
     if not osp.isfile(filename):
@@ -43,29 +45,72 @@ def load(file, map_location=None, weights_only=None):
         weights_only: takes the place of an argument of the OneDL fork; loading is safe always.
 
     Raises:
-        pickle.UnpicklingError, RuntimeError: see :func:`load_from_local`.
+        pickle.UnpicklingError, Unreadable: see :func:`load_from_local`.
     """
-    name = file if isinstance(file, (str, os.PathLike)) else 'that was handed over'
+    named = isinstance(file, (str, os.PathLike))
+    name = file if named else 'that was handed over'
+    if named and osp.exists(file) and not osp.isfile(file):
+        raise Unreadable(f'checkpoint {name} is no regular file')
     try:
-        return _load(file, map_location)
+        content = _load(file, map_location)
     except pickle.UnpicklingError as error:
         raise pickle.UnpicklingError(_refusal(name, str(error))) from error
-    except (RuntimeError, EOFError) as error:
-        raise RuntimeError(f'checkpoint {name} cannot be read ({_last_line(error)}): it is cut '
-                           'off, damaged or no checkpoint') from error
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle may ask for anything
+        raise Unreadable(f'checkpoint {name} cannot be read ({_last_line(error)}): it is cut '
+                         'off, damaged or no checkpoint') from error
+    odd = malformed(content)
+    if odd:
+        raise Unreadable(f'checkpoint {name} is no checkpoint: {odd}')
+    return content
+
+
+class Unreadable(RuntimeError):
+    """A file that holds no checkpoint; the message is for users."""
+
+
+def malformed(content) -> str:
+    """What is not as everything that reads a checkpoint takes it to be; '' if nothing is."""
+    import torch
+
+    if not isinstance(content, dict):
+        return f'it holds a {type(content).__name__} where a dictionary should be'
+    for key in ('state_dict', 'meta', 'message_hub', 'run_state', 'optimizer'):
+        if not isinstance(content.get(key) or {}, dict):
+            return f'its {key} is a {type(content[key]).__name__} and no dictionary'
+    hub = content.get('message_hub') or {}
+    for key in ('log_scalars', 'runtime_info', 'resumed_keys'):
+        if not isinstance(hub.get(key, {}), dict):
+            return f'its message_hub.{key} is a {type(hub[key]).__name__} and no dictionary'
+    for key, value in (content.get('state_dict') or {}).items():
+        if not isinstance(key, str) or not (isinstance(value, torch.Tensor)
+                                            or key.endswith('_extra_state')):
+            return f'its state_dict[{key!r}] is a {type(value).__name__} and no tensor'
+    meta = content.get('meta') or {}
+    for key, kind in (('iter', int), ('epoch', int), ('config', str), ('dataset_meta', dict)):
+        if not isinstance(meta.get(key, kind()), (kind, type(None))):
+            return f'its meta.{key} is a {type(meta[key]).__name__}'
+    return ''
 
 
 def _load(file, map_location):
-    """torch.load with the allow-list, in the way that the installed torch has."""
+    """torch.load: without any allow-list, then with the stand-ins for what mmengine writes."""
     import torch
 
     if not has_allow_list():
-        return torch.load(file, map_location=map_location, pickle_module=restricted_pickle())
+        return real(torch.load(file, map_location=map_location, pickle_module=restricted_pickle()))
+    start = file.tell() if hasattr(file, 'tell') else None
+    try:
+        return torch.load(file, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError:
+        if start is not None:
+            file.seek(start)
     # only what is not there yet: leaving the context would take away what the user allowed
     present = torch.serialization.get_safe_globals()
-    missing = [entry for entry in allowed_globals() if entry not in present]
-    with torch.serialization.safe_globals(missing):
-        return torch.load(file, map_location=map_location, weights_only=True)
+    wanted = [(value, name) for name, value in named().items()] + [Array, Kind, History]
+    with torch.serialization.safe_globals([entry for entry in wanted if entry not in present]):
+        return real(torch.load(file, map_location=map_location, weights_only=True))
 
 
 def has_allow_list() -> bool:
@@ -114,70 +159,3 @@ def _refusal(filename: str, reason: str) -> str:
             'checkpoint of mmengine contains. If you trust where the file comes from, either save '
             "its 'state_dict' alone in an environment that can read it, or (torch>=2.6) allow the "
             'named type with torch.serialization.add_safe_globals([...]) before loading.')
-
-
-def allowed_globals() -> list:
-    """What a checkpoint of mmengine's Runner may contain beside tensors.
-
-    HistoryBuffer with its four statistics, numpy arrays and scalars of plain numbers. No object
-    arrays, and nothing that takes code or a name to look up.
-    """
-    import numpy as np
-    from mmengine.logging import HistoryBuffer
-
-    core = np._core if hasattr(np, '_core') else np.core
-    numbers = [type(np.dtype(kind)) for kind in '?bhilqBHILQefdFDUS']
-    allowed = [HistoryBuffer, np.ndarray, np.dtype, *dict.fromkeys(numbers)]
-    for package in ('numpy.core', 'numpy._core'):  # numpy 1 and 2 write different names
-        allowed.append((core.multiarray._reconstruct, f'{package}.multiarray._reconstruct'))
-        allowed.append((core.multiarray.scalar, f'{package}.multiarray.scalar'))
-    # Pickle's protocol 2 writes a method as getattr(class, name). The real getattr would hand out
-    # anything reachable; this one serves in its place and knows the statistics only.
-    allowed.append((history_statistic, 'builtins.getattr'))
-    return allowed
-
-
-def history_statistic(owner, name):
-    """``getattr`` for checkpoints: HistoryBuffer's own statistics, anything else is refused."""
-    from mmengine.logging import HistoryBuffer
-
-    if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
-        of = getattr(owner, '__qualname__', type(owner).__name__)
-        raise pickle.UnpicklingError(f'GLOBAL getattr({of},{name})')
-    return getattr(HistoryBuffer, name)
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    if encoding != 'latin1':
-        raise pickle.UnpicklingError(f'GLOBAL encode({encoding})')
-    return text.encode(encoding)
-
-
-def restricted_pickle():
-    """A stand-in for the pickle module, for torch before 2.6, which has no such allow-list.
-
-    It hands out what torch's own restricted unpickler does, and :func:`allowed_globals`.
-    """
-    from torch import _weights_only_unpickler
-
-    known = dict(_weights_only_unpickler._get_allowed_globals())
-    for entry in allowed_globals():
-        value, name = entry if isinstance(entry, tuple) else (
-            entry, f'{entry.__module__}.{entry.__qualname__}')
-        known[name] = value
-    known['_codecs.encode'] = _latin1  # how protocol 2 writes the bytes of a numpy array
-
-    class Unpickler(pickle.Unpickler):
-
-        def find_class(self, module, name):
-            # protocol 2 has the names of Python 2: a plain 'getattr' is __builtin__.getattr
-            full = f'{module.replace("__builtin__", "builtins")}.{name}'
-            if full not in known:
-                raise pickle.UnpicklingError(f'GLOBAL {full}')
-            return known[full]
-
-    def restricted_load(file, **kwargs):
-        return Unpickler(file, **kwargs).load()
-
-    return SimpleNamespace(__name__='restricted_pickle', Unpickler=Unpickler, load=restricted_load,
-                           UnpicklingError=pickle.UnpicklingError)

@@ -5,6 +5,10 @@ import sys
 import pytest
 from mmseg.registry import DATASETS
 
+from mmseg_esl.convert.config import check_folder
+from mmseg_esl.datasets import unlabeled
+from mmseg_esl.predict.images import list_items
+
 
 def build(**kwargs):
     return DATASETS.build(dict(type='UnlabeledDataset', **kwargs))
@@ -27,6 +31,33 @@ def folder(tmp_path, write):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_bytes(b'no image')
     return root
+
+
+def test_what_a_folder_leaves_out_is_said_and_counted(folder, write, monkeypatch):
+    write.image(folder / '@eaDir/b.jpg/SYNOPHOTO.jpg', seed=1)
+    write.image(folder / 'b.png', seed=1)  # a mask beside its image, it may be
+    for name in ('x.HEIC', 'y.avif', 'a/z.gif', 'j.jfif', 'k.jp2'):
+        (folder / name).write_bytes(b'...')
+    (folder / 'shut').mkdir()
+    scandir, texts = os.scandir, []
+
+    def closed(path):  # as for a user who may not read it: root may
+        if str(path).endswith('shut'):
+            raise PermissionError(13, 'Permission denied', str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, 'scandir', closed)
+    monkeypatch.setattr(unlabeled, 'print_log', lambda text, *_: texts.append(text))
+    found = build(data_prefix=dict(img_path=str(folder)))
+    assert names(found, folder) == sorted([*EVERYTHING, 'b.png'])
+    for said in ('1 folders cannot be read', "shut'", '5 files are images of a kind', 'j.jfif',
+                 '1 folders of thumbnails', '@eaDir', "1 images have the name of another"):
+        assert sum(said in text for text in texts) == 1, said
+    assert check_folder(str(folder)) == (10, [text.split(': ', 2)[2] for text in texts])
+    (folder / 'b.png').unlink()
+    assert list_items([folder], folder.parent / 'out', warn=texts.append)
+    assert [text.split(': ', 1)[1] for text in texts[4:]] == [
+        text.split(': ', 2)[2] for text in texts[:3]]
 
 
 EVERYTHING = ['a/b/d.JPeG', 'a/c.PNG', 'b.jpg', 'e.tif', 'f.TIFF', 'g.webp', 'with space.jpg',

@@ -11,8 +11,17 @@ import pytest
 import tiny
 from mmengine.config import Config
 
+from mmseg_esl.datasets import semi
 from mmseg_esl.datasets.manifest import Manifest, write_manifest
-from mmseg_esl.doctor.data import LabelCounts, check_files, check_labels, check_manifest
+from mmseg_esl.doctor.data import (
+    LabelCounts,
+    check_class_number,
+    check_files,
+    check_labels,
+    check_left_out,
+    check_lossy_masks,
+    check_manifest,
+)
 from mmseg_esl.doctor.leakage import NEAR, check_leakage
 from mmseg_esl.doctor.lists import Lists, label_maps, perceptual_hash, scan_image
 
@@ -179,6 +188,40 @@ def test_label_maps_of_files(tmp_path):
     assert made.maps == 2 and made.pixels[7] == 1024 and made.pixels.sum() == 2048
     assert len(made.problems) == 2 and 'label values 7' in made.problems[0]
     assert '3 channels' in made.problems[1]
+
+
+@pytest.mark.parametrize('number, levels', [(3, ['ok']), (2, ['error'] * 2), (19, ['error'] * 2)])
+def test_classes_of_head_and_data(tmp_path, number, levels):
+    tiny.write_data(tmp_path)
+    lists = Lists.of(Config(dict(train_dataloader=tiny.loader_cfg(tmp_path),
+                                 val_dataloader=tiny.val_loader_cfg(tmp_path))))
+    for model in (tiny.esl_cfg(num_classes=number), tiny.segmentor(number), tiny.cascade(number)):
+        findings = check_class_number(model, lists)
+        assert [finding.level for finding in findings] == levels
+        assert all(f'num_classes is {number}' in f.text for f in findings if f.level == 'error')
+
+
+def test_jpeg_masks_and_what_is_left_out(tmp_path, monkeypatch):
+    tiny.write_data(tmp_path)
+    loader, texts = tiny.loader_cfg(tmp_path), []
+    for path in (tmp_path / 'ann').glob('*.png'):
+        label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path.with_suffix('.jpg')), label)
+        assert (cv2.imread(str(path.with_suffix('.jpg')), cv2.IMREAD_UNCHANGED) != label).any()
+    loader['dataset']['labeled'].update(seg_map_suffix='.jpg')
+    (tmp_path / 'more/@eaDir').mkdir(parents=True)
+    for index in range(2):
+        shutil.copy(tmp_path / f'img/b{index}.png', tmp_path / f'more/{index}.png')
+    (tmp_path / 'more/x.heic').touch()
+    loader['dataset']['unlabeled'].update(ann_file='', img_suffix=None,
+                                          data_prefix=dict(img_path='more'))
+    monkeypatch.setattr(semi, 'print_log', lambda text, *_: texts.append(text))
+    lists = Lists.of(Config(dict(train_dataloader=loader)))
+    assert '3 masks of the labelled set are JPEG' in texts[0]
+    finding, = check_lossy_masks(lists.masks)
+    assert finding.level == 'error' and '3 labelled masks are JPEG' in finding.text
+    said = ' '.join(finding.text for finding in check_left_out(lists))
+    assert '1 files are images of a kind' in said and '1 folders of thumbnails' in said
 
 
 # ----------------------------------------------------------------------------- command line

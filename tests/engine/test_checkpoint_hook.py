@@ -18,6 +18,7 @@ from mmengine.logging import MMLogger
 
 import mmseg_esl.register  # noqa: F401  (so that the hook is known)
 from mmseg_esl.storage import atomic, portable
+from mmseg_esl.storage.lock import Locked
 
 
 def hook(**changes):
@@ -214,6 +215,30 @@ def test_killed_at_every_step_of_a_save(tmp_path, keep):
         assert names(folder) == [*wanted, 'last_checkpoint']
         assert (folder / 'last_checkpoint').read_text() == 'iter_8.pth'
     assert steps >= 11  # open, 2 writes, 2 fsyncs, rename of each of two files; the removal
+
+
+def test_a_second_training_in_the_folder_is_refused(tmp_path):
+    """And it leaves the first one's files alone; a killed one blocks no restart."""
+    def second(runner):
+        before = names(tmp_path)
+        child = os.fork()
+        if not child:
+            try:
+                train(tmp_path, 6)
+            except Locked as error:
+                os._exit(7 if f'process {os.getppid()} on' in str(error) else 1)
+            finally:
+                os._exit(2)
+        assert os.WEXITSTATUS(os.waitpid(child, 0)[1]) == 7
+        assert names(tmp_path) == before and '.training' in before
+
+    train(tmp_path, 4, hooks=[Before('train_iter', lambda runner, **kwargs: second(runner))])
+    assert names(tmp_path) == ['iter_2.pth', 'iter_4.pth', 'last_checkpoint']
+    assert killed(lambda: train(tmp_path, 8, resume=True, hooks=[Before(
+        'train_iter', lambda runner, **kwargs: os.kill(os.getpid(), signal.SIGKILL))]))
+    assert '.training' in names(tmp_path)
+    assert train(tmp_path, 6, resume=True).iter == 6
+    assert '.training' not in names(tmp_path)
 
 
 # ------------------------------------------------------------------------------- a full disk
@@ -430,6 +455,31 @@ def test_malicious_checkpoint_is_refused(work, how):
         runner.call_hook('before_run')
         runner.load_or_resume()
     assert not marker.exists()
+
+
+def test_a_checkpoint_cannot_have_other_files_removed(tmp_path, caplog):
+    """What it says of its predecessors is data: only checkpoints of this run go."""
+    work, outside = tmp_path / 'work', tmp_path / 'outside'
+    train(work, 2, scores=[0.5], **BEST)
+    outside.mkdir()
+    precious = [outside / 'iter_1.pth', outside / 'thesis.txt', work / 'notes.txt',
+                work / 'sub/iter_7.pth', work / 'iter_x/keep.pth']
+    for path in precious:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('precious')
+    (work / 'iter_1.pth').write_text('of a save that was killed before it removed this')
+    content = torch.load(work / 'iter_2.pth', weights_only=True)
+    info = content['message_hub']['runtime_info']
+    info['superseded_ckpts'] = [*map(str, precious), '../outside/thesis.txt', 'notes.txt', '..',
+                                'sub/iter_7.pth', 'iter_1.pth']
+    info['keep_ckpt_ids'] = ['x/keep', 'x/../../../outside/thesis', 1.5, 2]
+    info['best_ckpt'], info['best_score'] = str(work / 'notes.txt'), 0.1
+    torch.save(content, work / 'iter_2.pth')
+    with listening(caplog):
+        train(work, 6, resume=True, scores=[0.7, 0.8], **BEST)
+    assert all(path.read_text() == 'precious' for path in precious)
+    assert not (work / 'iter_1.pth').exists()
+    assert 'names files that are no checkpoints of this run' in caplog.text
 
 
 def test_other_folder_for_checkpoints(tmp_path):

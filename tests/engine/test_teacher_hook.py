@@ -17,6 +17,15 @@ def copies(module):
     return {k: v.clone() for k, v in module.state_dict().items()}
 
 
+@pytest.mark.parametrize('number, said', [
+    (2, 'a label beyond the head'), (19, 'classes that do not exist')])
+def test_another_number_of_classes_is_refused(tmp_path, data, number, said):
+    with pytest.raises(ValueError, match=f'set has 3 classes .ground, thing, sky., decode_head.'
+                       f'num_classes is {number}: .*{said}.*num_classes of decode_head'):
+        tiny.run(tmp_path, data, [tiny.EMA], max_iters=1,
+                 model=tiny.esl_cfg('dsl', num_classes=number))
+
+
 # ----------------------------------------------------------------------------------------- EMA
 
 

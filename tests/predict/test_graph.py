@@ -2,17 +2,21 @@
 import copy
 import inspect
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
+from PIL import Image
 
-from mmseg_esl.predict.graph import Deployed, compare, export
+from mmseg_esl.predict import Masker, graph
+from mmseg_esl.predict.graph import Deployed, compare, export, resize_rule
 
 onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
@@ -186,3 +190,44 @@ def test_one_sigmoid_channel():
         found = Deployed(model, argmax=True)(image).numpy()
     expected = by_mmseg(model, image)[1]
     assert np.array_equal(found, expected) and len(np.unique(found)) == 2
+
+
+@pytest.mark.parametrize('step, rule', [
+    (dict(scale=(96, 64), keep_ratio=True), dict(within=[96, 64])),
+    (dict(scale=(64, 48), keep_ratio=False), dict(size=[48, 64])),
+    (dict(scale_factor=0.5, keep_ratio=True), dict(factor=0.5)), (None, {})])
+def test_the_snippet_of_the_page_predicts_as_predict_py(tmp_path, monkeypatch, step, rule):
+    """At the size of the test pipeline, which the graph carries."""
+    monkeypatch.setattr(graph, '_newer', lambda: False)  # the older exporter takes a tenth
+    real = torch.onnx.export
+    if 'dynamo' in inspect.signature(real).parameters:
+        monkeypatch.setattr(torch.onnx, 'export', lambda *a, **k: real(*a, **k, dynamo=False))
+    monkeypatch.chdir(tmp_path)
+    model = build()
+    model.cfg = Config(dict(test_pipeline=[
+        dict(type='LoadImageFromFile'), *([dict(type='Resize', **step)] if step else []),
+        dict(type='PackSegInputs')]))
+    coarse = np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
+    Image.fromarray(coarse).resize((208, 136)).save('photo.png')
+    export(Deployed(model), 'model.onnx', None)
+    page = (Path(__file__).parents[2] / 'docs/predict.md').read_text(encoding='utf-8')
+    snippet, = [text for text in re.findall(r'```python\n(.*?)```', page, re.DOTALL)
+                if 'onnxruntime' in text]
+    exec(compile(snippet, 'predict.md', 'exec'), {})
+    masker = Masker(model)
+    wanted = masker([masker.prepare('photo.png')])[0]
+    assert (np.asarray(Image.open('mask.png')) == wanted).mean() > 0.99
+    meta = onnxruntime.InferenceSession('model.onnx').get_modelmeta().custom_metadata_map
+    assert json.loads(meta['resize']) == rule
+    if step:  # or the test would prove nothing
+        image = np.asarray(Image.open('photo.png')).transpose(2, 0, 1)[None]
+        assert (run('model.onnx', torch.from_numpy(image)).argmax(1)[0] == wanted).mean() < 0.97
+
+
+def test_a_fixed_size_and_other_steps_are_said():
+    model = build()
+    model.cfg = Config(dict(test_pipeline=[
+        dict(type='LoadImageFromFile'), dict(type='Resize', scale=64, keep_ratio=True),
+        dict(type='ResizeToMultiple'), dict(type='PackSegInputs')]))
+    assert resize_rule(model, None) == (dict(within=[64, 64]), ['ResizeToMultiple'])
+    assert resize_rule(model, (48, 64)) == (dict(size=[48, 64]), ['ResizeToMultiple'])

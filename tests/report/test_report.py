@@ -336,8 +336,8 @@ def test_pictures_that_cannot_be_made(tmp_path):
     (tmp_path / 'last_checkpoint').write_text('iter_10.pth')
     done = tool(tmp_path, '--pictures')
     assert done.returncode == 1 and not (tmp_path / 'report.html').exists()
-    assert re.search(r'visualize\.py .*config\.py .*iter_10\.pth --what all --out .*pictures '
-                     r'failed with status \d', done.stderr)
+    assert re.search(r'visualize\.py .*config\.py .*iter_10\.pth --dumped --what all --out '
+                     r'.*pictures failed with status \d', done.stderr)
     assert 'Without --pictures' in done.stderr
 
 

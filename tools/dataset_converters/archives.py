@@ -6,8 +6,10 @@ the same command then goes on with what is missing, and does nothing where nothi
 from __future__ import annotations
 
 import argparse
+import lzma
 import os
 import re
+import struct
 import sys
 import tarfile
 import zipfile
@@ -26,7 +28,10 @@ from rich.progress import Progress
 from mmseg_esl.storage.atomic import atomic_file
 
 SCREEN = Console(stderr=True)
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error)
+# a flipped bit in a zip's directory may ask for a password or for an unknown compression
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, RuntimeError,
+          NotImplementedError, ValueError, struct.error)
+MOST = 2 ** 31  # bytes of a file; images and annotations are far below
 
 
 class ConversionError(Exception):
@@ -96,10 +101,17 @@ def stream_tar(path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
 
 
 def _read(path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    _check_size(path, member.name, member.size)
     try:  # called by whoever iterates, where the other one cannot catch it
         return tar.extractfile(member).read()
     except BROKEN as error:
         raise _damaged(path, error) from error
+
+
+def _check_size(path, name: str, size: int) -> None:
+    if size > MOST:
+        raise ConversionError(f"'{name}' in the archive '{path}' would be {size / 2 ** 30:.1f} "
+                              'GiB: this is not the archive that docs/datasets.md names')
 
 
 def check_archive(path) -> None:
@@ -131,8 +143,10 @@ class Zip:
         return [(match.group(1), info) for match, info in found if match]
 
     def read(self, info: zipfile.ZipInfo) -> bytes:
+        _check_size(self.path, info.filename, info.file_size)
         try:
-            return self.file.read(info)
+            with self.file.open(info) as file:
+                return file.read(info.file_size)  # what says less than it holds is cut, and fails
         except BROKEN as error:
             raise _damaged(self.path, f'{info.filename}: {error}') from error
 

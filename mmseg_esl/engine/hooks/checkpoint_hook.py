@@ -14,8 +14,9 @@ from mmseg.registry import HOOKS
 
 from ...functional.phases import phase
 from ...storage.atomic import atomic_file, remove_leftovers
+from ...storage.lock import FolderLock
 from ...storage.portable import nonfinite_tensors, pack_histories, portable, unpack_histories
-from ...storage.resumable import POINTER, newest_readable
+from ...storage.resumable import POINTER, drop_foreign_names, newest_readable
 from ..finite import infinite_by_design
 from ..interrupt import Interrupt, shield_workers
 from ..ranks import on_main
@@ -58,6 +59,8 @@ class SemiCheckpointHook(CheckpointHook):
     * ``resume=True`` without ``load_from`` takes the newest checkpoint that is whole and says so
       if that is not the newest; with none there, training starts at the beginning.
     * It loads with ``torch.load(weights_only=True)``, without any allow-list.
+    * A second training in the same work folder is refused, by host and process; a lock that a dead
+      process left blocks nobody (see storage.lock).
     * Ctrl-C and SIGTERM finish the iteration, save, and exit with 128 + signal, on all ranks.
 
     With ``backend_args``, ``file_client_args`` or an ``out_dir`` on a remote store, writing,
@@ -72,7 +75,8 @@ class SemiCheckpointHook(CheckpointHook):
         FloatingPointError: a tensor of the checkpoint holds a NaN or an infinity.
         OSError: the file system refuses, such as a full disk.
         TypeError: something in the checkpoint would not load safely.
-        RuntimeError: resuming, and no checkpoint in the folder can be read.
+        RuntimeError: resuming, and no checkpoint in the folder can be read; or another process
+            trains in the work folder.
         All of them leave the checkpoints there are as they are.
     """
 
@@ -84,7 +88,7 @@ class SemiCheckpointHook(CheckpointHook):
         if self._ours:
             self.backend_args = dict(backend='atomic')
         self._superseded, self._by_design = [], set()
-        self._interrupt = self._run_state = self._saved = self._saved_step = None
+        self._lock = self._interrupt = self._run_state = self._saved = self._saved_step = None
 
     # ------------------------------------------------------------------------------- resuming
 
@@ -108,8 +112,13 @@ class SemiCheckpointHook(CheckpointHook):
     def after_load_checkpoint(self, runner, checkpoint) -> None:
         if 'message_hub' in checkpoint:
             unpack_histories(checkpoint['message_hub'])
+            if self._ours:
+                drop_foreign_names(checkpoint['message_hub'].get('runtime_info', {}),
+                                   self.filename_tmpl, runner.logger.warning)
 
     def before_train(self, runner) -> None:
+        self._lock = FolderLock(runner.work_dir)
+        on_main(self._lock.take)
         super().before_train(runner)
         self._by_design = infinite_by_design(runner)
         if self._ours:
@@ -250,7 +259,7 @@ class SemiCheckpointHook(CheckpointHook):
     # --------------------------------------------------------------------------- interruption
 
     def _release_after(self, loop) -> None:
-        """Give the signals back however training ends: no hook is called after an error."""
+        """Give signals and folder back however training ends: no hook is called after an error."""
         if not isinstance(loop, BaseLoop):  # only validating or testing
             return
         run = loop.run
@@ -261,6 +270,8 @@ class SemiCheckpointHook(CheckpointHook):
             finally:
                 if self._interrupt:
                     self._interrupt.release()
+                if self._lock and is_main_process():
+                    self._lock.give_back()
 
         loop.run = run_and_release
 

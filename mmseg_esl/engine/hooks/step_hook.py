@@ -11,6 +11,7 @@ from mmseg.registry import HOOKS
 
 from ...semi import SemiSegmentor
 from ...semi.roles import first_average, to_meta
+from ..classes import REMEDY, class_mismatch
 from ..unwrap import unwrap
 
 
@@ -25,7 +26,8 @@ class StepHook(Hook):
     networks they hold, in ``meta['networks']``.
 
     Raises:
-        ValueError: mmengine's EMAHook in the same run, two hooks of this kind, mmengine's
+        ValueError: a decode head for another number of classes than the data set has;
+            mmengine's EMAHook in the same run, two hooks of this kind, mmengine's
             OptimWrapperDict, or a train loop that counts epochs (the two endless streams of images
             have none).
     """
@@ -47,6 +49,9 @@ class StepHook(Hook):
                              'network that wants an optimizer of its own in optim_wrapper=dict('
                              'optimizer=..., networks=dict(NAME=dict(optimizer=...)))')
         model = unwrap(runner.model)
+        odd = class_mismatch(runner.train_dataloader.dataset, model.num_classes)
+        if odd:
+            raise ValueError(f'{odd}. To mend it, {REMEDY}')
         model.driven = True
         model.seed, model.max_iters = runner.seed or 0, runner.max_iters
         # mmengine seeds all ranks alike: they would cut the same boxes and drop the same channels
