@@ -170,8 +170,9 @@ class SemiSegmentor(BaseModel):
         return {**losses, 'loss_unused': connected_zero(*rest.values())} if rest else losses
 
     def parse_losses(self, losses: dict) -> tuple[Tensor, dict]:
-        """As mmengine's; the terms are watched, see FiniteGuardHook."""
+        """As mmengine's; terms are watched and kept, see FiniteGuardHook and DiagnosticsHook."""
         loss, terms = super().parse_losses(losses)
+        self.diagnostics.record(terms)
         self.watch.terms('loss term', {k: v for k, v in terms.items() if 'loss' in k})
         return loss, terms
 
@@ -185,7 +186,7 @@ class SemiSegmentor(BaseModel):
         Returns:
             the momentum of the last average that moved; None if none has.
         """
-        for memory in self.staged:
+        for memory in (self.diagnostics, *self.staged):
             memory.commit()
         for net in self.gathering.values():
             # a plain batch norm (CPU, norm_cfg BN) has seen this rank's images alone; what is
@@ -208,7 +209,7 @@ class SemiSegmentor(BaseModel):
 
     def after_skipped_step(self) -> None:
         """The optimiser refused the step: take back what it has staged."""
-        for memory in self.staged:
+        for memory in (self.diagnostics, *self.staged):
             memory.rollback()
 
     @property
