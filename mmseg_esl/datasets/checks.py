@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import mmcv
 import mmengine.fileio as fileio
@@ -15,7 +16,35 @@ from .file_check import content_problem, path_problem
 from .files import is_local
 from .manifest import Manifest
 
-IGNORE = 255  # what mmseg pads label maps with, and ignores
+IGNORE = 255  # what mmseg ignores, unless a config says otherwise
+
+
+@dataclass
+class LabelValues:
+    """What label maps may hold; one object for all checks of a data set.
+
+    Attributes:
+        num_classes: or None, to leave the values alone.
+        ignore_index: what the head ignores. SemiTrainLoop sets the model's.
+    """
+    num_classes: int | None = None
+    ignore_index: int = IGNORE
+
+    def check(self, label, path: str | None) -> None:
+        """Raise BadDataError if a label map (array or tensor) holds values outside them."""
+        if self.num_classes is None:
+            return
+        number, ignored = self.num_classes, self.ignore_index
+        outside = ((label < 0) | (label >= number)) & (label != ignored)
+        if not outside.any():
+            return
+        values = np.unique(np.asarray(label[outside])).tolist()
+        shown = ', '.join(map(str, values[:8])) + (', ...' if len(values) > 8 else '')
+        raise bad_data('mask', path, f'it holds the label values {shown}, but the classes are 0 to '
+                       f'{number - 1} (and {ignored} for ignored pixels). Check metainfo classes, '
+                       'reduce_zero_label (masks that count from 1), ignore_index of the decode '
+                       'head (and of the data set), and that the mask holds class indices and not '
+                       'grey levels or colours')
 
 
 class CheckFiles:
@@ -107,11 +136,11 @@ class CheckMask:
     The whole map is looked at, so a fault shows at once and not only where a crop hits it.
 
     Args:
-        num_classes: or None, to leave the values alone.
+        values: what it may hold.
     """
 
-    def __init__(self, num_classes: int | None) -> None:
-        self.num_classes = num_classes
+    def __init__(self, values: LabelValues) -> None:
+        self.values = values
 
     def __call__(self, results: dict) -> dict:
         label, path = results.get('gt_seg_map'), results.get('seg_map_path')
@@ -122,14 +151,15 @@ class CheckMask:
                 raise bad_data('mask', path, f'it gives a label map of shape {label.shape} for an '
                                f'image of {sizes[0]}. A mask has one channel of class indices and '
                                'the size of its image (OpenCV turns images as their EXIF data say)')
-            check_values(label, self.num_classes, path)
-            if (label == IGNORE).all():
-                raise bad_data('mask', path, f'it has no labelled pixel, all are {IGNORE}. Take '
+            self.values.check(label, path)
+            ignored = self.values.ignore_index
+            if (label == ignored).all():
+                raise bad_data('mask', path, f'it has no labelled pixel, all are {ignored}. Take '
                                'the image from the labelled list, or check reduce_zero_label')
         return results
 
     def __repr__(self) -> str:
-        return f'CheckMask(num_classes={self.num_classes})'
+        return f'CheckMask({self.values})'
 
 
 def decode(path: str, what: str, data: bytes, flag: str, backend: str) -> np.ndarray:
@@ -142,21 +172,6 @@ def decode(path: str, what: str, data: bytes, flag: str, backend: str) -> np.nda
     if pixels is None:
         raise bad_data(what, path, 'it is no readable image')
     return pixels
-
-
-def check_values(label, num_classes: int | None, path: str | None) -> None:
-    """Raise BadDataError if a label map (array or tensor) holds values outside the classes."""
-    if num_classes is None:
-        return
-    outside = ((label < 0) | (label >= num_classes)) & (label != IGNORE)
-    if not outside.any():
-        return
-    values = np.unique(np.asarray(label[outside])).tolist()
-    shown = ', '.join(map(str, values[:8])) + (', ...' if len(values) > 8 else '')
-    raise bad_data('mask', path, f'it holds the label values {shown}, but the classes are 0 to '
-              f'{num_classes - 1} (and {IGNORE} for ignored pixels). Check metainfo classes, '
-              'reduce_zero_label (masks that count from 1), and that the mask holds class indices '
-              'and not grey levels or colours')
 
 
 def bad_data(what: str, path: str | None, problem: str) -> BadDataError:

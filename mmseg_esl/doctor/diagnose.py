@@ -10,7 +10,14 @@ from mmseg.registry import MODELS
 
 from ..datasets.manifest import Manifest
 from ..storage.config import kind
-from .data import LabelCounts, check_files, check_ignore_index, check_labels, check_manifest
+from .data import (
+    LabelCounts,
+    check_files,
+    check_ignore_index,
+    check_labels,
+    check_manifest,
+    ignore_index,
+)
 from .findings import Finding
 from .leakage import check_leakage
 from .lists import Lists, label_maps, scan_image
@@ -66,6 +73,7 @@ def _resources(cfg, world: int) -> list[Finding]:
 def _data(cfg, world: int, track) -> list[Finding]:
     lists = Lists.of(cfg)
     semi = lists.semi
+    semi.label_values.ignore_index = ignore_index(cfg.model)
     out = check_batches(cfg, semi.num_labeled, semi.num_unlabeled, world)
     paths = sorted({path for group in lists.images.values() for path in group})
     with ThreadPoolExecutor() as pool:  # decoding and hashing leave Python's lock
@@ -80,7 +88,8 @@ def _data(cfg, world: int, track) -> list[Finding]:
     classes = semi.metainfo.get('classes') or range(semi.num_classes or 255)
     return out + check_labels(LabelCounts(maps), [str(name) for name in classes],
                               bool(semi.metainfo.get('reduce_zero_label')
-                                   or _reduces(semi)), _num_parts(cfg))
+                                   or _reduces(semi)), _num_parts(cfg),
+                              semi.label_values.ignore_index)
 
 
 def _num_parts(cfg) -> int:
