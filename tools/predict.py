@@ -112,7 +112,7 @@ def run(args, console):
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     segmentor = load_segmentor(config, checkpoint, device, args.network, args.cfg_options)
     masker = Masker(segmentor, args.tile, args.overlap, args.tta, args.batch)
-    painter = Painter(**segmentor.dataset_meta, opacity=args.opacity)
+    painter = Painter(**segmentor.dataset_meta, opacity=args.opacity, read=masker.read)
     warn(f'{checkpoint} on {device}: {len(items)} images to {args.out}')
     columns = BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[rate]}')
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:

@@ -202,7 +202,8 @@ def insert_checks(dataset, values: LabelValues, manifest: Manifest | None) -> No
         if reads:
             steps.insert(reads[-1] + 1, CheckMask(values))
         check = CheckFiles(len(leaf), _of_kind(pipeline, 'LoadImageFromFile'),
-                           _of_kind(pipeline, 'LoadAnnotations'), manifest)
+                           _of_kind(pipeline, 'LoadAnnotations'), manifest,
+                           getattr(leaf, 'masks_as_loaded', False))
         steps.insert(1 if steps and isinstance(steps[0], _ForgetMask) else 0, check)
 
 

@@ -38,6 +38,27 @@ def check_files(images: dict, scans: dict) -> list[Finding]:
     return out
 
 
+def check_orientation(images: dict, scans: dict) -> list[Finding]:
+    """Images that loaders turn as their EXIF data say, and the masks that have to be turned too.
+
+    Args:
+        images: set -> paths. scans: path -> Scan.
+    """
+    out = []
+    for which in SETS:
+        turned = [path for path in images[which] if scans[path].turn != 1]
+        if turned and which == 'unlabelled':
+            out.append(Finding('note', 'orientation', f'{len(turned)} unlabelled images are turned '
+                               f'as their EXIF data say: {listed(turned, 20)}'))
+        elif turned:
+            out.append(Finding(
+                'warning', 'orientation', f'{len(turned)} {which} images are turned as their EXIF '
+                f'data say, masks are not: {listed(turned, 20)}', 'write these images as they are '
+                "to be seen, without such data; or set color_type='color_ignore_orientation' of "
+                'every LoadImageFromFile if the masks are of the stored pixels'))
+    return out
+
+
 def check_manifest(manifest, files, progress=iter) -> list[Finding]:
     """Compare every image and mask with its checksum.
 

@@ -16,6 +16,7 @@ from .data import (
     check_ignore_index,
     check_labels,
     check_manifest,
+    check_orientation,
     ignore_index,
 )
 from .findings import Finding
@@ -79,6 +80,7 @@ def _data(cfg, world: int, track) -> list[Finding]:
     with ThreadPoolExecutor() as pool:  # decoding and hashing leave Python's lock
         scans = dict(zip(paths, track(pool.map(scan_image, paths), 'images', len(paths))))
     out += check_files(lists.images, scans)
+    out += check_orientation(lists.images, scans)
     out += check_leakage(lists.images, scans)
     name = cfg.train_dataloader['dataset'].get('manifest')
     files = lists.files()
