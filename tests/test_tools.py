@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import math
 import os
 import subprocess
 import sys
@@ -211,6 +212,12 @@ def test_options_of_test_py(tools):
     module.NamesOnce().before_test(of_images('a/x.png', 'a/y.png', 'a/x.png'))
     with pytest.raises(SystemExit, match="'a/x.png' and 'b/x.jpg' would share a result"):
         module.NamesOnce().before_test(of_images('a/x.png', 'a/y.png', 'b/x.jpg'))
+    model = torch.nn.Linear(1, 1)
+    runner = SimpleNamespace(model=model, _load_from='a.pth')
+    module.Finite().after_load_checkpoint(runner, dict(state_dict=model.state_dict()))
+    with pytest.raises(SystemExit, match='a.pth is of a training that diverged.*weight'):
+        module.Finite().after_load_checkpoint(runner, dict(
+            state_dict=dict(model.state_dict(), weight=torch.tensor([[math.inf]]))))
     with pytest.raises(SystemExit, match='tta_pipeline'):
         module.use_tta(Config(dict(model=dict(type='M'))))
     with pytest.raises(SystemExit, match='SegVisualizationHook'):

@@ -15,6 +15,8 @@ from mmseg.registry import MODELS
 from mmseg_esl.datasets.wrapped import infos
 from mmseg_esl.looks.networks import one_network
 from mmseg_esl.storage.config import kind
+from mmseg_esl.storage.finite_weights import refuse_infinite
+from mmseg_esl.storage.fit import strip_module
 from mmseg_esl.storage.keys import networks_in
 
 
@@ -41,6 +43,18 @@ class OneNetwork(Hook):
             sys.exit(f'test.py: the checkpoint: {error} (--network)')
         if self.plain:
             checkpoint['state_dict'] = state
+
+
+class Finite(Hook):
+    """Refuses weights of a training that diverged; a method's are checked by the method."""
+    priority = 'LOWEST'  # after OneNetwork
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        state = strip_module(checkpoint.get('state_dict', checkpoint))
+        try:
+            refuse_infinite(state, runner.model.state_dict(), runner._load_from)
+        except ValueError as error:
+            sys.exit(f'test.py: {error}')
 
 
 def parse_args():
@@ -135,6 +149,7 @@ def main() -> None:
         use_tta(cfg)
     if args.out is not None:
         write_predictions(cfg, args.out)
+    hooks.append(Finite())
     if args.out or args.show_dir:
         hooks.append(NamesOnce())
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -49,6 +49,7 @@ class SemiSegmentor(BaseModel):
     title = ''  # as tables and reports call the method; '' = its class's name
     hooks: tuple[str, ...] = ('StepHook',)  # what has to run beside it
     apart = False  # labelled and unlabelled images never share a training forward
+    may_be_infinite: tuple[str, ...] = ()  # of the names of tensors; SemiCheckpointHook sets it
     tapped: tuple[str, ...] = ()  # paths, in a segmentor, of modules whose input is listened to
 
     def __init__(self, segmentor: dict, strong_view: dict | None = None,
@@ -235,7 +236,7 @@ class SemiSegmentor(BaseModel):
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         if not prefix:  # a whole checkpoint: a plain segmentor fills every plain network
             adapted = to_method(state_dict, self.roles)
-            check_fit(adapted, self.state_dict(), 'checkpoint', self.roles)
+            check_fit(adapted, self.state_dict(), 'checkpoint', self.roles, self.may_be_infinite)
             state_dict.clear()
             state_dict.update(adapted)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -14,6 +14,8 @@ import pickle
 import re
 from types import SimpleNamespace
 
+from .finite_weights import refuse_nan
+
 
 def load_from_local(filename: str, map_location=None):
     """Load a local checkpoint.
@@ -26,7 +28,8 @@ def load_from_local(filename: str, map_location=None):
         FileNotFoundError: there is no such file.
         pickle.UnpicklingError: the file names a global outside the allow-list; the message names
             file, global and remedy.
-        RuntimeError: the file is cut off or damaged; the message names it.
+        RuntimeError: the file is cut off or damaged, or its weights hold a NaN; the message names
+            it.
     """
     filename = osp.expanduser(filename)
     if not osp.isfile(filename):
@@ -47,12 +50,14 @@ def load(file, map_location=None, weights_only=None):
     """
     name = file if isinstance(file, (str, os.PathLike)) else 'that was handed over'
     try:
-        return _load(file, map_location)
+        content = _load(file, map_location)
     except pickle.UnpicklingError as error:
         raise pickle.UnpicklingError(_refusal(name, str(error))) from error
     except (RuntimeError, EOFError) as error:
         raise RuntimeError(f'checkpoint {name} cannot be read ({_last_line(error)}): it is cut '
                            'off, damaged or no checkpoint') from error
+    refuse_nan(content, name)
+    return content
 
 
 def _load(file, map_location):

@@ -20,6 +20,7 @@ from ..finite import infinite_by_design
 from ..interrupt import Interrupt, shield_workers
 from ..ranks import on_main
 from ..resume.run_state import collect
+from ..unwrap import unwrap
 
 _SUPERSEDED = 'superseded_ckpts'
 
@@ -90,6 +91,7 @@ class SemiCheckpointHook(CheckpointHook):
 
     def before_run(self, runner) -> None:
         """Choose the file to resume from: mmengine asks for it right after this."""
+        unwrap(runner.model).may_be_infinite = self.may_be_infinite  # what is loaded is checked
         self._release_after(runner._train_loop)
         if os.environ.get('TORCHELASTIC_MAX_RESTARTS', '0') != '0' and not runner._resume:
             runner.logger.warning('torchrun may restart this run, which would then begin anew: add '
