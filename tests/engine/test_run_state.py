@@ -135,10 +135,37 @@ def test_world_size(saved, tmp_path):
     said = resume(saved, tmp_path / 'work', two_ranks(1), train_cfg__max_iters=3)
     assert 'resuming with a change: world size: 2 -> 1' in said
     assert 'num_labeled: 1 -> 2' in said and 'Iter(train) [3/3]' in said
+    assert 'saved by 2 processes, resumed by 1: random numbers begin anew' in said
     streams = torch.load(tmp_path / 'work/iter_3.pth', weights_only=False)['run_state']['streams']
     assert (streams['labeled'], streams['unlabeled']) == (6, 6)
     with pytest.raises(RuntimeError, match='world size: 2 -> 1'):
         resume(saved, tmp_path / 'refused', two_ranks(2))
+
+
+LOST = {
+    'optimizer': (lambda c: c.pop('optimizer'), 'optimizer: not saved'),
+    'schedulers': (lambda c: c.pop('param_schedulers'), 'param_schedulers: not saved'),
+    'memory': (lambda c: [c['state_dict'].pop(k) for k in list(c['state_dict'])
+                          if k.startswith('part_memory.')], 'tensors.*part_memory.prototypes'),
+    'one network': (lambda c: c.update(state_dict={
+        k[len('student.'):]: v for k, v in c['state_dict'].items() if k.startswith('student.')}),
+        'tensors of the model'),
+    'shape': (lambda c: c['state_dict'].update({'part_memory.queue': torch.zeros(3)}),
+              'part_memory.queue'),
+}
+
+
+@pytest.mark.parametrize('case', LOST)
+def test_an_incomplete_checkpoint(saved, tmp_path, case):
+    """It is refused by the name of what it lacks; one may go on all the same, as the log says."""
+    change, message = LOST[case]
+    path = edited(saved, tmp_path / 'part.pth', change)
+    with pytest.raises(RuntimeError, match=f'(?s)does not hold all.*{message}.*strict=False'):
+        resume(saved, tmp_path / 'work', path)
+    if case in ('optimizer', 'memory'):
+        said = resume(saved, tmp_path / 'loose', path, train_cfg__max_iters=3,
+                      **{'custom_hooks.2.strict': False})
+        assert 'does not hold all' in said and 'Iter(train) [3/3]' in said
 
 
 def test_an_older_checkpoint(saved, tmp_path):
