@@ -1,10 +1,13 @@
 """A run is resumed as what it was, or refused by name."""
+import os
 import shutil
+import signal
 
 import pytest
 import tiny
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 RENAMED = ('ground', 'thing', 'air')
@@ -172,6 +175,42 @@ def test_an_older_checkpoint(saved, tmp_path):
     old = edited(saved, tmp_path / 'old.pth', lambda checkpoint: checkpoint.pop('run_state'))
     said = resume(saved, tmp_path / 'work', old, train_cfg__max_iters=3)
     assert 'the checkpoint holds no run state' in said and 'Iter(train) [3/3]' in said
+
+
+class Terminate(Hook):
+    """Sends SIGTERM in the second batch of the first validation."""
+
+    def __init__(self):
+        self.batches = 0
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        self.batches += 1
+        if self.batches == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize('interval', [1, 100])
+def test_a_validation_is_left_where_it_comes_again(saved, tmp_path, interval):
+    """Its iteration is saved: the resumed run validates first. Else it is finished."""
+    def run(terminate, **changes):
+        with tiny.quiet():
+            runner = tiny.runner(
+                tmp_path / 'work', saved[0], [tiny.EMA, dict(type='RunStateHook'), terminate],
+                model=tiny.esl_cfg('dsl'), val=True, train_cfg=dict(
+                    type='SemiTrainLoop', max_iters=2, val_interval=1),
+                default_hooks=dict(checkpoint=dict(type='SemiCheckpointHook', by_epoch=False,
+                                                   interval=interval)), **changes)
+            runner.train()
+        return terminate.batches
+
+    stopped = Terminate()
+    with pytest.raises(SystemExit) as end:
+        run(stopped)
+    assert end.value.code == 128 + signal.SIGTERM
+    assert stopped.batches == (2 if interval == 1 else 6)  # of 3 images and 2 networks
+    again = Terminate()
+    again.batches = 100
+    assert run(again, resume=True) == 100 + (12 if interval == 1 else 6)
 
 
 def test_load_from_begins_another_run(saved, tmp_path):
