@@ -50,10 +50,10 @@ def test_this_installation_has_no_faults():
 
 
 @pytest.mark.parametrize('name, remedy', [
-    ('torch', 'pip install torch>=2.0'),
+    ('torch', "pip install 'torch>=2.0'"),
     ('mmengine', 'pip install mmengine'),
     ('mmcv', 'pip install mmcv-lite==2.1.0'),
-    ('mmseg', 'pip install mmsegmentation>=1.0'),
+    ('mmseg', "pip install 'mmsegmentation>=1.0'"),
 ])
 def test_missing_package_is_named_with_its_remedy(monkeypatch, name, remedy):
     real = check.missing

@@ -2,14 +2,17 @@
 
 import argparse
 import importlib.util
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 
 TOOLS = Path(__file__).parents[1] / 'tools'
 
@@ -178,6 +181,14 @@ def test_resume_and_load_from(tools, tmp_path):
     assert start(load_from='mine.pth', named=True) == (True, 'mine.pth')
 
 
+def of_images(*paths):
+    """What a hook asks a runner for: the images of its test set."""
+    dataset = BaseDataset(lazy_init=True)
+    dataset.load_data_list = lambda: [dict(img_path=path) for path in paths]
+    dataset.full_init()
+    return SimpleNamespace(test_dataloader=SimpleNamespace(dataset=dataset))
+
+
 def test_options_of_test_py(tools):
     # not by its name: the standard library has a package of that name
     tools('cli_common')
@@ -197,6 +208,16 @@ def test_options_of_test_py(tools):
     module.draw_predictions(cfg, argparse.Namespace(show=True, wait_time=3, show_dir='d'))
     hook = cfg.default_hooks.visualization
     assert (hook.draw, hook.show, hook.wait_time, cfg.visualizer.save_dir) == (True, True, 3, 'd')
+    assert hook.interval == 1 and cfg.visualizer.vis_backends == [dict(type='LocalVisBackend')]
+    module.NamesOnce().before_test(of_images('a/x.png', 'a/y.png', 'a/x.png'))
+    with pytest.raises(SystemExit, match="'a/x.png' and 'b/x.jpg' would share a result"):
+        module.NamesOnce().before_test(of_images('a/x.png', 'a/y.png', 'b/x.jpg'))
+    model = torch.nn.Linear(1, 1)
+    runner = SimpleNamespace(model=model, _load_from='a.pth')
+    module.Finite().after_load_checkpoint(runner, dict(state_dict=model.state_dict()))
+    with pytest.raises(SystemExit, match='a.pth is of a training that diverged.*weight'):
+        module.Finite().after_load_checkpoint(runner, dict(
+            state_dict=dict(model.state_dict(), weight=torch.tensor([[math.inf]]))))
     with pytest.raises(SystemExit, match='tta_pipeline'):
         module.use_tta(Config(dict(model=dict(type='M'))))
     with pytest.raises(SystemExit, match='SegVisualizationHook'):

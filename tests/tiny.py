@@ -81,8 +81,8 @@ def esl(*args, sharp=0.0, start=True, **kwargs):
     return _built(esl_cfg(*args, **kwargs), sharp, start)
 
 
-PARTS = dict(projector=dict(channels=10), part_memory=dict(num_parts=2, queue_length=4))
-OWN = {'ESL': PARTS, 'ESLPlus': PARTS,
+OWN_PARTS = dict(projector=dict(channels=10), part_memory=dict(num_parts=2, queue_length=4))
+OWN = {'ESL': OWN_PARTS, 'ESLPlus': OWN_PARTS,
        'GCT': dict(flaw_detector=dict(channels=4, norm_cfg=NORM)),
        'PC2Seg': dict(projector=dict(channels=10)),
        'ReCo': dict(projector=dict(channels=10, kernel_size=1)),

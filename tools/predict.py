@@ -98,24 +98,41 @@ def find_model(model: list, warn) -> tuple:
     return from_work_dir(model[0], warn)
 
 
+def load_model(args, device: str, warn) -> tuple:
+    """The checkpoint's path, and its segmentor.
+
+    A training that goes on may replace the newest one of its folder before it is read.
+    """
+    from mmseg_esl.predict import load_segmentor
+    from mmseg_esl.storage.resumable import TRIES
+
+    for left in reversed(range(TRIES)):
+        config, checkpoint = find_model(args.model, warn)
+        try:
+            return checkpoint, load_segmentor(config, checkpoint, device, args.network,
+                                              args.cfg_options)
+        except FileNotFoundError:
+            if not left or len(args.model) > 1 or osp.exists(checkpoint):
+                raise
+
+
 def run(args, console):
     """Predict; returns the Summary."""
     import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from mmseg_esl.predict import Masker, Painter, list_items, load_segmentor, predict
+    from mmseg_esl.predict import Masker, Painter, list_items, predict
 
     def warn(text):
         console.print(text, markup=False)
 
     items = list_items(args.images, args.out, args.save, warn)
-    config, checkpoint = find_model(args.model, warn)
     device = args.device
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    segmentor = load_segmentor(config, checkpoint, device, args.network, args.cfg_options)
+    checkpoint, segmentor = load_model(args, device, warn)
     masker = Masker(segmentor, args.tile, args.overlap, args.tta, args.batch)
-    painter = Painter(**segmentor.dataset_meta, opacity=args.opacity)
+    painter = Painter(**segmentor.dataset_meta, opacity=args.opacity, read=masker.read)
     warn(f'{checkpoint} on {device}: {len(items)} images to {args.out}')
     columns = BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[rate]}')
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os.path as osp
 import sys
 
 from cli_common import add_common_options, checkpoint_errors, load_config
@@ -11,7 +12,11 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
 
+from mmseg_esl.datasets.wrapped import infos
 from mmseg_esl.looks.networks import one_network
+from mmseg_esl.storage.config import kind
+from mmseg_esl.storage.finite_weights import refuse_infinite
+from mmseg_esl.storage.fit import strip_module
 from mmseg_esl.storage.keys import networks_in
 
 
@@ -40,6 +45,18 @@ class OneNetwork(Hook):
             checkpoint['state_dict'] = state
 
 
+class Finite(Hook):
+    """Refuses weights of a training that diverged; a method's are checked by the method."""
+    priority = 'LOWEST'  # after OneNetwork
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        state = strip_module(checkpoint.get('state_dict', checkpoint))
+        try:
+            refuse_infinite(state, runner.model.state_dict(), runner._load_from)
+        except ValueError as error:
+            sys.exit(f'test.py: {error}')
+
+
 def parse_args():
     parser = argparse.ArgumentParser(description='Test (and evaluate) a segmentor.')
     parser.add_argument('config', help='config file')
@@ -62,27 +79,43 @@ def choose_network(cfg, name: str | None) -> list:
         return [OneNetwork(name, plain=True)]
     if name is None:
         return []
-    kind = MODELS.get(cfg.model.type) if isinstance(cfg.model.type, str) else cfg.model.type
-    roles = kind.roles_of(kind.parse_cfg(cfg.model.get('semi_train_cfg')))
+    method = MODELS.get(cfg.model.type) if isinstance(cfg.model.type, str) else cfg.model.type
+    roles = method.roles_of(method.parse_cfg(cfg.model.get('semi_train_cfg')))
     there = [each for each, role in roles.items() if role.plain]
     if name not in there:
-        sys.exit(f"test.py: a {kind.__name__} has no network '{name}': choose "
+        sys.exit(f"test.py: a {method.__name__} has no network '{name}': choose "
                  f"{' or '.join(there)} (--network)")
     cfg.model.semi_test_cfg = dict(cfg.model.get('semi_test_cfg') or {}, predict_on=name)
     return [OneNetwork(name, plain=False)]
 
 
+class NamesOnce(Hook):
+    """mmseg names what it writes after an image's file alone: two of one name share a result."""
+
+    def before_test(self, runner) -> None:
+        seen: dict = {}
+        for _, info in infos(runner.test_dataloader.dataset):
+            path = info.get('img_path', '')
+            stem = osp.splitext(osp.basename(path))[0]
+            if seen.setdefault(stem, path) != path:
+                sys.exit(f"test.py: '{seen[stem]}' and '{path}' would share a result (--out, "
+                         '--show-dir). Rename one, or use predict.py, which keeps their folders')
+
+
 def draw_predictions(cfg, args) -> None:
-    """Let mmseg's visualisation hook paint every prediction, as --show and --show-dir ask."""
+    """Let mmseg's visualisation hook paint every image, as --show and --show-dir ask."""
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
         sys.exit("--show and --show-dir need default_hooks.visualization=dict("
                  "type='SegVisualizationHook') in the config, which has none")
-    hook['draw'] = True
+    hook.update(draw=True, interval=1)
     if args.show:
         hook['show'] = True
         hook['wait_time'] = args.wait_time
     if args.show_dir:
+        backends = cfg.setdefault('visualizer', dict(type='SegLocalVisualizer')).get('vis_backends')
+        if not any(kind(one) == 'LocalVisBackend' for one in backends or ()):
+            cfg.visualizer['vis_backends'] = [*(backends or ()), dict(type='LocalVisBackend')]
         cfg.visualizer['save_dir'] = args.show_dir
 
 
@@ -116,6 +149,9 @@ def main() -> None:
         use_tta(cfg)
     if args.out is not None:
         write_predictions(cfg, args.out)
+    hooks.append(Finite())
+    if args.out or args.show_dir:
+        hooks.append(NamesOnce())
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     for hook in hooks:
         runner.register_hook(hook)

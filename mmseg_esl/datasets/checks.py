@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import mmcv
 import mmengine.fileio as fileio
@@ -11,11 +12,39 @@ import torch
 from mmengine.logging import print_log
 
 from .bad_samples import BadDataError
-from .file_check import content_problem, path_problem
+from .file_check import content_problem, orientation, path_problem
 from .files import is_local
 from .manifest import Manifest
 
-IGNORE = 255  # what mmseg pads label maps with, and ignores
+IGNORE = 255  # what mmseg ignores, unless a config says otherwise
+
+
+@dataclass
+class LabelValues:
+    """What label maps may hold; one object for all checks of a data set.
+
+    Attributes:
+        num_classes: or None, to leave the values alone.
+        ignore_index: what the head ignores. SemiTrainLoop sets the model's.
+    """
+    num_classes: int | None = None
+    ignore_index: int = IGNORE
+
+    def check(self, label, path: str | None) -> None:
+        """Raise BadDataError if a label map (array or tensor) holds values outside them."""
+        if self.num_classes is None:
+            return
+        number, ignored = self.num_classes, self.ignore_index
+        outside = ((label < 0) | (label >= number)) & (label != ignored)
+        if not outside.any():
+            return
+        values = np.unique(np.asarray(label[outside])).tolist()
+        shown = ', '.join(map(str, values[:8])) + (', ...' if len(values) > 8 else '')
+        raise bad_data('mask', path, f'it holds the label values {shown}, but the classes are 0 to '
+                       f'{number - 1} (and {ignored} for ignored pixels). Check metainfo classes, '
+                       'reduce_zero_label (masks that count from 1), ignore_index of the decode '
+                       'head (and of the data set), and that the mask holds class indices and not '
+                       'grey levels or colours')
 
 
 class CheckFiles:
@@ -30,13 +59,14 @@ class CheckFiles:
         loader, reader: the pipeline's LoadImageFromFile and LoadAnnotations, or None for one that
             is of another kind: its files are then not decoded here.
         manifest: or None.
+        as_loaded: masks were made of the images as this loader gives them: pseudo labels.
     """
 
-    def __init__(self, size: int, loader=None, reader=None,
-                 manifest: Manifest | None = None) -> None:
+    def __init__(self, size: int, loader=None, reader=None, manifest: Manifest | None = None,
+                 as_loaded: bool = False) -> None:
         self.seen = torch.zeros(size, dtype=torch.uint8).share_memory_()
         self.loader, self.reader, self.manifest = loader, reader, manifest
-        self.said_depth = False
+        self.said_depth, self.as_loaded = False, as_loaded
 
     def __call__(self, results: dict) -> dict:
         slot = results.get('sample_idx')
@@ -51,10 +81,29 @@ class CheckFiles:
 
     def _look(self, results: dict) -> None:
         image, mask = results.get('img_path'), results.get('seg_map_path')
+        stored = data = label = None
         if image is not None:
-            self._image(image, self._bytes(image, 'image', self.loader))
+            data = self._bytes(image, 'image', self.loader)
+            stored = self._image(image, data)
         if mask is not None:
-            self._mask(mask, self._bytes(mask, 'mask', self.reader))
+            label = self._mask(mask, self._bytes(mask, 'mask', self.reader))
+        if stored is not None and label is not None and not self.as_loaded:
+            self._turned(image, data, stored.shape[:2] == label.shape)
+
+    def _turned(self, path: str, data: bytes, alike: bool) -> None:
+        """Refuse a mask of which nobody can say whether it is of the turned image.
+
+        Args:
+            path: of the image. data: its bytes. alike: the mask has the size of the pixels as they
+                are stored. One of the turned size is the turned image's.
+        """
+        turn = orientation(data)
+        if turn != 1 and alike and turns(self.loader):
+            raise bad_data('image', path, f'its EXIF data (orientation {turn}) ask to turn it, '
+                           'which its mask, of the size of the stored pixels, cannot say. Write '
+                           'the image as it is to be seen, without such data, or set color_type='
+                           "'color_ignore_orientation' of LoadImageFromFile where masks are of the "
+                           'stored pixels')
 
     def _bytes(self, path: str, what: str, loader) -> bytes:
         backend = getattr(loader, 'backend_args', None)
@@ -70,9 +119,10 @@ class CheckFiles:
             raise bad_data(what, path, problem)
         return data
 
-    def _image(self, path: str, data: bytes) -> None:
+    def _image(self, path: str, data: bytes):
+        """The pixels as they are stored; None if it is not decoded."""
         if self.loader is None:
-            return
+            return None
         flag, backend = self.loader.color_type, self.loader.imdecode_backend
         # as it is in the file, to see its depth
         raw = 'unchanged' if backend in ('cv2', 'pillow') else flag
@@ -83,10 +133,12 @@ class CheckFiles:
                       "is reduced to 8 by LoadImageFromFile (backend cv2: to its high byte, value "
                       '// 256). Convert such images if they do not use the whole range',
                       'current', logging.WARNING)
+        return pixels
 
-    def _mask(self, path: str, data: bytes) -> None:
+    def _mask(self, path: str, data: bytes):
+        """The values of the file, ``(H, W)``; None if it is not decoded."""
         if self.reader is None:
-            return
+            return None
         backend = self.reader.imdecode_backend
         pixels = decode(path, 'mask', data, 'unchanged', backend).squeeze()
         if pixels.ndim != 2:
@@ -99,6 +151,7 @@ class CheckFiles:
             raise bad_data('mask', path, f'its values go from {pixels.min()} to {pixels.max()}, '
                            'and mmseg keeps only their last 8 bits. Convert it to 8 bits of class '
                            'indices')
+        return pixels
 
 
 class CheckMask:
@@ -107,11 +160,11 @@ class CheckMask:
     The whole map is looked at, so a fault shows at once and not only where a crop hits it.
 
     Args:
-        num_classes: or None, to leave the values alone.
+        values: what it may hold.
     """
 
-    def __init__(self, num_classes: int | None) -> None:
-        self.num_classes = num_classes
+    def __init__(self, values: LabelValues) -> None:
+        self.values = values
 
     def __call__(self, results: dict) -> dict:
         label, path = results.get('gt_seg_map'), results.get('seg_map_path')
@@ -122,14 +175,25 @@ class CheckMask:
                 raise bad_data('mask', path, f'it gives a label map of shape {label.shape} for an '
                                f'image of {sizes[0]}. A mask has one channel of class indices and '
                                'the size of its image (OpenCV turns images as their EXIF data say)')
-            check_values(label, self.num_classes, path)
-            if (label == IGNORE).all():
-                raise bad_data('mask', path, f'it has no labelled pixel, all are {IGNORE}. Take '
+            self.values.check(label, path)
+            ignored = self.values.ignore_index
+            if (label == ignored).all():
+                raise bad_data('mask', path, f'it has no labelled pixel, all are {ignored}. Take '
                                'the image from the labelled list, or check reduce_zero_label')
         return results
 
     def __repr__(self) -> str:
-        return f'CheckMask(num_classes={self.num_classes})'
+        return f'CheckMask({self.values})'
+
+
+def turns(loader) -> bool:
+    """Whether a LoadImageFromFile turns images as their EXIF data say.
+
+    By cv2 or pillow, unless ``color_type`` ignores it. Which kinds of files cv2 turns depends on
+    its version: PNG and WebP may be turned, too.
+    """
+    flag, backend = str(loader.color_type), loader.imdecode_backend or mmcv.image.io.imread_backend
+    return backend in ('cv2', 'pillow') and flag in ('color', 'grayscale')
 
 
 def decode(path: str, what: str, data: bytes, flag: str, backend: str) -> np.ndarray:
@@ -142,21 +206,6 @@ def decode(path: str, what: str, data: bytes, flag: str, backend: str) -> np.nda
     if pixels is None:
         raise bad_data(what, path, 'it is no readable image')
     return pixels
-
-
-def check_values(label, num_classes: int | None, path: str | None) -> None:
-    """Raise BadDataError if a label map (array or tensor) holds values outside the classes."""
-    if num_classes is None:
-        return
-    outside = ((label < 0) | (label >= num_classes)) & (label != IGNORE)
-    if not outside.any():
-        return
-    values = np.unique(np.asarray(label[outside])).tolist()
-    shown = ', '.join(map(str, values[:8])) + (', ...' if len(values) > 8 else '')
-    raise bad_data('mask', path, f'it holds the label values {shown}, but the classes are 0 to '
-              f'{num_classes - 1} (and {IGNORE} for ignored pixels). Check metainfo classes, '
-              'reduce_zero_label (masks that count from 1), and that the mask holds class indices '
-              'and not grey levels or colours')
 
 
 def bad_data(what: str, path: str | None, problem: str) -> BadDataError:

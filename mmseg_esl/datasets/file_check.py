@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import os.path as osp
 import re
 import struct
 import zlib
 
+from PIL import Image
+
+ORIENTATION = 0x0112  # EXIF's tag
 PNG = b'\x89PNG\r\n\x1a\n'
 # in a JPEG's coded pixels: neither a stuffed 0xff nor a restart marker
 _MARKER = re.compile(rb'\xff[^\x00\xff\xd0-\xd7]')
@@ -56,6 +60,21 @@ def _png_problem(data: bytes) -> str | None:
             return None
         at = end
     return 'it is truncated (a PNG without its end chunk)'
+
+
+def orientation(data: bytes) -> int:
+    """How an image file's EXIF data ask a viewer to turn its pixels: 1 (not at all) to 8.
+
+    JPEG, PNG, WebP and TIFF carry such data; 1 where there are none, or none that can be read.
+    """
+    if data[:8] == PNG and b'eXIf' not in data and b'exif' not in data and b'xmp' not in data:
+        return 1  # PIL would decode the whole image to see that nothing comes after it
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # whatever is wrong with the file is said by who decodes it
+        return 1
+    return value if value in range(2, 9) else 1
 
 
 def path_problem(path: str) -> str | None:

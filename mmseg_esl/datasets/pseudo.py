@@ -32,6 +32,8 @@ class PseudoLabeledDataset(BaseSegDataset):
         ValueError: the file is no such record, or its masks are not all there yet.
     """
 
+    masks_as_loaded = True  # turned images were labelled turned
+
     def load_data_list(self) -> list[dict]:
         record = read_record(self.ann_file)
         if not record['complete']:

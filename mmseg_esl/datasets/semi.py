@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from . import wrapped
 from .bad_samples import BadDataError, BadSamples, check_options
-from .checks import IGNORE, check_values
+from .checks import IGNORE, LabelValues
 from .files import Findings, is_jpeg_name, is_local
 from .manifest import Manifest
 from .seeding import seeded
@@ -43,7 +43,8 @@ class SemiDataset(Dataset):
         check_files: look at the start whether all images, and the masks of the labelled ones,
             exist. Local files only. Not done with ``on_error='skip'``.
         num_classes: for the check of label values; None takes the labelled set's classes, and no
-            check is made if it has none.
+            check is made if it has none. The value that is ignored is the head's (SemiTrainLoop
+            says it), else the labelled set's ``ignore_index``.
         lazy_init: as mmengine's; the checks wait for ``full_init``.
         on_error: what a sample that cannot be used leads to. 'raise': a BadDataError that names
             file and cause. 'skip': the next usable image of the same list in its place, and one
@@ -83,7 +84,8 @@ class SemiDataset(Dataset):
         self.labeled = wrapped.build(labeled, 'labeled')
         self.unlabeled = None if unlabeled is None else wrapped.build(unlabeled, 'unlabeled')
         self.metainfo = self.labeled.metainfo
-        self.num_classes = num_classes or len(self.metainfo.get('classes') or ()) or None
+        num_classes = num_classes or len(self.metainfo.get('classes') or ()) or None
+        self.label_values = LabelValues(num_classes, wrapped.ignored_value(self.labeled))
         if self.unlabeled is not None:
             wrapped.check_separate(self.labeled, self.unlabeled)
             wrapped.check_reads_no_label(self.unlabeled)
@@ -103,9 +105,9 @@ class SemiDataset(Dataset):
         images = self._check_labeled()
         if self.unlabeled is not None:
             self._check_unlabeled(images)
-        wrapped.insert_checks(self.labeled, self.num_classes, self.manifest)
+        wrapped.insert_checks(self.labeled, self.label_values, self.manifest)
         if self.unlabeled is not None:
-            wrapped.insert_checks(self.unlabeled, None, self.manifest)
+            wrapped.insert_checks(self.unlabeled, LabelValues(), self.manifest)
         self._fully_initialized = True
         self.bad_samples = BadSamples(self, self.on_error, self.max_skips)
 
@@ -134,7 +136,7 @@ class SemiDataset(Dataset):
         if is_labeled:
             self._check_label(data)
         else:
-            _check_empty_label(data)
+            self._check_empty_label(data)
         data['data_samples'].set_metainfo(dict(labeled=is_labeled))
         return data
 
@@ -220,7 +222,24 @@ class SemiDataset(Dataset):
                 f"SemiDataset: the mask '{path}' gives a label map of shape {tuple(label.shape)} "
                 f"for an image of {tuple(data['inputs'].shape)}. Check that every geometric "
                 'transform of labeled changes both')
-        check_values(label, self.num_classes, path)
+        self.label_values.check(label, path)
+
+    def _check_empty_label(self, data: dict) -> None:
+        """A value that is neither 0 nor padding means that a real label slipped in."""
+        label, ignored = data['data_samples'].gt_sem_seg.data, self.label_values.ignore_index
+        if ignored:  # what such a config pads with
+            label[label == ignored] = IGNORE
+        if ((label != 0) & (label != IGNORE)).any():
+            path = data['data_samples'].metainfo.get('img_path')
+            raise ValueError(
+                f"SemiDataset: the label map of the unlabelled image '{path}' is not empty (values "
+                f'other than 0 and {IGNORE}). Use LoadEmptyAnnotations in the pipeline of '
+                f'unlabeled, and pad label maps with {IGNORE}')
+
+    @property
+    def num_classes(self) -> int | None:
+        """Of the check of label values."""
+        return self.label_values.num_classes
 
 
 def _check_packed(data: dict, dataset: Dataset, is_labeled: bool) -> None:
@@ -234,14 +253,3 @@ def _check_packed(data: dict, dataset: Dataset, is_labeled: bool) -> None:
         raise ValueError(f"SemiDataset: the {which} image '{path}' came without a label map: put "
                          f"dict(type='{loader}') after LoadImageFromFile in the pipeline of "
                          f'{which}')
-
-
-def _check_empty_label(data: dict) -> None:
-    """A value that is neither 0 nor padding means that a real label slipped in."""
-    label = data['data_samples'].gt_sem_seg.data
-    if ((label != 0) & (label != IGNORE)).any():
-        path = data['data_samples'].metainfo.get('img_path')
-        raise ValueError(
-            f"SemiDataset: the label map of the unlabelled image '{path}' is not empty (values "
-            f'other than 0 and {IGNORE}). Use LoadEmptyAnnotations in the pipeline of unlabeled, '
-            f'and pad label maps with {IGNORE}')

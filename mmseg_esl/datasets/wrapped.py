@@ -10,7 +10,7 @@ from mmengine.dataset import Compose
 from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
-from .checks import CheckFiles, CheckMask
+from .checks import IGNORE, CheckFiles, CheckMask, LabelValues
 from .files import Folders, is_local
 from .manifest import Manifest
 
@@ -189,7 +189,7 @@ def forget_masks(unlabeled) -> None:
             pipeline.transforms.insert(0, _ForgetMask())
 
 
-def insert_checks(dataset, num_classes: int | None, manifest: Manifest | None) -> None:
+def insert_checks(dataset, values: LabelValues, manifest: Manifest | None) -> None:
     """Let every pipeline check its files first, and its label map right after reading it."""
     for leaf in leaves(dataset):
         pipeline = getattr(leaf, 'pipeline', None)
@@ -200,9 +200,10 @@ def insert_checks(dataset, num_classes: int | None, manifest: Manifest | None) -
             continue
         reads = [place for place, step in enumerate(steps) if reads_labels(step)]
         if reads:
-            steps.insert(reads[-1] + 1, CheckMask(num_classes))
+            steps.insert(reads[-1] + 1, CheckMask(values))
         check = CheckFiles(len(leaf), _of_kind(pipeline, 'LoadImageFromFile'),
-                           _of_kind(pipeline, 'LoadAnnotations'), manifest)
+                           _of_kind(pipeline, 'LoadAnnotations'), manifest,
+                           getattr(leaf, 'masks_as_loaded', False))
         steps.insert(1 if steps and isinstance(steps[0], _ForgetMask) else 0, check)
 
 
@@ -267,3 +268,20 @@ def check_reads_no_label(unlabeled) -> None:
                     'SemiDataset: RandomCrop in the pipeline of unlabeled has '
                     f'cat_max_ratio={transform.cat_max_ratio}, which chooses the crop by its '
                     'labels. Remove cat_max_ratio (it is 1.0 by default) from that pipeline')
+            if _label_padding(transform) == 0:
+                raise ValueError(
+                    f'SemiDataset: {type(transform).__name__} in the pipeline of unlabeled pads '
+                    'label maps with 0, which is a pixel of the image there. Let it pad them with '
+                    '255 (seg_pad_val, or seg of pad_val): no label of that set is learned')
+
+
+def _label_padding(transform):
+    """What a transform fills label maps with where there is no image, or None."""
+    pads = getattr(transform, 'pad_val', None)
+    return pads.get('seg') if isinstance(pads, dict) else getattr(transform, 'seg_pad_val', None)
+
+
+def ignored_value(dataset) -> int:
+    """``ignore_index`` of an mmseg data set, or of the first one that it wraps."""
+    return next((leaf.ignore_index for leaf in leaves(dataset)
+                 if getattr(leaf, 'ignore_index', None) is not None), IGNORE)

@@ -84,6 +84,27 @@ def _is_jpeg(path: str) -> bool:
         return file.read(3) == b'\xff\xd8\xff'
 
 
+def check_orientation(images: dict, scans: dict) -> list[Finding]:
+    """Images that loaders turn as their EXIF data say, and the masks that have to be turned too.
+
+    Args:
+        images: set -> paths. scans: path -> Scan.
+    """
+    out = []
+    for which in SETS:
+        turned = [path for path in images[which] if scans[path].turn != 1]
+        if turned and which == 'unlabelled':
+            out.append(Finding('note', 'orientation', f'{len(turned)} unlabelled images are turned '
+                               f'as their EXIF data say: {listed(turned, 20)}'))
+        elif turned:
+            out.append(Finding(
+                'warning', 'orientation', f'{len(turned)} {which} images are turned as their EXIF '
+                f'data say, masks are not: {listed(turned, 20)}', 'write these images as they are '
+                "to be seen, without such data; or set color_type='color_ignore_orientation' of "
+                'every LoadImageFromFile if the masks are of the stored pixels'))
+    return out
+
+
 def check_manifest(manifest, files, progress=iter) -> list[Finding]:
     """Compare every image and mask with its checksum.
 
@@ -130,8 +151,8 @@ class LabelCounts:
                 self.maps += 1
 
 
-def check_labels(counts: LabelCounts, classes, reduce_zero_label: bool,
-                 num_parts: int = 1) -> list[Finding]:
+def check_labels(counts: LabelCounts, classes, reduce_zero_label: bool, num_parts: int = 1,
+                 ignored: int = IGNORE) -> list[Finding]:
     """Values, ignored pixels, reduce_zero_label, and how often each class occurs.
 
     Args:
@@ -139,6 +160,7 @@ def check_labels(counts: LabelCounts, classes, reduce_zero_label: bool,
         classes: names, in order.
         reduce_zero_label: what the data set does.
         num_parts: K; a class with fewer pixels cannot be clustered.
+        ignored: what the head ignores.
     """
     if not counts.maps:
         return [Finding('error', 'labels', 'no label map could be read: '
@@ -146,22 +168,23 @@ def check_labels(counts: LabelCounts, classes, reduce_zero_label: bool,
     out = [Finding('error', 'labels', f'{len(counts.problems)} masks: {counts.problems[0]}',
                    'as the message says')] if counts.problems else []
     number, pixels = len(classes), counts.pixels
-    out += _zero_label(pixels, number, reduce_zero_label)
-    ignored = pixels[IGNORE] / pixels.sum()
-    if ignored > 0.5:
-        out.append(Finding('warning', 'ignored pixels', f'{ignored:.1%} of the labelled pixels are '
-                           f'{IGNORE} and train nothing',
+    out += _zero_label(pixels, number, reduce_zero_label, ignored)
+    share = pixels[ignored] / pixels.sum()
+    if share > 0.5:
+        out.append(Finding('warning', 'ignored pixels', f'{share:.1%} of the labelled pixels are '
+                           f'{ignored} and train nothing',
                            'check reduce_zero_label and what the masks use for "no label"'))
     return out + _classes(counts, classes, num_parts)
 
 
-def _zero_label(pixels, number: int, reduced: bool) -> list[Finding]:
-    outside = [int(v) for v in np.flatnonzero(pixels) if v >= number and v != IGNORE]
-    if not reduced and pixels[0] == 0 and pixels[number] > 0:
+def _zero_label(pixels, number: int, reduced: bool, ignored: int) -> list[Finding]:
+    outside = [int(v) for v in np.flatnonzero(pixels) if v >= number and v != ignored]
+    if not reduced and pixels[0] == 0 and pixels[number] > 0 \
+            and number != ignored:
         return [Finding('error', 'reduce_zero_label', f'the values go from 1 to {number} and 0 '
                         'never occurs: the masks count from 1',
                         'set reduce_zero_label=True in the data set (labelled and validation)')]
-    if reduced and number > 1 and pixels[number - 1] == 0 and pixels[IGNORE] > 0 \
+    if reduced and number > 1 and pixels[number - 1] == 0 and pixels[ignored] > 0 \
             and (pixels[:number - 1] > 0).all():
         return [Finding('error', 'reduce_zero_label', 'with reduce_zero_label=True the last class '
                         'never occurs and every other does: the masks seem to count from 0, so '
@@ -169,12 +192,12 @@ def _zero_label(pixels, number: int, reduced: bool) -> list[Finding]:
     if outside:
         share = pixels[outside].sum() / pixels.sum()
         return [Finding('error', 'label values', f'values {outside[:8]} occur ({share:.2%} of the '
-                        f'pixels), but the classes are 0 to {number - 1} and {IGNORE} is ignored',
-                        f'correct the classes, or map such pixels to {IGNORE}')]
+                        f'pixels), but the classes are 0 to {number - 1} and {ignored} is '
+                        'ignored', f'correct the classes, or map such pixels to {ignored}')]
     if not reduced and pixels[0] == 0:
         return [Finding('warning', 'reduce_zero_label', 'the value 0 never occurs',
                         'if the masks count from 1, set reduce_zero_label=True')]
-    return [Finding('ok', 'label values', f'all are 0 to {number - 1}, or {IGNORE}')]
+    return [Finding('ok', 'label values', f'all are 0 to {number - 1}, or {ignored}')]
 
 
 def _classes(counts: LabelCounts, classes, num_parts: int) -> list[Finding]:
@@ -199,13 +222,35 @@ def _classes(counts: LabelCounts, classes, num_parts: int) -> list[Finding]:
 
 
 def check_ignore_index(model: dict) -> list[Finding]:
-    """Heads, losses and the preprocessor have to ignore what the data set pads with."""
-    wrong = [f'{place}={value}' for place, value in _walk(model, 'model')
-             if osp.splitext(place)[1] in ('.ignore_index', '.seg_pad_val') and value != IGNORE]
+    """Heads, losses and the preprocessor's padding have to agree on what is ignored."""
+    place, ignored = _main_head(model)
+    wrong = [f'{place}={value}' for place, value in _ignored_values(model) if value != ignored]
     if not wrong:
-        return [Finding('ok', 'ignore index', f'{IGNORE} everywhere')]
-    return [Finding('error', 'ignore index', f'{", ".join(wrong)}, but label maps are padded with '
-                    f'{IGNORE}, which would then train as a class', f'set it to {IGNORE}')]
+        return [Finding('ok', 'ignore index', f'{ignored} everywhere')]
+    return [Finding('error', 'ignore index', f'{", ".join(wrong)}, but {place}={ignored}: what '
+                    'one of them ignores would train another as a class, padding too',
+                    f'set it to {ignored}')]
+
+
+def ignore_index(model: dict) -> int:
+    """What the decode head of a model's config ignores; of a cascade the last head."""
+    return _main_head(model)[1]
+
+
+def _main_head(model: dict) -> tuple:
+    """(place, value) of its ``ignore_index``."""
+    found = [(place, value) for place, value in _ignored_values(model)
+             if '.decode_head.' in place and 'loss_decode' not in place]
+    return found[-1] if found else ('the default', IGNORE)
+
+
+def _ignored_values(model: dict):
+    """(dotted place, value) of what heads ignore and label maps are padded with; defaults too."""
+    for place, value in [('model', model), *_walk(model, 'model')]:
+        if isinstance(value, dict) and place.endswith('.data_preprocessor'):
+            yield f'{place}.seg_pad_val', value.get('seg_pad_val', IGNORE)
+        elif isinstance(value, dict) and ('loss_decode' in value or 'ignore_index' in value):
+            yield f'{place}.ignore_index', value.get('ignore_index', IGNORE)
 
 
 def _walk(value, place: str):

@@ -19,6 +19,8 @@ from .data import (
     check_left_out,
     check_lossy_masks,
     check_manifest,
+    check_orientation,
+    ignore_index,
 )
 from .findings import Finding
 from .leakage import check_leakage
@@ -75,6 +77,7 @@ def _resources(cfg, world: int) -> list[Finding]:
 def _data(cfg, world: int, track) -> list[Finding]:
     lists = Lists.of(cfg)
     semi = lists.semi
+    semi.label_values.ignore_index = ignore_index(cfg.model)
     out = check_batches(cfg, semi.num_labeled, semi.num_unlabeled, world)
     out += check_class_number(cfg.model, lists)
     paths = sorted({path for group in lists.images.values() for path in group})
@@ -82,6 +85,7 @@ def _data(cfg, world: int, track) -> list[Finding]:
         scans = dict(zip(paths, track(pool.map(scan_image, paths), 'images', len(paths))))
     out += check_files(lists.images, scans)
     out += check_left_out(lists) + check_lossy_masks(lists.masks)
+    out += check_orientation(lists.images, scans)
     out += check_leakage(lists.images, scans)
     name = cfg.train_dataloader['dataset'].get('manifest')
     files = lists.files()
@@ -91,7 +95,8 @@ def _data(cfg, world: int, track) -> list[Finding]:
     classes = semi.metainfo.get('classes') or range(semi.num_classes or 255)
     return out + check_labels(LabelCounts(maps), [str(name) for name in classes],
                               bool(semi.metainfo.get('reduce_zero_label')
-                                   or _reduces(semi)), _num_parts(cfg))
+                                   or _reduces(semi)), _num_parts(cfg),
+                              semi.label_values.ignore_index)
 
 
 def _num_parts(cfg) -> int:

@@ -15,7 +15,7 @@ from mmseg.registry import DATASETS
 from ..datasets import wrapped
 from ..datasets.bad_samples import BadDataError
 from ..datasets.checks import bad_data
-from ..datasets.file_check import PNG, content_problem, path_problem
+from ..datasets.file_check import PNG, content_problem, orientation, path_problem
 from ..datasets.manifest import digest
 
 SETS = ('labelled', 'unlabelled', 'validation')
@@ -64,11 +64,15 @@ def _paths(infos, key: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Scan:
-    """What one reading of an image says: ``problem`` or '', checksum, hash, 16 bits or not."""
+    """What one reading of an image says.
+
+    ``problem`` or '', checksum, hash, 16 bits or not, and EXIF's orientation.
+    """
     problem: str
     digest: str = ''
     hash: bytes = b''
     deep: bool = False
+    turn: int = 1
 
 
 def scan_image(path: str) -> Scan:
@@ -88,7 +92,7 @@ def scan_image(path: str) -> Scan:
     if pixels is None:
         return Scan('it is no readable image')
     deep = data[:8] == PNG and data[24] == 16
-    return Scan('', digest(data), perceptual_hash(pixels), deep)
+    return Scan('', digest(data), perceptual_hash(pixels), deep, orientation(data))
 
 
 def perceptual_hash(grey: np.ndarray) -> bytes:

@@ -12,9 +12,16 @@ class Diagnostics:
 
     Of what is added a read gives the mean since the last one; terms are kept step by step, so that
     a log smooths them over the steps that it chooses.
+
+    In training they are staged as the memories are: a step's values count once the optimiser has
+    stepped, and those of a refused step are dropped. Until DiagnosticsHook, who reads them, sets
+    ``staging``, values count at once and terms are not kept.
     """
 
     def __init__(self):
+        self.staging = False
+        self._staged: list[tuple[str, Tensor, Tensor]] = []
+        self._staged_steps: list[tuple[list[str], Tensor]] = []
         self._steps: list[tuple[list[str], Tensor]] = []
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
@@ -24,17 +31,30 @@ class Diagnostics:
         """Add one step's value: a scalar or a ``(C,)`` vector; left out if it is not finite."""
         value = value.detach().float()
         fine = value.isfinite().all()
-        value, count = torch.where(fine, value, 0.0), fine.float()
-        if name in self._sums:
-            value, count = self._sums[name] + value, self._counts[name] + count
-        self._sums[name], self._counts[name] = value, count
+        self._staged.append((name, torch.where(fine, value, 0.0), fine.float()))
+        if not self.staging:
+            self.commit()
 
     @torch.no_grad()
     def record(self, terms: dict[str, Tensor]) -> None:
-        """Keep one step's loss terms, scalars on one device."""
-        if terms:
+        """Keep one iteration's loss terms, scalars on one device."""
+        if terms and self.staging:
             values = torch.stack([value.detach().float().reshape(()) for value in terms.values()])
-            self._steps.append((list(terms), values))
+            self._staged_steps.append((list(terms), values))
+
+    @torch.no_grad()
+    def commit(self) -> None:
+        """The optimiser has stepped: what is staged counts."""
+        for name, value, count in self._staged:
+            if name in self._sums:
+                value, count = self._sums[name] + value, self._counts[name] + count
+            self._sums[name], self._counts[name] = value, count
+        self._steps += self._staged_steps
+        self.rollback()
+
+    def rollback(self) -> None:
+        """It has not: forget what is staged."""
+        self._staged, self._staged_steps = [], []
 
     def pop_steps(self) -> list[dict[str, float]]:
         """The terms of each step since the last call (one copy to the host), finite ones only."""
@@ -48,10 +68,10 @@ class Diagnostics:
         return out
 
     def state_dict(self) -> dict:
-        """What has been added and recorded since the last read, on the CPU."""
+        """What counts since the last read, on the CPU; finite values only."""
         return dict(sums={name: value.cpu() for name, value in self._sums.items()},
                     counts={name: value.cpu() for name, value in self._counts.items()},
-                    steps=[(names, values.cpu()) for names, values in self._steps])
+                    steps=[_finite(names, values.cpu()) for names, values in self._steps])
 
     def load_state_dict(self, state: dict, device) -> None:
         """Go on from a :meth:`state_dict`; ``device`` is where the sums are gathered."""
@@ -78,3 +98,9 @@ class Diagnostics:
                 out[name] = values if mean.dim() else values[0]
         self._sums, self._counts = {}, {}
         return out
+
+
+def _finite(names: list[str], values: Tensor) -> tuple[list[str], Tensor]:
+    """Of a step's terms those that a log would show: an accuracy of no pixels may be NaN."""
+    fine = values.isfinite()
+    return [name for name, keep in zip(names, fine.tolist()) if keep], values[fine]

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 
+import mmcv
 import numpy as np
 import torch
 from mmengine.config import ConfigDict
@@ -10,6 +11,7 @@ from mmengine.dataset import Compose
 from mmseg.models.segmentors import SegTTAModel
 from mmseg.registry import MODELS
 
+from ..datasets.checks import turns
 from ..looks.names import dataset_config
 from .tiles import tiled_classes
 
@@ -65,6 +67,14 @@ class Masker:
     def prepare(self, path: str) -> dict:
         """What the pipeline makes of an image; with test-time augmentation lists of it."""
         return self.pipeline(dict(img_path=path))
+
+    def read(self, path: str) -> np.ndarray:
+        """An image as the pipeline's loader turns it, ``(H, W, 3)`` uint8 RGB; for pictures."""
+        loader = self.pipeline.transforms[0]
+        stored = hasattr(loader, 'color_type') and not turns(loader)
+        backend = getattr(loader, 'imdecode_backend', None)
+        return mmcv.imread(path, 'color_ignore_orientation' if stored else 'color', 'rgb',
+                           backend if backend in ('cv2', 'pillow') else None)
 
     def key(self, data: dict) -> tuple:
         """Images with equal keys may share a batch."""

@@ -13,6 +13,7 @@ from ..looks.networks import one_network
 from ..looks.palette import class_colours
 from ..models.segmentors import main_head
 from ..storage.dumped import read_buildable
+from ..storage.finite_weights import refuse_infinite
 from ..storage.fit import strip_module
 from ..storage.keys import networks_in
 from ..storage.resumable import newest_readable
@@ -113,7 +114,8 @@ def fill(segmentor, state: dict, source) -> None:
     """Load a plain state dict; refuse what does not fit, which mmseg would leave at random.
 
     Raises:
-        ValueError: names the first tensors that are missing, left over or of another shape.
+        ValueError: names the first tensors that are missing, left over, of another shape or not
+            finite.
     """
     own = segmentor.state_dict()
     wanted = {name: tuple(value.shape) for name, value in own.items() if _counts(name)}
@@ -124,6 +126,7 @@ def fill(segmentor, state: dict, source) -> None:
         raise ValueError(
             f'{source} does not fit the config: {len(faults)} tensors differ: '
             + ', '.join(faults[:3]) + '. Take the config that the checkpoint was trained with')
+    refuse_infinite(state, own, source)
     segmentor.load_state_dict({name: value for name, value in state.items()
                                if name in own and 'auxiliary_head.' not in name}, strict=False)
 

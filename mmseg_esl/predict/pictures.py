@@ -1,6 +1,8 @@
 """Masks as files: class indices, colours, or painted over the image."""
 from __future__ import annotations
 
+from functools import partial
+
 import mmcv
 import numpy as np
 import torch
@@ -37,9 +39,12 @@ class Painter:
     Args:
         classes, palette: names, and RGB colours in 0..255, one per class.
         opacity: of the colours in an overlay, in (0, 1].
+        read: gives the image of a path, ``(H, W, 3)`` RGB, as the one that was predicted: turned
+            or not.
     """
 
-    def __init__(self, classes, palette, opacity: float = 0.5) -> None:
+    def __init__(self, classes, palette, opacity: float = 0.5, read=None) -> None:
+        self.read = read or partial(mmcv.imread, channel_order='rgb')
         self.palette = np.asarray(palette, dtype=np.uint8)
         self.overlay = Overlay(alpha=opacity)
         self.overlay.dataset_meta = dict(classes=classes, palette=palette)
@@ -59,7 +64,7 @@ class Painter:
             return self._index(mask)
         if kind == 'color':
             return Image.fromarray(self.palette[mask])
-        image = mmcv.imread(path, channel_order='rgb')
+        image = self.read(path)
         if image.shape[:2] != mask.shape:
             raise ValueError(f"the mask of '{path}' is {mask.shape}, the image "
                              f'{image.shape[:2]}: leave the overlay out')

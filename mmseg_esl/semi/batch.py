@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-PADDING = 255  # what mmseg pads label maps with, and LoadEmptyAnnotations' too
+from ..models.label_maps import PADDING, label_maps
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Batch:
     @property
     def labels(self) -> Tensor:
         """``(B_l + B_u, H, W)`` long; of an unlabelled image 0, and 255 where it is padding."""
-        return torch.stack([s.gt_sem_seg.data[0] for s in self.samples])
+        return label_maps(self.samples)
 
     @property
     def valid(self) -> Tensor:

@@ -49,6 +49,7 @@ class SemiSegmentor(BaseModel):
     title = ''  # as tables and reports call the method; '' = its class's name
     hooks: tuple[str, ...] = ('StepHook',)  # what has to run beside it
     apart = False  # labelled and unlabelled images never share a training forward
+    may_be_infinite: tuple[str, ...] = ()  # of the names of tensors; SemiCheckpointHook sets it
     tapped: tuple[str, ...] = ()  # paths, in a segmentor, of modules whose input is listened to
 
     def __init__(self, segmentor: dict, strong_view: dict | None = None,
@@ -170,8 +171,9 @@ class SemiSegmentor(BaseModel):
         return {**losses, 'loss_unused': connected_zero(*rest.values())} if rest else losses
 
     def parse_losses(self, losses: dict) -> tuple[Tensor, dict]:
-        """As mmengine's; the terms are watched, see FiniteGuardHook."""
+        """As mmengine's; terms are watched and kept, see FiniteGuardHook and DiagnosticsHook."""
         loss, terms = super().parse_losses(losses)
+        self.diagnostics.record(terms)
         self.watch.terms('loss term', {k: v for k, v in terms.items() if 'loss' in k})
         return loss, terms
 
@@ -185,7 +187,7 @@ class SemiSegmentor(BaseModel):
         Returns:
             the momentum of the last average that moved; None if none has.
         """
-        for memory in self.staged:
+        for memory in (self.diagnostics, *self.staged):
             memory.commit()
         for net in self.gathering.values():
             # a plain batch norm (CPU, norm_cfg BN) has seen this rank's images alone; what is
@@ -208,7 +210,7 @@ class SemiSegmentor(BaseModel):
 
     def after_skipped_step(self) -> None:
         """The optimiser refused the step: take back what it has staged."""
-        for memory in self.staged:
+        for memory in (self.diagnostics, *self.staged):
             memory.rollback()
 
     @property
@@ -234,7 +236,7 @@ class SemiSegmentor(BaseModel):
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         if not prefix:  # a whole checkpoint: a plain segmentor fills every plain network
             adapted = to_method(state_dict, self.roles)
-            check_fit(adapted, self.state_dict(), 'checkpoint', self.roles)
+            check_fit(adapted, self.state_dict(), 'checkpoint', self.roles, self.may_be_infinite)
             state_dict.clear()
             state_dict.update(adapted)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -31,16 +31,17 @@ def check_stack() -> None:
 def find_faults() -> list:
     """Return one sentence per fault of the installed stack; an empty list when it can work."""
     faults = []
-    for name, what in (('torch', 'torch>=2.0'), ('mmengine', 'mmengine'),
-                       ('mmcv', 'mmcv-lite==2.1.0 (or mmcv)'), ('mmseg', 'mmsegmentation>=1.0')):
+    for name, what in (('torch', "'torch>=2.0'"), ('mmengine', 'mmengine'),
+                       ('mmcv', 'mmcv-lite==2.1.0 (or mmcv)'), ('mmseg', "'mmsegmentation>=1.0'")):
         fault = _import_fault(name, what)
         if fault:
             faults.append(fault)
     if not missing('torch') and _version(importlib.import_module('torch').__version__) < (2, 0):
-        faults.append(f'torch {sys.modules["torch"].__version__} is too old: install torch>=2.0')
+        faults.append(f'torch {sys.modules["torch"].__version__} is too old: pip install '
+                      "'torch>=2.0'")
     if 'mmseg' in sys.modules and _version(sys.modules['mmseg'].__version__) < (1, 0):
-        faults.append(f'mmsegmentation {sys.modules["mmseg"].__version__} is too old: install '
-                      'mmsegmentation>=1.0')
+        faults.append(f'mmsegmentation {sys.modules["mmseg"].__version__} is too old: pip '
+                      "install 'mmsegmentation>=1.0'")
     if missing('pkg_resources') and _source_mentions('mmengine.utils.package_utils',
                                                       'pkg_resources'):
         faults.append("pkg_resources is missing, which mmengine needs to inherit 'mmseg::' "

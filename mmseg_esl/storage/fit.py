@@ -4,6 +4,8 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 
+from .finite_weights import refuse_infinite
+
 _SHOWN = 3  # how many names an error lists before it only counts
 
 
@@ -21,7 +23,7 @@ def strip_module(state_dict: dict) -> dict:
                        for key, value in state_dict.items())
 
 
-def check_fit(given: dict, wanted: dict, source: str, networks=()) -> None:
+def check_fit(given: dict, wanted: dict, source: str, networks=(), infinite=()) -> None:
     """Refuse a checkpoint of another architecture, which a non-strict load would ignore silently.
 
     Backbones have to fit. A head that differs is fine-tuning: it starts from its initialisation,
@@ -31,12 +33,14 @@ def check_fit(given: dict, wanted: dict, source: str, networks=()) -> None:
         given: the checkpoint's state dict. wanted: the model's.
         source: where the checkpoint comes from, for the message.
         networks: names that stand before the keys of whole segmentors; none for a plain one.
+        infinite: see :func:`.finite_weights.refuse_infinite`.
 
     Raises:
         ValueError: tensors of a ``backbone.`` are missing or of another shape; names the first few,
-            how many there are, and the remedy.
+            how many there are, and the remedy. Or some tensor is not finite.
     """
     given, wanted = strip_module(given), strip_module(wanted)
+    refuse_infinite(given, wanted, source, infinite)
 
     def plain(name):  # 'student.backbone.x' -> 'backbone.x'
         first, _, rest = name.partition('.')

@@ -79,10 +79,16 @@ def unpack_histories(message_hub: dict) -> None:
             scalars[key] = HistoryBuffer(values, counts, packed['max_length'])
 
 
-def nonfinite_tensors(value, where: str = 'checkpoint'):
-    """Yield the places of the tensors that hold a NaN or an infinity."""
+def nonfinite_tensors(value, where: str = 'checkpoint', fine=torch.isfinite):
+    """Yield the places of the tensors that hold a NaN or an infinity.
+
+    Args:
+        value: nested containers. where: how to call it.
+        fine: tells which values of a tensor are allowed.
+    """
     if isinstance(value, torch.Tensor):
-        if not bool(torch.isfinite(value).all()):
+        numbers = value.is_floating_point() or value.is_complex()
+        if numbers and not bool(fine(value).all()):
             yield where
         return
     items = ()
@@ -91,4 +97,4 @@ def nonfinite_tensors(value, where: str = 'checkpoint'):
     elif isinstance(value, (tuple, list)):
         items = enumerate(value)
     for key, item in items:
-        yield from nonfinite_tensors(item, f'{where}[{key!r}]')
+        yield from nonfinite_tensors(item, f'{where}[{key!r}]', fine)

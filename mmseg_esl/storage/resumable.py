@@ -10,6 +10,7 @@ from pathlib import Path
 from . import safe_loading
 
 POINTER = 'last_checkpoint'
+TRIES = 20  # to read a checkpoint while a training replaces it
 _NEEDED = ('meta', 'state_dict', 'message_hub')  # by mmengine's Runner.resume
 
 
@@ -30,14 +31,22 @@ def newest_readable(folder, work_dir, template: str, warn) -> str | None:
         pickle.UnpicklingError: the newest whole file is not safe to load. That is no damage, so
             nothing is taken in its place.
     """
-    faults = []
-    for path in in_order(checkpoints_in(folder, template), read_pointer(work_dir, folder)):
-        fault = why_unreadable(path)
-        if not fault:
-            if faults:
-                warn(f'taking {path}, since newer ones are damaged: ' + '; '.join(faults))
-            return str(path)
-        faults.append(f'{path} ({fault})')
+    for _ in range(TRIES):
+        faults = []
+        try:
+            for path in in_order(checkpoints_in(folder, template), read_pointer(work_dir, folder)):
+                fault = why_unreadable(path)
+                if not fault:
+                    if faults:
+                        warn(f'taking {path}, since newer ones are damaged: ' + '; '.join(faults))
+                    return str(path)
+                path.stat()  # is it still there?
+                faults.append(f'{path} ({fault})')
+            break
+        except FileNotFoundError:  # a training has replaced it meanwhile
+            continue
+    else:
+        raise RuntimeError(f'{folder}: its checkpoints are replaced before they can be read')
     if faults:
         raise safe_loading.Unreadable(
             'no checkpoint can be read: ' + '; '.join(faults) + '. Put a whole one there, or '

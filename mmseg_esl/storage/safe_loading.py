@@ -13,6 +13,7 @@ import os.path as osp
 import pickle
 import re
 
+from .finite_weights import refuse_nan
 from .old_torch import restricted_pickle
 from .stand_ins import Array, History, Kind, named, real
 
@@ -29,6 +30,7 @@ def load_from_local(filename: str, map_location=None):
         pickle.UnpicklingError: the file names a global outside the allow-list; the message names
             file, global and remedy.
         Unreadable: the file is cut off, damaged or no checkpoint; the message names it.
+        RuntimeError: its weights hold a NaN; the message names it.
     """
     filename = osp.expanduser(filename)
     if not osp.isfile(filename):
@@ -63,6 +65,7 @@ def load(file, map_location=None, weights_only=None):
     odd = malformed(content)
     if odd:
         raise Unreadable(f'checkpoint {name} is no checkpoint: {odd}')
+    refuse_nan(content, name)
     return content
 
 

@@ -174,6 +174,11 @@ def test_ignore_index(cfg):
     cfg.model.segmentor.decode_head.ignore_index = 255
     cfg.model.segmentor.data_preprocessor.seg_pad_val = 0
     assert worst(check_ignore_index(cfg.model), 'ignore index', 'error', 'seg_pad_val=0')
+    for head in (cfg.model.segmentor.decode_head, cfg.model.segmentor.get('auxiliary_head')):
+        if head:
+            head.ignore_index = 0
+    finding, = check_ignore_index(cfg.model)  # stock trains it, and 255 would be class 0's
+    assert (finding.level, finding.text) == ('ok', '0 everywhere')
 
 
 # ---------------------------------------------------------------------------- weights

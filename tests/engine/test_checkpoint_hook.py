@@ -308,6 +308,29 @@ def test_killed_while_the_best_is_saved(tmp_path, step):
     assert set(found[:-2]) <= {'best_score_iter_4.pth', 'best_score_iter_6.pth'}
 
 
+class Fail(Hook):
+    """Ends a training in the iteration ``at``."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.at:
+            raise KeyboardInterrupt
+
+
+def test_the_first_best_of_a_resumed_run_is_in_a_checkpoint(tmp_path):
+    """It comes before the next save; the one that it replaces is gone."""
+    options = dict(BEST, interval=4)
+    train(tmp_path, 4, scores=[0.5, 0.6], **options)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, 8, resume=True, scores=[0.9], hooks=[Fail(7)], **options)
+    newest = max(tmp_path.glob('iter_*.pth'), key=iteration)
+    info = torch.load(newest, weights_only=True)['message_hub']['runtime_info']
+    assert os.path.basename(info['best_ckpt']) == 'best_score_iter_6.pth'
+    assert os.path.isfile(info['best_ckpt']) and info['best_score'] == 0.9
+
+
 class Before(Hook):
 
     def __init__(self, what, call):

@@ -1,10 +1,13 @@
 """FiniteGuardHook under a real Runner: what is not finite leaves nothing behind."""
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import guarded
 import pytest
+import tiny
 import torch
 from bench.counting import SyncCounter
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
@@ -133,6 +136,83 @@ def test_the_count_goes_on_after_a_resume(tmp_path):
     fault = guarded.Fault('nan image', at=4)
     runner, _ = guarded.guarded_run(tmp_path, fault, 5, load_from=checkpoint, resume=True)
     assert runner.message_hub.get_scalar('train/skipped_steps').current() == 2
+
+
+class Ask(tiny.Watch):
+    """Sends SIGTERM in the iteration ``at``."""
+
+    def __init__(self, at):
+        def ask(runner):
+            if runner.iter == at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        super().__init__(ask, 'VERY_HIGH')
+
+
+@pytest.fixture(scope='module')
+def skipping(tmp_path_factory):
+    """Trains 17 iterations, of which the 13th is bad and the last two are not logged."""
+    data = tmp_path_factory.mktemp('skipping') / 'data'
+    tiny.write_data(data)
+
+    def train(work, *hooks, kind='student logits', **changes):
+        fault = guarded.Fault(kind, at=12)
+        fault.before_train_iter = lambda runner, *args, **kwargs: (
+            runner.iter == fault.at and fault.spoil(runner.model, kwargs['data_batch']))
+        changes = {'max_iters': 17, **changes}
+        runner = tiny.run(
+            work, data, [tiny.EMA, tiny.PARTS, dict(type='DiagnosticsHook'), guarded.GUARD, fault,
+                         dict(type='RunStateHook'), *hooks], interval=10, default_hooks=dict(
+                logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
+                checkpoint=dict(type='SemiCheckpointHook', by_epoch=False, interval=5)),
+            train_cfg=dict(type='SemiTrainLoop', max_iters=changes.pop('max_iters'),
+                           val_interval=100),
+            visualizer=dict(type='SegLocalVisualizer', name=str(work),
+                            vis_backends=[dict(type='LocalVisBackend')]), **changes)
+        return torch.load(work / 'work/iter_17.pth', weights_only=True), runner
+
+    whole = tmp_path_factory.mktemp('whole')
+    return train, whole, train(whole)[0]
+
+
+@pytest.mark.parametrize('how', ['resumed', 'asked to stop'])
+def test_a_skipped_step_ends_no_run(skipping, tmp_path, how):
+    """Its loss, not logged yet, is in no checkpoint: not in a regular, a demanded, or the last."""
+    train, folder, whole = skipping
+    if how == 'resumed':
+        train(tmp_path, resume=True, load_from=str(folder / 'work/iter_15.pth'))
+    else:
+        with pytest.raises(SystemExit) as end:
+            train(tmp_path, Ask(at=12))
+        assert end.value.code == 128 + signal.SIGTERM
+        assert (tmp_path / 'work/iter_13.pth').exists()
+        train(tmp_path, resume=True)
+    again = torch.load(tmp_path / 'work/iter_17.pth', weights_only=True)
+    for part in ('state_dict', 'optimizer', 'run_state'):
+        assert guarded.differing(flat(whole[part]), flat(again[part])) == []
+    hub = flat(whole['message_hub'])
+    assert {'train/loss', 'train/skipped_steps'} <= set(whole['message_hub']['log_scalars'])
+    assert all(value.isfinite().all() for value in hub.values())
+    steps = whole['run_state']['ranks'][0]['diagnostics']['steps']
+    assert len(steps) == 6  # 11, 12, 14 to 17
+
+
+def flat(tree, name='') -> dict:
+    if isinstance(tree, dict):
+        tree = tree.items()
+    elif isinstance(tree, (list, tuple)):
+        tree = enumerate(tree)
+    else:
+        return {name: tree} if torch.is_tensor(tree) else {}
+    return {k: v for key, value in tree for k, v in flat(value, f'{name}.{key}').items()}
+
+
+def test_finite_figures_of_a_skipped_step_are_not_logged_either(skipping, tmp_path):
+    """Its loss is finite, its gradient is not: the log's means are of the steps that were taken."""
+    train, _, _ = skipping
+    _, runner = train(tmp_path, kind='gradient')
+    assert len(runner.message_hub.get_scalar('train/loss').data[0]) == 16
+    assert runner.message_hub.get_scalar('train/skipped_steps').current() == 1
 
 
 def test_bad_argument():

@@ -1,10 +1,13 @@
 """A run is resumed as what it was, or refused by name."""
+import os
 import shutil
+import signal
 
 import pytest
 import tiny
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 RENAMED = ('ground', 'thing', 'air')
@@ -135,16 +138,79 @@ def test_world_size(saved, tmp_path):
     said = resume(saved, tmp_path / 'work', two_ranks(1), train_cfg__max_iters=3)
     assert 'resuming with a change: world size: 2 -> 1' in said
     assert 'num_labeled: 1 -> 2' in said and 'Iter(train) [3/3]' in said
+    assert 'saved by 2 processes, resumed by 1: random numbers begin anew' in said
     streams = torch.load(tmp_path / 'work/iter_3.pth', weights_only=False)['run_state']['streams']
     assert (streams['labeled'], streams['unlabeled']) == (6, 6)
     with pytest.raises(RuntimeError, match='world size: 2 -> 1'):
         resume(saved, tmp_path / 'refused', two_ranks(2))
 
 
+LOST = {
+    'optimizer': (lambda c: c.pop('optimizer'), 'optimizer: not saved'),
+    'schedulers': (lambda c: c.pop('param_schedulers'), 'param_schedulers: not saved'),
+    'memory': (lambda c: [c['state_dict'].pop(k) for k in list(c['state_dict'])
+                          if k.startswith('part_memory.')], 'tensors.*part_memory.prototypes'),
+    'one network': (lambda c: c.update(state_dict={
+        k[len('student.'):]: v for k, v in c['state_dict'].items() if k.startswith('student.')}),
+        'tensors of the model'),
+    'shape': (lambda c: c['state_dict'].update({'part_memory.queue': torch.zeros(3)}),
+              'part_memory.queue'),
+}
+
+
+@pytest.mark.parametrize('case', LOST)
+def test_an_incomplete_checkpoint(saved, tmp_path, case):
+    """It is refused by the name of what it lacks; one may go on all the same, as the log says."""
+    change, message = LOST[case]
+    path = edited(saved, tmp_path / 'part.pth', change)
+    with pytest.raises(RuntimeError, match=f'(?s)does not hold all.*{message}.*strict=False'):
+        resume(saved, tmp_path / 'work', path)
+    if case in ('optimizer', 'memory'):
+        said = resume(saved, tmp_path / 'loose', path, train_cfg__max_iters=3,
+                      **{'custom_hooks.2.strict': False})
+        assert 'does not hold all' in said and 'Iter(train) [3/3]' in said
+
+
 def test_an_older_checkpoint(saved, tmp_path):
     old = edited(saved, tmp_path / 'old.pth', lambda checkpoint: checkpoint.pop('run_state'))
     said = resume(saved, tmp_path / 'work', old, train_cfg__max_iters=3)
     assert 'the checkpoint holds no run state' in said and 'Iter(train) [3/3]' in said
+
+
+class Terminate(Hook):
+    """Sends SIGTERM in the second batch of the first validation."""
+
+    def __init__(self):
+        self.batches = 0
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        self.batches += 1
+        if self.batches == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize('interval', [1, 100])
+def test_a_validation_is_left_where_it_comes_again(saved, tmp_path, interval):
+    """Its iteration is saved: the resumed run validates first. Else it is finished."""
+    def run(terminate, **changes):
+        with tiny.quiet():
+            runner = tiny.runner(
+                tmp_path / 'work', saved[0], [tiny.EMA, dict(type='RunStateHook'), terminate],
+                model=tiny.esl_cfg('dsl'), val=True, train_cfg=dict(
+                    type='SemiTrainLoop', max_iters=2, val_interval=1),
+                default_hooks=dict(checkpoint=dict(type='SemiCheckpointHook', by_epoch=False,
+                                                   interval=interval)), **changes)
+            runner.train()
+        return terminate.batches
+
+    stopped = Terminate()
+    with pytest.raises(SystemExit) as end:
+        run(stopped)
+    assert end.value.code == 128 + signal.SIGTERM
+    assert stopped.batches == (2 if interval == 1 else 6)  # of 3 images and 2 networks
+    again = Terminate()
+    again.batches = 100
+    assert run(again, resume=True) == 100 + (12 if interval == 1 else 6)
 
 
 def test_load_from_begins_another_run(saved, tmp_path):

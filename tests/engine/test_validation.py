@@ -1,4 +1,6 @@
 """TeacherStudentValLoop and the per-class metric against confusion matrices counted in loops."""
+import pickle
+
 import numpy as np
 import pytest
 import tiny
@@ -42,6 +44,34 @@ def test_both_networks_are_validated(tmp_path, data):
         for c, value in zip(tiny.CLASSES, iou):
             assert metrics[f'{which}/IoU.{c}'] == pytest.approx(100 * value, abs=0.011)
     assert metrics['teacher/mIoU'] != metrics['student/mIoU']
+
+
+def test_each_network_writes_its_own(tmp_path, data):
+    """Masks of a metric, dumped results and pictures: of the student beside the teacher's."""
+    kinds = [dict(type='PerClassIoUMetric', output_dir=str(tmp_path / 'masks')),
+             dict(type='mmengine.DumpResults', out_file_path=str(tmp_path / 'all.pkl'))]
+    with tiny.quiet():
+        runner = tiny.runner(
+            tmp_path / 'work', data, [tiny.EMA, dict(type='SegVisualizationHook', draw=True,
+                                                     interval=1)],
+            val=True, model=tiny.esl_cfg('dsl'), val_evaluator=kinds, visualizer=dict(
+                type='SegLocalVisualizer', name=str(tmp_path), alpha=1.0,
+                vis_backends=[dict(type='LocalVisBackend')]))
+        heads = [net.decode_head.conv_seg for net in (runner.model.teacher, runner.model.student)]
+        for number, head in enumerate(heads):
+            torch.nn.init.zeros_(head.weight)
+            head.bias.data = torch.eye(3)[number]  # the number of the network everywhere
+        runner.val()
+    for number, name in enumerate(('teacher', 'student')):
+        for stem in ('a0', 'a1', 'a2'):
+            assert (np.array(Image.open(tmp_path / f'masks/{name}/{stem}.png')) == number).all()
+        dumped = pickle.loads((tmp_path / f'all_{name}.pkl').read_bytes())
+        assert all((one['pred_sem_seg']['data'] == number).all() for one in dumped)
+        pictures = list((tmp_path / 'work').glob(f'*/vis_data/vis_image/{name}_val_a?.png*'))
+        assert len(pictures) == 3
+    assert sorted(path.name for path in tmp_path.glob('masks/*')) == ['student', 'teacher']
+    assert runner.val_evaluator.metrics[0].output_dir == str(tmp_path / 'masks')
+    assert 'add_datasample' not in vars(runner.visualizer)
 
 
 def test_training_validates_at_its_end(tmp_path, data):

@@ -54,9 +54,12 @@ def test_predictions_of_the_student(trained, image):
 
 def test_test_py_equals_validation(trained, monkeypatch, tmp_path):
     config, work, _ = trained
-    tool(monkeypatch, 'test.py', config, work / 'iter_6.pth', '--work-dir', tmp_path)
+    tool(monkeypatch, 'test.py', config, work / 'iter_6.pth', '--work-dir', tmp_path / 'work',
+         '--show-dir', tmp_path / 'painted')
+    painted = (tmp_path / 'painted').rglob('*.png')
+    assert [path.name[:9] for path in sorted(painted)] == ['test_val0', 'test_val1', 'test_val2']
     last = [entry for entry in logged(work) if 'teacher/mIoU' in entry][-1]
-    metrics = metrics_of(tmp_path)
+    metrics = metrics_of(tmp_path / 'work')
     for key in ('aAcc', 'mIoU', 'mAcc'):
         assert metrics[key] == pytest.approx(last[f'teacher/{key}'], abs=1e-4)
 

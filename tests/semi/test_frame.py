@@ -7,8 +7,10 @@ import tiny
 import torch
 from mmseg.registry import MODELS
 
+from mmseg_esl.functional import not_padding
 from mmseg_esl.models import views
 from mmseg_esl.models.diagnostics import Diagnostics
+from mmseg_esl.semi import Batch
 
 VARIANTS = ['sup', 'hard', 'hard+ctr', 'topk', 'topk+ctr', 'dsl', 'dsl+ctr']
 
@@ -390,6 +392,26 @@ def test_padding_is_told_by_the_empty_map_whatever_is_ignored():
     seg['decode_head']['ignore_index'] = 0
     losses = tiny.esl('dsl', segmentor=seg).loss(*tiny.batch(ignored=0))
     assert losses['loss_sce'] > 0
+
+
+@pytest.mark.parametrize('pad, ignored', [(0, 0), (0, 255), (2, 2), (255, 255), (9, 9)])
+def test_padding_is_where_the_preprocessor_padded(pad, ignored):
+    """Whatever it fills label maps with: images of 20 x 24 and of 32 x 32, padded to 32 x 32."""
+    seg = tiny.segmentor()
+    seg['decode_head']['ignore_index'] = ignored
+    seg['data_preprocessor']['seg_pad_val'] = pad
+    model, sizes = tiny.esl('dsl', segmentor=seg), [(20, 24), (32, 32), (20, 24), (32, 32)]
+    samples = [tiny.sample(torch.full(size, 1 if i < 2 else 0), i < 2)
+               for i, size in enumerate(sizes)]
+    data = model.data_preprocessor(dict(
+        inputs=[torch.randint(256, (3, *size), dtype=torch.uint8) for size in sizes],
+        data_samples=samples), training=True)
+    batch = Batch.of(data['inputs'], data['data_samples'], ignored)
+    inside = torch.zeros(2, 32, 32, dtype=torch.bool)
+    inside[0, :20, :24], inside[1] = True, True
+    assert torch.equal(batch.valid, inside)
+    assert torch.equal(batch.truth, torch.where(inside, 1, -1))
+    assert torch.equal(not_padding(batch.labels), torch.cat([inside, inside]))
 
 
 def test_an_ignored_class_has_no_parts():

@@ -6,7 +6,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner.base_loop import BaseLoop
@@ -20,7 +20,8 @@ from ...storage.resumable import POINTER, drop_foreign_names, newest_readable
 from ..finite import infinite_by_design
 from ..interrupt import Interrupt, shield_workers
 from ..ranks import on_main
-from ..resume.run_state import collect
+from ..resume.run_state import RunStateHook, collect
+from ..unwrap import unwrap
 
 _SUPERSEDED = 'superseded_ckpts'
 
@@ -61,7 +62,9 @@ class SemiCheckpointHook(CheckpointHook):
     * It loads with ``torch.load(weights_only=True)``, without any allow-list.
     * A second training in the same work folder is refused, by host and process; a lock that a dead
       process left blocks nobody (see storage.lock).
-    * Ctrl-C and SIGTERM finish the iteration, save, and exit with 128 + signal, on all ranks.
+    * Ctrl-C and SIGTERM finish the iteration, save, and exit with 128 + signal, on all ranks. In a
+      validation they exit at once if its iteration is saved and a resumed run would validate first
+      (several ranks before the next network), else after it, which the log says.
 
     With ``backend_args``, ``file_client_args`` or an ``out_dir`` on a remote store, writing,
     finding and removing are left to mmengine. All of this is our choice; the paper is silent.
@@ -89,11 +92,13 @@ class SemiCheckpointHook(CheckpointHook):
             self.backend_args = dict(backend='atomic')
         self._superseded, self._by_design = [], set()
         self._lock = self._interrupt = self._run_state = self._saved = self._saved_step = None
+        self._told = False
 
     # ------------------------------------------------------------------------------- resuming
 
     def before_run(self, runner) -> None:
         """Choose the file to resume from: mmengine asks for it right after this."""
+        unwrap(runner.model).may_be_infinite = self.may_be_infinite  # what is loaded is checked
         self._release_after(runner._train_loop)
         if os.environ.get('TORCHELASTIC_MAX_RESTARTS', '0') != '0' and not runner._resume:
             runner.logger.warning('torchrun may restart this run, which would then begin anew: add '
@@ -121,6 +126,9 @@ class SemiCheckpointHook(CheckpointHook):
         on_main(self._lock.take)
         super().before_train(runner)
         self._by_design = infinite_by_design(runner)
+        if runner._resume:  # else a new best one, before the next save, would be in no checkpoint
+            self.last_ckpt = self._path(Path(runner._load_from).name)
+            self._saved_step = runner.iter
         if self._ours:
             self.file_backend = _RemovingLater(self._superseded)
             self._keep_to_folder(runner)
@@ -171,9 +179,10 @@ class SemiCheckpointHook(CheckpointHook):
         if bad:
             raise FloatingPointError(
                 f'{len(bad)} tensors hold NaN or infinity, first {bad[0]}: no checkpoint is '
-                f'written, the last one stays ({self._saved or "none yet"}). Resume from it with '
-                'another learning rate, seed or precision; a tensor that holds infinities by '
-                'design belongs into SemiCheckpointHook.may_be_infinite')
+                f'written, the last one stays ({self._saved or "none yet"}). Give it as load_from '
+                'of a new run, without resume, with another learning rate, seed or precision; a '
+                'tensor that holds infinities by design belongs into '
+                'SemiCheckpointHook.may_be_infinite')
 
     @phase('checkpoint')
     def _save_checkpoint_with_step(self, runner, step, meta) -> None:
@@ -289,3 +298,22 @@ class SemiCheckpointHook(CheckpointHook):
     def before_val_iter(self, runner, batch_idx, data_batch=None) -> None:
         if batch_idx == 0:
             shield_workers()
+        # ranks may have different numbers of batches, but begin a network together
+        if self._interrupt and (batch_idx == 0 or get_world_size() == 1):
+            self._end_validation(runner)
+
+    def _end_validation(self, runner) -> None:
+        number = self._interrupt.asked()
+        if not number:
+            return
+        comes_again = hasattr(runner.train_loop, 'validate_first') and any(
+            isinstance(hook, RunStateHook) for hook in runner.hooks)
+        if comes_again and self._saved_step == runner.iter:
+            runner.logger.warning(f'stopped in the validation of iteration {runner.iter}, which is '
+                                  f'saved in {self.last_ckpt}: --resume validates first')
+            raise SystemExit(128 + number)
+        if not self._told:
+            self._told = True
+            runner.logger.warning(f'iteration {runner.iter} is not saved, or would not be validated'
+                                  ' when resumed: the validation of all networks and one more '
+                                  'iteration are finished first')

@@ -11,7 +11,8 @@ from ..unwrap import unwrap
 class DiagnosticsHook(Hook):
     """Log the loss terms, shares of dominant classes, confidence, anchors and parts used.
 
-    Values stay on the device and are read once per log interval. mmengine's RuntimeInfoHook, which
+    Values stay on the device and are read once per log interval, those of steps that the optimiser
+    has taken: a refused step leaves nothing here, either. mmengine's RuntimeInfoHook, which
     would read each loss term in every step, is relieved of that; the log shows the same (losses
     smoothed over its window of steps). Per-class vectors go to the visualiser's backends
     (TensorBoard, W&B, JSON); the text log shows their means. Rank 0's share of the batch is what is
@@ -33,14 +34,15 @@ class DiagnosticsHook(Hook):
         self._relieved = [hook for hook in runner.hooks if isinstance(hook, RuntimeInfoHook)]
         for hook in self._relieved:
             hook.after_train_iter = _nothing
+        unwrap(runner.model).diagnostics.staging = True
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        unwrap(runner.model).diagnostics.record(outputs or {})
         if self.every_n_train_iters(runner, self.interval):
             self._log(runner)
 
     def after_train(self, runner) -> None:
         self._log(runner)
+        unwrap(runner.model).diagnostics.staging = False
         for hook in self._relieved:
             del hook.after_train_iter
 

@@ -130,7 +130,8 @@ class FiniteGuardHook(Hook):
                 f'one at iteration {runner.iter + 1}. Not finite: {diagnosis}. Look at the first '
                 'thing named: mend or remove that image; where no image is named lower the '
                 'learning rate, clip gradients (optim_wrapper.clip_grad), or train in bfloat16 '
-                'or float32. FiniteGuardHook(max_in_a_row=...) allows more.')
+                'or float32: in a new run with the last checkpoint as load_from, since --resume '
+                'refuses another setting. FiniteGuardHook(max_in_a_row=...) allows more.')
 
     def _diagnosis(self, runner) -> str:
         """The first things that were not finite, of all ranks; a collective."""
@@ -157,7 +158,8 @@ class FiniteGuardHook(Hook):
             raise RuntimeError(
                 f'rank {get_rank()}: the checkpoint of iteration {runner.iter + 1} is not written, '
                 f'since {bad[0]} and {len(bad) - 1} more tensors are not finite. Lower the '
-                'learning rate or clip gradients, and resume from the last checkpoint.')
+                'learning rate or clip gradients in a new run that has the last checkpoint as '
+                'load_from: --resume refuses another setting.')
 
     def after_train(self, runner) -> None:
         self._handle.remove()

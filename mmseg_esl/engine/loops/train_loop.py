@@ -6,6 +6,8 @@ from typing import Iterator
 from mmengine.runner import IterBasedTrainLoop
 from mmseg.registry import LOOPS
 
+from ..unwrap import unwrap
+
 
 @LOOPS.register_module()
 class SemiTrainLoop(IterBasedTrainLoop):
@@ -32,6 +34,9 @@ class SemiTrainLoop(IterBasedTrainLoop):
                 f"SemiTrainLoop: a {type(dataloader.batch_sampler).__name__} cannot start in the "
                 "middle. Set train_dataloader.batch_sampler=dict(type='SemiBatchSampler', ...), "
                 "or train_cfg.type='IterBasedTrainLoop', which loads all skipped batches again")
+        model, values = unwrap(runner.model), getattr(dataloader.dataset, 'label_values', None)
+        if values is not None and hasattr(model, 'ignore_index'):
+            values.ignore_index = model.ignore_index  # no worker has begun
         super().__init__(runner, _Later(dataloader), max_iters, **kwargs)
         self.dataloader = dataloader
         self.validate_first = False  # set by RunStateHook

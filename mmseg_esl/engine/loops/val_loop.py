@@ -6,13 +6,15 @@ from mmengine.runner import ValLoop
 from mmseg.registry import LOOPS
 
 from ..unwrap import unwrap
+from .own_output import own_output
 
 
 @LOOPS.register_module()
 class SemiValLoop(ValLoop):
     """mmengine's ValLoop, once per plain network: metrics get its name, as in ``teacher/mIoU``.
 
-    ``save_best='teacher/mIoU'`` then works as expected.
+    ``save_best='teacher/mIoU'`` then works as expected. So do the files that metrics and the
+    visualiser write: each network has its own, see :func:`.own_output.own_output`.
 
     Args:
         networks: which to evaluate, in this order. None: all that are whole segmentors, the one
@@ -42,9 +44,10 @@ class SemiValLoop(ValLoop):
         try:
             for name in names:
                 cfg['predict_on'] = name
-                for idx, data_batch in enumerate(self.dataloader):
-                    self.run_iter(idx, data_batch)
-                found = self.evaluator.evaluate(len(self.dataloader.dataset))
+                with own_output(self.runner, self.evaluator, name):
+                    for idx, data_batch in enumerate(self.dataloader):
+                        self.run_iter(idx, data_batch)
+                    found = self.evaluator.evaluate(len(self.dataloader.dataset))
                 metrics.update({f'{name}/{key}': value for key, value in found.items()})
         finally:
             cfg['predict_on'] = configured

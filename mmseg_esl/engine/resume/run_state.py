@@ -9,11 +9,16 @@ from mmseg.registry import HOOKS
 from ..loops.train_loop import SemiTrainLoop
 from ..rng import rng_state, seed_all, set_rng_state
 from ..unwrap import unwrap
+from .completeness import missing_parts
 from .fingerprint import compare, fingerprint
 
 REMEDY = ('Set these back to go on with the run. To begin another run from the saved weights, give '
           'the checkpoint as load_from and leave resume out. To go on all the same, no longer '
           "exactly, set strict=False of RunStateHook")
+
+INCOMPLETE = ('Resume from a whole one. To begin another run from its weights, give it as '
+              'load_from and leave resume out. To go on all the same, with what is missing begun '
+              'anew, set strict=False of RunStateHook')
 
 
 @HOOKS.register_module()
@@ -36,8 +41,9 @@ class RunStateHook(Hook):
 
     Raises:
         RuntimeError: resuming with another world size (and other images a step), seed, list of
-            images, classes, model or training config; or within a window of gradient
-            accumulation, whose gradients are lost.
+            images, classes, model or training config; within a window of gradient accumulation,
+            whose gradients are lost; or from a checkpoint without optimiser, schedulers or a
+            tensor of the model, such as a memory.
         ValueError: checkpoints would be saved within windows of gradient accumulation.
     """
     priority = 'LOW'  # after all who draw, before CheckpointHook (VERY_LOW)
@@ -54,6 +60,10 @@ class RunStateHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint) -> None:
         if not (runner._resume and isinstance(runner._train_loop, IterBasedTrainLoop)):
             return
+        missing = missing_parts(runner, checkpoint)
+        if missing:
+            self._complain(runner, 'The checkpoint does not hold all that the run goes on from:\n'
+                           + '\n'.join(f'  {line}' for line in missing) + f'\n{INCOMPLETE}')
         state = checkpoint.get('run_state')
         if state is None:
             runner.logger.warning(
@@ -114,6 +124,8 @@ class RunStateHook(Hook):
         if state is None:
             return
         if len(state['ranks']) != get_world_size():
+            runner.logger.info(f"saved by {len(state['ranks'])} processes, resumed by "
+                               f'{get_world_size()}: random numbers begin anew')
             seed_all(int(state['seed']), int(state['iteration']), rank)
             return
         mine, model = state['ranks'][rank], unwrap(runner.model)
