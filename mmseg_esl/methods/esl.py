@@ -173,7 +173,7 @@ class ESL(SemiSegmentor):
     def _log_soft_label(self, size: Tensor, confidence: Tensor, valid: Tensor) -> None:
         total = valid.sum().clamp(min=1)
         for name, value in (('dominant/1', size == 1), ('dominant/2', size == 2),
-                            ('dominant/3+', size >= 3), ('dominant/mean', size),
+                            ('dominant/3_or_more', size >= 3), ('dominant/mean', size),
                             ('confidence', confidence)):
             self.diagnostics.add(name, (value * valid).sum() / total)
 

@@ -357,7 +357,7 @@ def test_diagnostics_of_a_step():
     for _ in range(2):
         model.loss(inputs, samples)
     found = model.diagnostics.pop()
-    shares = [found[f'dominant/{n}'] for n in ('1', '2', '3+')]
+    shares = [found[f'dominant/{n}'] for n in ('1', '2', '3_or_more')]
     assert sum(shares) == pytest.approx(1) and shares[2] > 0
     probs = model.teacher.encode_decode(inputs[2:], [dict(img_shape=(32, 32))]).softmax(1)
     valid = torch.stack([s.gt_sem_seg.data[0] for s in samples[2:]]) != 255
