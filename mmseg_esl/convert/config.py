@@ -13,7 +13,7 @@ from mmseg.registry import HOOKS, MODELS
 
 import mmseg_esl
 
-from ..datasets.files import find_images
+from ..datasets.files import ARRAY_SUFFIX, find_images
 from ..semi import Role, SemiSegmentor
 from ..semi.roles import first_average
 from ..storage.config import kind
@@ -139,7 +139,7 @@ def check_folder(folder: str) -> int:
     """Number of images below it."""
     if not os.path.isdir(folder):
         raise Refused(f'--unlabeled {folder}: there is no such folder')
-    number = len(find_images(folder))
+    number = len(find_images(folder) or find_images(folder, ARRAY_SUFFIX))
     if not number:
         raise Refused(f'--unlabeled {folder}: no image (jpg, png, bmp, tif, webp) below it')
     return number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os.path as osp
 
 import mmcv
 import mmengine.fileio as fileio
@@ -27,8 +28,8 @@ class CheckFiles:
 
     Args:
         size: samples of the dataset.
-        loader, reader: the pipeline's LoadImageFromFile and LoadAnnotations, or None for one that
-            is of another kind: its files are then not decoded here.
+        loader, reader: the pipeline's LoadImageFromFile and LoadAnnotations, or None for one of
+            the user's own: its files are then not decoded here, and need not be files at all.
         manifest: or None.
     """
 
@@ -51,10 +52,15 @@ class CheckFiles:
 
     def _look(self, results: dict) -> None:
         image, mask = results.get('img_path'), results.get('seg_map_path')
-        if image is not None:
+        if image is not None and not self._left(image, self.loader):
             self._image(image, self._bytes(image, 'image', self.loader))
-        if mask is not None:
+        if mask is not None and not self._left(mask, self.reader):
             self._mask(mask, self._bytes(mask, 'mask', self.reader))
+
+    @staticmethod
+    def _left(path: str, loader) -> bool:
+        """Whether a loader of the user's own is alone in knowing how to get at this."""
+        return loader is None and not osp.isfile(path)
 
     def _bytes(self, path: str, what: str, loader) -> bytes:
         backend = getattr(loader, 'backend_args', None)

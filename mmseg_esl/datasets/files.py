@@ -9,6 +9,7 @@ from typing import Iterator
 import mmengine.fileio as fileio
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+ARRAY_SUFFIX = '.npy'  # images for a loader of the user's own, where there are no others
 
 
 def has_image_suffix(name: str) -> bool:

@@ -11,7 +11,15 @@ import mmengine
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from .files import IMAGE_SUFFIXES, Findings, Folders, find_images, has_image_suffix, is_local
+from .files import (
+    ARRAY_SUFFIX,
+    IMAGE_SUFFIXES,
+    Findings,
+    Folders,
+    find_images,
+    has_image_suffix,
+    is_local,
+)
 
 
 @DATASETS.register_module()
@@ -19,7 +27,8 @@ class UnlabeledDataset(BaseSegDataset):
     """Images alone: no mask and no annotation file, not even a path to one.
 
     Without ``ann_file``, every image below ``data_prefix['img_path']``: nested folders, mixed
-    suffixes (jpg, jpeg, png, bmp, tif, tiff, webp in any case), hidden files skipped, sorted.
+    suffixes (jpg, jpeg, png, bmp, tif, tiff, webp in any case), hidden files skipped, sorted. A
+    folder without any gives its ``.npy`` files, for a loader of your own.
 
     With ``ann_file``, the images of that list, in its order. One entry a line, relative to
     ``data_prefix['img_path']``: a path with its suffix, or a stem, to which ``img_suffix`` is
@@ -80,6 +89,8 @@ class UnlabeledDataset(BaseSegDataset):
 
     def _found(self, folder: str) -> list[str]:
         names = find_images(folder, self.img_suffix, self.backend_args)
+        if not names and not self.img_suffix:
+            names = find_images(folder, ARRAY_SUFFIX, self.backend_args)
         if not names:
             kinds = self.img_suffix or ', '.join(IMAGE_SUFFIXES)
             raise ValueError(
@@ -157,7 +168,7 @@ class _Resolver:
             entry = columns.group(1)
         path = osp.join(self.folder, entry)
         path = osp.normpath(path) if self.local else path
-        if has_image_suffix(entry) or (self.suffix and entry.endswith(self.suffix)):
+        if has_image_suffix(entry) or entry.endswith((self.suffix or ARRAY_SUFFIX, ARRAY_SUFFIX)):
             return path
         if self.suffix:
             return path + self.suffix

@@ -201,8 +201,8 @@ def insert_checks(dataset, num_classes: int | None, manifest: Manifest | None) -
         reads = [place for place, step in enumerate(steps) if reads_labels(step)]
         if reads:
             steps.insert(reads[-1] + 1, CheckMask(num_classes))
-        check = CheckFiles(len(leaf), _of_kind(pipeline, 'LoadImageFromFile'),
-                           _of_kind(pipeline, 'LoadAnnotations'), manifest)
+        check = CheckFiles(len(leaf), stock_step(pipeline, 'LoadImageFromFile'),
+                           stock_step(pipeline, 'LoadAnnotations'), manifest)
         steps.insert(1 if steps and isinstance(steps[0], _ForgetMask) else 0, check)
 
 
@@ -220,6 +220,19 @@ def _of_kind(pipeline, name: str):
         if name in {base.__name__ for base in type(transform).__mro__}:
             return transform
     return None
+
+
+def stock_step(pipeline, name: str):
+    """The transform of a kind if it reads files as mmcv and mmseg do, else None.
+
+    One whose methods are a user's own (a subclass that reads arrays, 12 bands, colour masks) may
+    read files that nobody else can: what it gives is checked, not the file.
+    """
+    step = _of_kind(pipeline, name)
+    known = step is not None and all(
+        getattr(type(step), method).__module__.split('.')[0] in ('mmcv', 'mmseg')
+        for method in ('transform', '_load_seg_map') if hasattr(type(step), method))
+    return step if known else None
 
 
 def has_empty_labels(dataset) -> bool:

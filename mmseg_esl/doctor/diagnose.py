@@ -69,7 +69,8 @@ def _data(cfg, world: int, track) -> list[Finding]:
     out = check_batches(cfg, semi.num_labeled, semi.num_unlabeled, world)
     paths = sorted({path for group in lists.images.values() for path in group})
     with ThreadPoolExecutor() as pool:  # decoding and hashing leave Python's lock
-        scans = dict(zip(paths, track(pool.map(scan_image, paths), 'images', len(paths))))
+        found = pool.map(lambda path: scan_image(path, path not in lists.own), paths)
+        scans = dict(zip(paths, track(found, 'images', len(paths))))
     out += check_files(lists.images, scans)
     out += check_leakage(lists.images, scans)
     name = cfg.train_dataloader['dataset'].get('manifest')

@@ -32,6 +32,7 @@ class Lists:
     val: object = None
     images: dict = field(default_factory=dict)  # set -> list of paths
     masks: dict = field(default_factory=dict)
+    own: set = field(default_factory=set)  # images that a loader of the user's own reads
 
     @classmethod
     def of(cls, cfg) -> Lists:
@@ -46,7 +47,10 @@ class Lists:
         val = cfg.get('val_dataloader')
         lists = cls(semi, val and DATASETS.build(val['dataset']))
         for which, dataset in zip(SETS, (semi.labeled, semi.unlabeled, lists.val)):
-            infos = [info for _, info in wrapped.infos(dataset)] if dataset is not None else []
+            infos = list(wrapped.infos(dataset)) if dataset is not None else []
+            lists.own.update(_paths((info for leaf, info in infos if not wrapped.stock_step(
+                getattr(leaf, 'pipeline', ()), 'LoadImageFromFile')), 'img_path'))
+            infos = [info for _, info in infos]
             lists.images[which] = _paths(infos, 'img_path')
             # a mask that an unlabelled image may have is none of our business
             lists.masks[which] = _paths(infos, 'seg_map_path') if which != 'unlabelled' else []
@@ -71,8 +75,8 @@ class Scan:
     deep: bool = False
 
 
-def scan_image(path: str) -> Scan:
-    """Read one local image."""
+def scan_image(path: str, stock: bool = True) -> Scan:
+    """Read one local image; not ``stock``: one that only a loader of the user's own can decode."""
     problem = path_problem(path)
     if problem:
         return Scan(problem)
@@ -81,6 +85,8 @@ def scan_image(path: str) -> Scan:
     problem = content_problem(data)
     if problem:
         return Scan(problem)
+    if not stock:
+        return Scan('', digest(data))
     try:  # a quarter of the size is plenty for a hash, and JPEG decodes it faster
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_4)
     except cv2.error:

@@ -16,14 +16,15 @@ def windows(net, size: tuple[int, int]) -> list[tuple[slice, slice]]:
     cfg = net.test_cfg or {}
     if cfg.get('mode', 'whole') != 'slide':
         return [(slice(0, size[0]), slice(0, size[1]))]
-    rows, columns = (_places(*along) for along in zip(size, cfg['crop_size'], cfg['stride']))
-    return [(row, column) for row in rows for column in columns]
+    rows, columns = (places(*along) for along in zip(size, cfg['crop_size'], cfg['stride']))
+    return [(slice(*row), slice(*column)) for row in rows for column in columns]
 
 
-def _places(length: int, crop: int, stride: int) -> list[slice]:
-    ends = [min(i * stride + crop, length)
-            for i in range(max(length - crop + stride - 1, 0) // stride + 1)]
-    return [slice(max(end - crop, 0), end) for end in ends]
+def places(size: int, tile: int, stride: int) -> list[tuple[int, int]]:
+    """(begin, end) of mmseg's windows along one side: the last one is moved inwards."""
+    number = max(size - tile + stride - 1, 0) // stride + 1
+    ends = [min(index * stride + tile, size) for index in range(number)]
+    return [(max(end - tile, 0), end) for end in ends]
 
 
 def over_windows(net, images: Tensor, see: Callable):

@@ -35,10 +35,10 @@ class PartInitHook(Hook):
     """Cluster the teacher encoder's features of each class; the means become its prototypes.
 
     Images are shown as the evaluation shows them: whole, or in the windows of
-    ``test_cfg.mode='slide'``, a pixel counting in one of them. Each rank extracts its share, keeping
-    max_samples pixels of each class however many images there are: classes * max_samples * width *
-    4 bytes. The ranks then share the classes out and gather one at a time. A checkpoint holds the
-    result, so a resumed run does not cluster again.
+    ``test_cfg.mode='slide'``, a pixel counting in one of them. Each rank extracts its share,
+    keeping max_samples pixels of each class however many images there are: classes * max_samples *
+    width * 4 bytes. The ranks then share the classes out and gather one at a time. A checkpoint
+    holds the result, so a resumed run does not cluster again.
 
     Args:
         begin: iteration before which to cluster. 0 = before training (paper). Where the backbone
