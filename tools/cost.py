@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import mmseg_esl.register  # noqa: F401
 from mmseg_esl.doctor.memory import GB, after_encoder, crop_size, measure, trained_tap
 from mmseg_esl.doctor.training import counts, method_of
+from mmseg_esl.models.probe import in_channels
 from mmseg_esl.storage.config import offline
 
 HEAD = ('config', 'iterations', 'GFLOP an image', 'TFLOP a step', 'EFLOP', 'GPU hours', 'GB a GPU')
@@ -39,8 +40,8 @@ def forward_flops(cfg) -> tuple[int, int]:
         model = revert_sync_batchnorm(MODELS.build(offline(cfg.model))).eval()
         before = counter.get_total_flops()  # building may run the encoder
         with after_encoder(model.main, counter.get_total_flops) as between:
-            model.see(next(iter(model.roles)), torch.empty(1, 3, *crop_size(cfg)),
-                      tap=trained_tap(model))
+            image = torch.empty(1, in_channels(model.main), *crop_size(cfg))
+            model.see(next(iter(model.roles)), image, tap=trained_tap(model))
         return between[0] - before, counter.get_total_flops() - between[0]
 
 

@@ -203,6 +203,8 @@ def _model(cfg, method: Method, report: Conversion):
         yield from _updates('model', settings)
         report.done.append(why)
     yield from _own_parts(model, method, report)
+    if trial.has_focal(model):
+        report.check.append(trial.FOCAL)
     if losses:
         yield from losses
         report.done.append('the cross entropy is a mean over valid pixels (avg_non_ignore)')

@@ -12,6 +12,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import nn
 
+from ..models.probe import in_channels
 from ..semi import Tap
 from ..storage.config import kind, offline
 from .findings import Finding
@@ -64,7 +65,8 @@ def measure(cfg, world: int = 1) -> Sizes:
     with torch.device('meta'):
         # on meta, SyncBN cannot run and takes what BN takes
         model = revert_sync_batchnorm(MODELS.build(offline(cfg.model))).train()
-        encoder, decoder, logits = _saved(model, torch.empty(images, 3, *crop_size(cfg)))
+        encoder, decoder, logits = _saved(
+            model, torch.empty(images, in_channels(model.main), *crop_size(cfg)))
     trained = sum(_bytes(p) for p in model.parameters() if p.requires_grad)
     optimizer = cfg.optim_wrapper.get('optimizer') or {}
     states = OPTIMIZER_STATES.get(optimizer.get('type'), int(bool(optimizer.get('momentum'))))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..datasets.file_check import content_problem, path_problem
-from ..datasets.files import find_images
+from ..datasets.files import ARRAY_SUFFIX, find_images
 
 KINDS = ('index', 'color', 'overlay')
 
@@ -73,7 +73,7 @@ def _images(source: str, out: Path):
     if there == here or there.startswith(here + os.sep):
         raise ValueError(f"the results in '{out}' would lie among the images of '{source}' and be "
                          'taken for images next time. Give a folder outside as --out')
-    names = find_images(source)
+    names = find_images(source) or find_images(source, ARRAY_SUFFIX)
     if not names:
         raise ValueError(f"no image below '{source}'")
     return [(osp.join(source, name), name) for name in names]

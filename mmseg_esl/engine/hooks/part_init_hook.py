@@ -23,6 +23,7 @@ from ...datasets.bad_samples import ReadAgain
 from ...datasets.wrapped import first_places, loading_steps
 from ...functional import sample_features
 from ...looks.windows import shares
+from ...models.feature_tap import last_stage
 from ..interrupt import shield_workers
 from ..ranks import raise_together
 from ..unwrap import unwrap
@@ -136,8 +137,7 @@ class PartInitHook(Hook):
             label = F.pad(label, pad, value=-1).to(inputs.device)
             net = getattr(model, model.labeler)
             for window, known in shares(net, inputs, label[None]):
-                feats = net.backbone(window)
-                feats = feats[-1] if isinstance(feats, (list, tuple)) else feats
+                feats = last_stage(net.backbone(window))
                 new = sample_features(feats[0].float(), known[0], num_classes, self.max_samples,
                                       align_corners=model.align_corners, generator=generator,
                                       bounds=[r.bound for r in kept])
