@@ -60,7 +60,7 @@ class CheckFiles:
     @staticmethod
     def _left(path: str, loader) -> bool:
         """Whether a loader of the user's own is alone in knowing how to get at this."""
-        return loader is None and not osp.isfile(path)
+        return loader is None and not osp.lexists(path)
 
     def _bytes(self, path: str, what: str, loader) -> bytes:
         backend = getattr(loader, 'backend_args', None)
@@ -117,7 +117,7 @@ class CheckMask:
     """
 
     def __init__(self, num_classes: int | None) -> None:
-        self.num_classes = num_classes
+        self.num_classes, self.said_empty = num_classes, False
 
     def __call__(self, results: dict) -> dict:
         label, path = results.get('gt_seg_map'), results.get('seg_map_path')
@@ -129,9 +129,11 @@ class CheckMask:
                                f'image of {sizes[0]}. A mask has one channel of class indices and '
                                'the size of its image (OpenCV turns images as their EXIF data say)')
             check_values(label, self.num_classes, path)
-            if (label == IGNORE).all():
-                raise bad_data('mask', path, f'it has no labelled pixel, all are {IGNORE}. Take '
-                               'the image from the labelled list, or check reduce_zero_label')
+            if not self.said_empty and (label == IGNORE).all():
+                self.said_empty = True  # normal of tiles, and where label_map leaves classes out
+                print_log(f"SemiDataset: the mask '{path}' has no labelled pixel, all are "
+                          f'{IGNORE}: it teaches nothing. If all masks are like that, check '
+                          'reduce_zero_label and label_map', 'current', logging.WARNING)
         return results
 
     def __repr__(self) -> str:

@@ -64,6 +64,8 @@ def path_problem(path: str) -> str | None:
         return None
     if osp.isdir(path):
         return 'it is a directory'
+    if osp.exists(path):  # a pipe: reading it could wait for ever
+        return 'it is no regular file'
     if osp.islink(path):
         return f"it is a broken link to '{os.readlink(path)}'"
     return 'it does not exist'

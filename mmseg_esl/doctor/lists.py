@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import os.path as osp
+import struct
 from dataclasses import dataclass, field
 
 import cv2
@@ -17,8 +19,30 @@ from ..datasets.bad_samples import BadDataError
 from ..datasets.checks import bad_data
 from ..datasets.file_check import PNG, content_problem, path_problem
 from ..datasets.manifest import digest
+from ..storage.config import kind
 
 SETS = ('labelled', 'unlabelled', 'validation')
+LARGE = 10 ** 8  # pixels of an image that is worth a word
+
+
+@dataclass
+class Plain:
+    """The images of a supervised config, in the attributes of a SemiDataset; none unlabelled."""
+    labeled: object
+    num_labeled: int
+    metainfo: dict
+    num_classes: int | None
+    unlabeled: object = None
+    num_unlabeled: int = 0
+
+    @classmethod
+    def of(cls, train: dict) -> Plain:
+        dataset = wrapped.build(train, 'labeled')
+        number = wrapped.size(dataset, 'labeled')
+        classes = dataset.metainfo.get('classes')
+        num_classes = len(classes) if classes else None
+        wrapped.insert_checks(dataset, num_classes, None)
+        return cls(dataset, number, dataset.metainfo, num_classes)
 
 
 @dataclass
@@ -39,11 +63,11 @@ class Lists:
         """Build both datasets of a config. Raises what they raise: named errors."""
         init_default_scope('mmseg')
         train = dict(cfg.train_dataloader['dataset'])
-        if str(train.get('type')).rsplit('.')[-1] != 'SemiDataset':
-            raise ValueError(f"train_dataloader.dataset is a {train.get('type')}, not a "
-                             'SemiDataset')
-        train.update(check_files=False, allow_overlap=True, manifest=None)
-        semi = DATASETS.build(train)
+        if kind(train) == 'SemiDataset':
+            train.update(check_files=False, allow_overlap=True, manifest=None)
+            semi = DATASETS.build(train)
+        else:
+            semi = Plain.of(train)
         val = cfg.get('val_dataloader')
         lists = cls(semi, val and DATASETS.build(val['dataset']))
         for which, dataset in zip(SETS, (semi.labeled, semi.unlabeled, lists.val)):
@@ -68,11 +92,12 @@ def _paths(infos, key: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Scan:
-    """What one reading of an image says: ``problem`` or '', checksum, hash, 16 bits or not."""
+    """What one reading of an image says: ``problem`` or '', checksum, hash, depth, size."""
     problem: str
     digest: str = ''
     hash: bytes = b''
     deep: bool = False
+    pixels: int = 0
 
 
 def scan_image(path: str, stock: bool = True) -> Scan:
@@ -80,11 +105,18 @@ def scan_image(path: str, stock: bool = True) -> Scan:
     problem = path_problem(path)
     if problem:
         return Scan(problem)
-    with open(path, 'rb') as file:
-        data = file.read()
+    try:
+        with open(path, 'rb') as file:
+            data = file.read()
+    except OSError as error:
+        return Scan(f'it cannot be read ({type(error).__name__})')
     problem = content_problem(data)
     if problem:
         return Scan(problem)
+    png = data[:8] == PNG
+    if png and math.prod(struct.unpack('>II', data[16:24])) > LARGE:  # decoding takes a gigabyte
+        return Scan('', digest(data), deep=data[24] == 16,
+                    pixels=math.prod(struct.unpack('>II', data[16:24])))
     if not stock:
         return Scan('', digest(data))
     try:  # a quarter of the size is plenty for a hash, and JPEG decodes it faster
@@ -93,8 +125,8 @@ def scan_image(path: str, stock: bool = True) -> Scan:
         pixels = None
     if pixels is None:
         return Scan('it is no readable image')
-    deep = data[:8] == PNG and data[24] == 16
-    return Scan('', digest(data), perceptual_hash(pixels), deep)
+    return Scan('', digest(data), perceptual_hash(pixels), png and data[24] == 16,
+                16 * pixels.size)
 
 
 def perceptual_hash(grey: np.ndarray) -> bytes:
