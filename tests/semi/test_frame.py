@@ -401,3 +401,11 @@ def test_an_ignored_class_has_no_parts():
         model.part_memory.commit()
     anchors = model.diagnostics.pop()['anchors']
     assert anchors[0] == 0 and min(anchors[1:]) > 0
+
+
+@pytest.mark.parametrize('kind, key', [('ESL', 'ctr_weight'), ('ESL', 'supervised_weight'),
+                                       ('FixMatch', 'unlabeled_weight'), ('CPS', 'cps_weight')])
+def test_weights_are_not_negative(kind, key):
+    with pytest.raises(ValueError, match=f'semi_train_cfg.{key} must not be negative'):
+        tiny.method(kind, **{key: -1.0})
+    assert tiny.method(kind, **{key: 0.0})

@@ -177,6 +177,11 @@ class PartInitHook(Hook):
 
     def _cluster(self, shares, pixels: int, name, num_parts: int) -> np.ndarray:
         feats = np.concatenate([s for s in shares if len(s)])
+        if not np.isfinite(feats).all():
+            raise ValueError(f"the features of class '{name}' are not finite, so they cannot be "
+                             'clustered: the network diverged before PartInitHook.begin, or its '
+                             'weights are damaged. Lower the learning rate of the warm-up, or give '
+                             'other weights')
         if self.adaptive:
             return parts_by_silhouette(feats, min(num_parts, len(feats)), self.seed)
         if len(feats) < num_parts:
