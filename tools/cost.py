@@ -18,15 +18,13 @@ from pathlib import Path
 import cli_common  # noqa: F401  (finds the package, makes mmseg importable)
 import torch
 from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
 from torch.utils.flop_counter import FlopCounterMode
 
 import mmseg_esl.register  # noqa: F401
-from mmseg_esl.doctor.memory import GB, after_encoder, crop_size, measure, trained_tap
+from mmseg_esl.doctor.memory import GB, after_encoder, crop_size, measure, on_meta, trained_tap
 from mmseg_esl.doctor.training import counts, method_of
-from mmseg_esl.storage.config import offline
+from mmseg_esl.models.probe import in_channels
 
 HEAD = ('config', 'iterations', 'GFLOP an image', 'TFLOP a step', 'EFLOP', 'GPU hours', 'GB a GPU')
 
@@ -34,14 +32,13 @@ HEAD = ('config', 'iterations', 'GFLOP an image', 'TFLOP a step', 'EFLOP', 'GPU 
 def forward_flops(cfg) -> tuple[int, int]:
     """Operations of the encoder, and of the decoder with what reads its features, on one crop."""
     init_default_scope('mmseg')
+    # in eval mode, where batch norm after global pooling takes a single image
+    model = on_meta(cfg.model).eval()
     with torch.device('meta'), FlopCounterMode(display=False) as counter:
-        # in eval mode, where batch norm after global pooling takes a single image
-        model = revert_sync_batchnorm(MODELS.build(offline(cfg.model))).eval()
-        before = counter.get_total_flops()  # building may run the encoder
         with after_encoder(model.main, counter.get_total_flops) as between:
-            model.see(next(iter(model.roles)), torch.empty(1, 3, *crop_size(cfg)),
-                      tap=trained_tap(model))
-        return between[0] - before, counter.get_total_flops() - between[0]
+            image = torch.empty(1, in_channels(model.main), *crop_size(cfg))
+            model.see(next(iter(model.roles)), image, tap=trained_tap(model))
+        return between[0], counter.get_total_flops() - between[0]
 
 
 def passes_per_step(cfg) -> tuple[float, float]:

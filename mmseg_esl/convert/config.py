@@ -204,7 +204,9 @@ def _model(cfg, method: Method, report: Conversion):
         yield comment(why)
         yield from _updates('model', settings)
         report.done.append(why)
-    yield from _own_parts(model, method, report)
+    yield from _own_parts(model, trial.with_settings(method.cfg, settings), report)
+    if trial.has_focal(model):
+        report.check.append(trial.FOCAL)
     if losses:
         yield from losses
         report.done.append('the cross entropy is a mean over valid pixels (avg_non_ignore)')
@@ -218,14 +220,14 @@ def _model(cfg, method: Method, report: Conversion):
     yield ''
 
 
-def _own_parts(model: dict, method: Method, report: Conversion):
+def _own_parts(model: dict, method: dict, report: Conversion):
     """Lines that fit the method's own parts to the decoder, and to what is installed."""
     head = model.get('decode_head') or {}
     width = (head[-1] if isinstance(head, (list, tuple)) else head).get('channels')
-    for name, part in method.cfg.items():  # heads beside the classifier
+    for name, part in method.items():  # heads beside the classifier
         if width and isinstance(part, dict) and width < part.get('channels', 0):
             yield f"model['{name}'].update(channels={width})  # as wide as your decoder"
-    wanted = (method.cfg.get('strong_view') or {}).get('type')
+    wanted = (method.get('strong_view') or {}).get('type')
     if wanted == 'KorniaStrongView' and not find_spec('kornia'):
         yield "model['strong_view'] = dict(type='RandomIntensity')  # kornia is not installed"
         report.check.append("colours are RandomIntensity's, since kornia is not installed: "

@@ -67,10 +67,11 @@ def schedulers(cfg, factor: float) -> list | None:
         if kind(each) in DECAYS:
             raise ValueError(f'param_scheduler {kind(each)} decays by a factor per epoch, which '
                              'cannot be stretched to iterations: use PolyLR or CosineAnnealingLR')
-        was_epochs = each.get('by_epoch', True)
-        if was_epochs != (not _counts_iterations(cfg)):
-            raise ValueError(f'param_scheduler {kind(each)} and train_cfg count differently '
-                             '(epochs and iterations): make both by_epoch=False')
+        if not each.get('by_epoch', True) and not _counts_iterations(cfg):
+            continue  # a warm-up by iterations beside epochs is as long as it was
+        if each.get('by_epoch', True) and _counts_iterations(cfg):
+            raise ValueError(f'param_scheduler {kind(each)} counts epochs and train_cfg '
+                             'iterations: make it by_epoch=False')
         each['by_epoch'] = False
         for key in PER_EPOCH:
             if key in each:
@@ -129,15 +130,26 @@ def hooks(cfg, train: dict, factor: float, predicts: str) -> dict:
         interval = train.get('val_interval') or cfg.train_cfg.get('val_interval', 1000)
     if interval != old.get('interval') or old.get('by_epoch', True):
         new.update(by_epoch=False, interval=interval)
-    new['save_best'] = prefixed(old.get('save_best'), predicts)
+    judges = cfg.get('val_evaluator') or {}
+    judges = judges if isinstance(judges, (list, tuple)) else [judges]
+    new['save_best'] = prefixed(old.get('save_best'), predicts,
+                                [judge.get('prefix') for judge in judges])
     return dict(**dict(logger=dict(log_metric_by_epoch=False)) if epochs else {}, checkpoint=new)
 
 
-def prefixed(metric, predicts: str):
-    """A network's metric in place of the one network's; 'auto' and None stay what they are."""
+def prefixed(metric, predicts: str, prefixes=()):
+    """A network's metric in place of the one network's; 'auto' and None stay what they are.
+
+    Args:
+        prefixes: of the evaluator's metrics, as in val/mIoU: the network stands before them. What
+            stands before other metrics is a network.
+    """
     if isinstance(metric, (list, tuple)):
-        return [prefixed(each, predicts) for each in metric]
-    return metric if metric in (None, 'auto') or '/' in metric else f'{predicts}/{metric}'
+        return [prefixed(each, predicts, prefixes) for each in metric]
+    if metric in (None, 'auto'):
+        return metric
+    first, slash, _ = metric.partition('/')
+    return metric if slash and first not in prefixes else f'{predicts}/{metric}'
 
 
 def joined_imports(cfg) -> dict:

@@ -12,11 +12,12 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
+from ..models.probe import in_channels, sizes
 from ..models.segmentors import build_segmentor
 from ..storage.config import kind, offline
 
 MASK_HEADS = ('MaskFormerHead', 'Mask2FormerHead')
-SIZE = 64  # of the noise; a forward, not a training, so small
+SIZE = (64, 64)  # of the noise; a forward, not a training, so small
 
 
 def find_settings(model: dict, method: dict) -> tuple[dict, str]:
@@ -35,13 +36,17 @@ def find_settings(model: dict, method: dict) -> tuple[dict, str]:
     if name in MASK_HEADS:
         raise ValueError(f'{name} classifies masks, not pixels, so there is no distribution over '
                          'classes to make a label of: use another decode_head')
+    model = without_focal(model)
     try:
         step(model, method)
         return {}, ''
     except Exception as error:  # whatever the user's own head may raise
         first = last = error
     try:
-        choices = MODELS.get(method['type']).fallbacks(build_segmentor(_segmentor(model)))
+        net = build_segmentor(_segmentor(model))
+        choices = MODELS.get(method['type']).fallbacks(net)
+        if method.get('strong_view') and in_channels(net) != 3:
+            choices.insert(0, (dict(strong_view=None), 'strong views without changed colours'))
     except Exception as error:
         raise ValueError(f'a model with {name} cannot be wrapped: {error}') from error
     for settings, why in choices:
@@ -52,6 +57,28 @@ def find_settings(model: dict, method: dict) -> tuple[dict, str]:
         else:
             return settings, f'{why} ({str(first).split(". ")[0]})'
     raise ValueError(f'a model with {name} cannot be wrapped: {last}') from last
+
+
+FOCAL = ("mmseg's FocalLoss computes on GPUs alone (its CPU path ends in an error of shapes), so "
+         'the model was tried with cross entropy in its place: train on a GPU')
+
+
+def has_focal(value) -> bool:
+    """Whether a config has a FocalLoss that this machine cannot compute."""
+    return without_focal(value) != value
+
+
+def without_focal(value):
+    """A model's config that this machine can compute: see FOCAL."""
+    if torch.cuda.is_available():
+        return value
+    if isinstance(value, dict):
+        if kind(value) == 'FocalLoss':
+            return dict(type='CrossEntropyLoss')
+        return {key: without_focal(inside) for key, inside in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(without_focal(inside) for inside in value)
+    return value
 
 
 def head_name(model: dict) -> str:
@@ -66,10 +93,20 @@ def step(model: dict, method: dict) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # training will say it again
         built = MODELS.build(ConfigDict({**copy.deepcopy(method), 'segmentor': _segmentor(model)}))
-    with torch.no_grad(), _same_random_numbers():
-        size = (SIZE, SIZE)
+    with torch.no_grad():
+        for size in sizes(built.main, SIZE):  # some networks take training's size alone
+            try:
+                return _take(built, size)
+            except Exception as caught:
+                error = caught
+    raise error
+
+
+def _take(built, size: tuple) -> None:
+    with _same_random_numbers():
         samples = [_sample(size, built.num_classes, index < 2) for index in range(4)]
-        built.prepare_trial().loss(torch.randn(4, 3, *size), samples)
+        images = torch.randn(4, in_channels(built.main), *size)
+        built.prepare_trial().loss(images, samples)
 
 
 def _segmentor(model: dict) -> ConfigDict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os.path as osp
 from dataclasses import dataclass
 
 import mmcv
@@ -56,8 +57,8 @@ class CheckFiles:
 
     Args:
         size: samples of the dataset.
-        loader, reader: the pipeline's LoadImageFromFile and LoadAnnotations, or None for one that
-            is of another kind: its files are then not decoded here.
+        loader, reader: the pipeline's LoadImageFromFile and LoadAnnotations, or None for one of
+            the user's own: its files are then not decoded here, and need not be files at all.
         manifest: or None.
         as_loaded: masks were made of the images as this loader gives them: pseudo labels.
     """
@@ -82,10 +83,10 @@ class CheckFiles:
     def _look(self, results: dict) -> None:
         image, mask = results.get('img_path'), results.get('seg_map_path')
         stored = data = label = None
-        if image is not None:
+        if image is not None and not self._left(image, self.loader):
             data = self._bytes(image, 'image', self.loader)
             stored = self._image(image, data)
-        if mask is not None:
+        if mask is not None and not self._left(mask, self.reader):
             label = self._mask(mask, self._bytes(mask, 'mask', self.reader))
         if stored is not None and label is not None and not self.as_loaded:
             self._turned(image, data, stored.shape[:2] == label.shape)
@@ -104,6 +105,11 @@ class CheckFiles:
                            'the image as it is to be seen, without such data, or set color_type='
                            "'color_ignore_orientation' of LoadImageFromFile where masks are of the "
                            'stored pixels')
+
+    @staticmethod
+    def _left(path: str, loader) -> bool:
+        """Whether a loader of the user's own is alone in knowing how to get at this."""
+        return loader is None and not osp.lexists(path)
 
     def _bytes(self, path: str, what: str, loader) -> bytes:
         backend = getattr(loader, 'backend_args', None)
@@ -164,7 +170,7 @@ class CheckMask:
     """
 
     def __init__(self, values: LabelValues) -> None:
-        self.values = values
+        self.values, self.said_empty = values, False
 
     def __call__(self, results: dict) -> dict:
         label, path = results.get('gt_seg_map'), results.get('seg_map_path')
@@ -177,9 +183,11 @@ class CheckMask:
                                'the size of its image (OpenCV turns images as their EXIF data say)')
             self.values.check(label, path)
             ignored = self.values.ignore_index
-            if (label == ignored).all():
-                raise bad_data('mask', path, f'it has no labelled pixel, all are {ignored}. Take '
-                               'the image from the labelled list, or check reduce_zero_label')
+            if not self.said_empty and (label == ignored).all():
+                self.said_empty = True  # normal of tiles, and where label_map leaves classes out
+                print_log(f"SemiDataset: the mask '{path}' has no labelled pixel, all are "
+                          f'{ignored}: it teaches nothing. If all masks are like that, check '
+                          'reduce_zero_label and label_map', 'current', logging.WARNING)
         return results
 
     def __repr__(self) -> str:

@@ -83,6 +83,8 @@ def path_problem(path: str) -> str | None:
         return None
     if osp.isdir(path):
         return 'it is a directory'
+    if osp.exists(path):  # a pipe: reading it could wait for ever
+        return 'it is no regular file'
     if osp.islink(path):
         return f"it is a broken link to '{os.readlink(path)}'"
     return 'it is no regular file' if osp.exists(path) else 'it does not exist'

@@ -12,6 +12,7 @@ import mmengine.fileio as fileio
 OTHER_IMAGES = ('.heic', '.heif', '.avif', '.gif', '.jp2', '.j2k', '.jxl', '.jfif', '.jpe', '.dng')
 THUMBNAILS = ('@eaDir', '__MACOSX')  # folders that storage boxes and archives add
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+ARRAY_SUFFIX = '.npy'  # images for a loader of the user's own, where there are no others
 
 
 def has_image_suffix(name: str) -> bool:
@@ -132,12 +133,15 @@ def survey_images(folder: str, suffix: str | None = None,
         names = fileio.list_dir_or_file(
             folder, list_dir=False, recursive=True, backend_args=backend_args)
     names = (name for name in names if not osp.basename(name).startswith('.'))
-    taken = []
+    taken, arrays = [], []
     for name in sorted(names):
         if name.endswith(suffix) if suffix else has_image_suffix(name):
             taken.append(name)
+        elif not suffix and name.endswith(ARRAY_SUFFIX):
+            arrays.append(name)
         elif not suffix and name.lower().endswith(OTHER_IMAGES):
             left.other.add(name)
+    taken = taken or arrays  # of a loader of the user's own
     taken.sort(key=lambda name: name.replace(os.sep, '/'))
     left.look_for_twins(taken)
     return taken, left

@@ -13,7 +13,15 @@ from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from .files import IMAGE_SUFFIXES, Findings, Folders, has_image_suffix, is_local, survey_images
+from .files import (
+    ARRAY_SUFFIX,
+    IMAGE_SUFFIXES,
+    Findings,
+    Folders,
+    has_image_suffix,
+    is_local,
+    survey_images,
+)
 
 
 @DATASETS.register_module()
@@ -21,7 +29,8 @@ class UnlabeledDataset(BaseSegDataset):
     """Images alone: no mask and no annotation file, not even a path to one.
 
     Without ``ann_file``, every image below ``data_prefix['img_path']``: nested folders, mixed
-    suffixes (jpg, jpeg, png, bmp, tif, tiff, webp in any case), hidden files skipped, sorted.
+    suffixes (jpg, jpeg, png, bmp, tif, tiff, webp in any case), hidden files skipped, sorted. A
+    folder without any gives its ``.npy`` files, for a loader of your own.
 
     With ``ann_file``, the images of that list, in its order. One entry a line, relative to
     ``data_prefix['img_path']``: a path with its suffix, or a stem, to which ``img_suffix`` is
@@ -161,7 +170,7 @@ class _Resolver:
             entry = columns.group(1)
         path = osp.join(self.folder, entry)
         path = osp.normpath(path) if self.local else path
-        if has_image_suffix(entry) or (self.suffix and entry.endswith(self.suffix)):
+        if has_image_suffix(entry) or entry.endswith((self.suffix or ARRAY_SUFFIX, ARRAY_SUFFIX)):
             return path
         if self.suffix:
             return path + self.suffix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import copy
 import os.path as osp
 from typing import Iterator
@@ -101,9 +102,18 @@ def _check_config(cfg: dict, which: str) -> None:
         raise FileNotFoundError(
             f"SemiDataset: the list '{ann_file}' (ann_file of {which}) does not exist. Set "
             f"ann_file, relative to data_root (now '{root}'), to a text file with one image a line")
+    if not (osp.isfile(ann_file) or osp.isdir(ann_file)):
+        raise ValueError(f"SemiDataset: the list '{ann_file}' (ann_file of {which}) is no regular "
+                         'file: reading it could wait for ever')
     if osp.isfile(ann_file):
         with open(ann_file, 'rb') as file:
-            if not any(line.strip() for line in file):
+            lines = [line for line in file if line.strip()]
+            if lines and lines[0].startswith(codecs.BOM_UTF8) and 'Unlabeled' not in str(
+                    cfg.get('type')):
+                raise ValueError(f"SemiDataset: the list '{ann_file}' (ann_file of {which}) begins "
+                                 'with a byte-order mark, which mmseg takes for a part of the '
+                                 'first name: save it as UTF-8 without one')
+            if not lines:
                 raise ValueError(f"SemiDataset: the list '{ann_file}' (ann_file of {which}) is "
                                  'empty. Write one image a line')
 
@@ -201,8 +211,8 @@ def insert_checks(dataset, values: LabelValues, manifest: Manifest | None) -> No
         reads = [place for place, step in enumerate(steps) if reads_labels(step)]
         if reads:
             steps.insert(reads[-1] + 1, CheckMask(values))
-        check = CheckFiles(len(leaf), _of_kind(pipeline, 'LoadImageFromFile'),
-                           _of_kind(pipeline, 'LoadAnnotations'), manifest,
+        check = CheckFiles(len(leaf), stock_step(pipeline, 'LoadImageFromFile'),
+                           stock_step(pipeline, 'LoadAnnotations'), manifest,
                            getattr(leaf, 'masks_as_loaded', False))
         steps.insert(1 if steps and isinstance(steps[0], _ForgetMask) else 0, check)
 
@@ -221,6 +231,19 @@ def _of_kind(pipeline, name: str):
         if name in {base.__name__ for base in type(transform).__mro__}:
             return transform
     return None
+
+
+def stock_step(pipeline, name: str):
+    """The transform of a kind if it reads files as mmcv and mmseg do, else None.
+
+    One whose methods are a user's own (a subclass that reads arrays, 12 bands, colour masks) may
+    read files that nobody else can: what it gives is checked, not the file.
+    """
+    step = _of_kind(pipeline, name)
+    known = step is not None and all(
+        getattr(type(step), method).__module__.split('.')[0] in ('mmcv', 'mmseg')
+        for method in ('transform', '_load_seg_map') if hasattr(type(step), method))
+    return step if known else None
 
 
 def has_empty_labels(dataset) -> bool:

@@ -12,7 +12,7 @@ from ..datasets.files import survey_images
 from ..datasets.wrapped import leaves
 from ..engine.classes import REMEDY, class_mismatch
 from .findings import Finding, listed
-from .lists import SETS
+from .lists import LARGE, SETS
 
 
 def check_files(images: dict, scans: dict) -> list[Finding]:
@@ -28,14 +28,21 @@ def check_files(images: dict, scans: dict) -> list[Finding]:
                 found[which, scans[path].problem].append(path)
     out = [Finding('error', 'files', f'{len(paths)} {which} images: {problem}: {listed(paths)}',
                    'repair them or take them from the list; SemiDataset(on_error="skip") leaves '
-                   'them out while training')
+                   'them out while training', tuple(paths))
            for (which, problem), paths in found.items()]
     deep = [path for paths in images.values() for path in paths if scans[path].deep]
     if deep:
         out.append(Finding(
             'warning', 'files', f'{len(deep)} images of 16 bits a channel, of which OpenCV keeps '
             f'the high byte: {listed(deep)}', 'convert them to 8 bits over the range that they '
-            'use'))
+            'use', tuple(deep)))
+    large = [path for paths in images.values() for path in paths if scans[path].pixels > LARGE]
+    if large:
+        most = max(scans[path].pixels for path in large)
+        out.append(Finding(
+            'warning', 'files', f'{len(large)} images of more than {LARGE // 10 ** 6} megapixels, '
+            f'the largest of {most / 1e6:.0f}: each worker holds {3 * most / 2 ** 30:.1f} GB of '
+            f'it at once: {listed(large)}', 'cut them into tiles', tuple(large)))
     total = {which: len(images[which]) for which in SETS}
     if not out:
         out.append(Finding('ok', 'files', f'all images can be read: {total}'))
@@ -126,7 +133,8 @@ def check_manifest(manifest, files, progress=iter) -> list[Finding]:
     if not wrong:
         return [Finding('ok', 'manifest', f'{len(files)} files are as in {manifest.path}')]
     return [Finding('error', 'manifest', f'{len(paths)} files: {problem}: {listed(paths)}',
-                    'restore them, or write the manifest again if the change was meant')
+                    'restore them, or write the manifest again if the change was meant',
+                    tuple(paths))
             for problem, paths in wrong.items()]
 
 
@@ -166,7 +174,7 @@ def check_labels(counts: LabelCounts, classes, reduce_zero_label: bool, num_part
         return [Finding('error', 'labels', 'no label map could be read: '
                         + listed(counts.problems, 1), 'correct seg_map_path and seg_map_suffix')]
     out = [Finding('error', 'labels', f'{len(counts.problems)} masks: {counts.problems[0]}',
-                   'as the message says')] if counts.problems else []
+                   'as the message says', tuple(counts.problems))] if counts.problems else []
     number, pixels = len(classes), counts.pixels
     out += _zero_label(pixels, number, reduce_zero_label, ignored)
     share = pixels[ignored] / pixels.sum()
@@ -212,12 +220,13 @@ def _classes(counts: LabelCounts, classes, num_parts: int) -> list[Finding]:
     if absent:
         out.append(Finding('warning', 'absent classes',
                            f'no labelled pixel of {listed(absent, 20)}',
-                           'label an image of each, or remove the class: it cannot be learned'))
+                           'label an image of each, or remove the class: it cannot be learned',
+                           tuple(absent)))
     few = [name for name, p in zip(classes, pixels) if 0 < p < num_parts]
     if few:
         out.append(Finding('error', 'rare classes', f'fewer pixels than the {num_parts} parts to '
                            f'find: {listed(few, 20)}', 'label more of them, or lower '
-                           'model.part_memory.num_parts'))
+                           'model.part_memory.num_parts', tuple(few)))
     return out
 
 

@@ -69,25 +69,36 @@ def guarded(check: str, function) -> list[Finding]:
 
 
 def _resources(cfg, world: int) -> list[Finding]:
+    if method_of(cfg)[0] is None:
+        return [Finding('note', 'model', 'a plain segmentor: memory and disk are measured of '
+                        'methods only')]
     sizes = measure(cfg, world)
     total = torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else None
     return check_memory(sizes, total) + check_disk(cfg, sizes)
 
 
 def _data(cfg, world: int, track) -> list[Finding]:
-    lists = Lists.of(cfg)
+    train = cfg.train_dataloader['dataset']
+    if kind(train) != 'SemiDataset' and method_of(cfg)[0] is not None:
+        raise ValueError(f"train_dataloader.dataset is a {train.get('type')}, not a SemiDataset")
+    lists, out = Lists.of(cfg), []
     semi = lists.semi
     semi.label_values.ignore_index = ignore_index(cfg.model)
-    out = check_batches(cfg, semi.num_labeled, semi.num_unlabeled, world)
+    if kind(train) == 'SemiDataset':
+        out += check_batches(cfg, semi.num_labeled, semi.num_unlabeled, world)
+    else:
+        out.append(Finding('note', 'data', f"trains on a {train.get('type')}, no SemiDataset: "
+                           'there are no unlabelled images'))
     out += check_class_number(cfg.model, lists)
     paths = sorted({path for group in lists.images.values() for path in group})
     with ThreadPoolExecutor() as pool:  # decoding and hashing leave Python's lock
-        scans = dict(zip(paths, track(pool.map(scan_image, paths), 'images', len(paths))))
+        found = pool.map(lambda path: scan_image(path, path not in lists.own), paths)
+        scans = dict(zip(paths, track(found, 'images', len(paths))))
     out += check_files(lists.images, scans)
     out += check_left_out(lists) + check_lossy_masks(lists.masks)
     out += check_orientation(lists.images, scans)
-    out += check_leakage(lists.images, scans)
-    name = cfg.train_dataloader['dataset'].get('manifest')
+    out += check_leakage(lists.images, scans, bool(train.get('allow_overlap')))
+    name = train.get('manifest')
     files = lists.files()
     out += check_manifest(Manifest(name) if name else None, files,
                           lambda items: track(items, 'checksums', len(files)))

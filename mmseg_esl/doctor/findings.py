@@ -19,11 +19,13 @@ class Finding:
         check: what was looked at, a word or two.
         text: what was found.
         fix: what to do about it; '' where there is nothing to do.
+        names: all that the text says the first of: files, classes.
     """
     level: str
     check: str
     text: str
     fix: str = ''
+    names: tuple = ()
 
     def __post_init__(self) -> None:
         if self.level not in STYLES:
@@ -39,7 +41,7 @@ def exit_status(findings, strict: bool = False) -> int:
 
 
 def as_json(findings, config: str, strict: bool = False) -> str:
-    """``{config, status, counts, findings: [{level, check, text, fix}]}``."""
+    """``{config, status, counts, findings: [{level, check, text, fix, names}]}``."""
     return json.dumps(dict(
         config=config, status=exit_status(findings, strict),
         counts=dict(Counter(finding.level for finding in findings)),
@@ -63,7 +65,8 @@ def show(findings, console) -> None:
 
 
 def listed(names, limit: int = 3) -> str:
-    """The first few of many, quoted."""
+    """The first few of many, quoted; the name of a single one more takes no more room."""
     names = [str(name) for name in names]
+    limit += len(names) == limit + 1
     more = f' and {len(names) - limit} more' if len(names) > limit else ''
     return ', '.join(f"'{name}'" for name in names[:limit]) + more

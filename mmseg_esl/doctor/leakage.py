@@ -25,7 +25,7 @@ ADVICE = {
 }
 
 
-def check_leakage(images: dict, scans: dict) -> list[Finding]:
+def check_leakage(images: dict, scans: dict, allow_overlap: bool = True) -> list[Finding]:
     """Overlap of the three lists.
 
     Exact overlap (one file, or equal bytes) counts as in ADVICE. Near duplicates are findings of
@@ -34,14 +34,19 @@ def check_leakage(images: dict, scans: dict) -> list[Finding]:
 
     Args:
         images: set -> paths. scans: path -> Scan.
+        allow_overlap: of the SemiDataset, which else refuses one file in both lists.
     """
     out, exact = [], {}
     for pair, (level, fix) in ADVICE.items():
         exact[pair] = same(images[pair[0]], images[pair[1]], scans)
         if exact[pair]:
             shown = listed(f'{a} = {b}' if a != b else a for a, b in exact[pair])
+            if pair == ('labelled', 'unlabelled') and not allow_overlap and any(
+                    osp.realpath(a) == osp.realpath(b) for a, b in exact[pair]):
+                level, fix = 'error', 'take them from the unlabelled list: training refuses them'
             out.append(Finding(level, 'overlap', f'{len(exact[pair])} {pair[0]} images are '
-                               f'{pair[1]} images too: {shown}', fix))
+                               f'{pair[1]} images too: {shown}', fix,
+                               tuple(a for a, _ in exact[pair])))
     for pair in ADVICE:
         near = alike(images[pair[0]], images[pair[1]], scans)
         near = [(a, b) for a, b in near if scans[a].digest != scans[b].digest]
@@ -56,9 +61,11 @@ def _near(pair, near) -> Finding:
     shown = listed((f'{a} ~ {b}' for a, b in near), 2)
     text = f'{len(near)} {pair[0]} images look like {pair[1]} ones: {shown}'
     if pair[1] != 'validation':
-        return Finding('note', 'near duplicates', text, 'nothing, if they are frames of a video')
+        return Finding('note', 'near duplicates', text, 'nothing, if they are frames of a video',
+                       tuple(a for a, _ in near))
     return Finding('warning', 'near duplicates', text, 'look at them: copies of an image belong in '
-                   'one list; frames of one video too, if the result is to hold for other videos')
+                   'one list; frames of one video too, if the result is to hold for other videos',
+                   tuple(a for a, _ in near))
 
 
 def _twice(images: dict, scans: dict) -> list[Finding]:
@@ -71,7 +78,8 @@ def _twice(images: dict, scans: dict) -> list[Finding]:
         twice = [' = '.join(paths[:3]) for paths in groups.values() if len(paths) > 1]
         if twice:
             out.append(Finding('note', 'repeated images', f'{len(twice)} {which} images are there '
-                               f'more than once: {listed(twice)}', 'keep one of each'))
+                               f'more than once: {listed(twice)}', 'keep one of each',
+                               tuple(twice)))
     return out
 
 

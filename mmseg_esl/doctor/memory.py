@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import nn
 
+from ..models.probe import in_channels
 from ..semi import Tap
 from ..storage.config import kind, offline
 from .findings import Finding
@@ -61,10 +63,10 @@ def measure(cfg, world: int = 1) -> Sizes:
                          'model=dict(type=..., segmentor=dict(...))')
     labeled, unlabeled = counts(cfg, world)
     images = max(2, labeled + unlabeled)  # batch norm after global pooling takes no single one
+    model = on_meta(cfg.model).train()
     with torch.device('meta'):
-        # on meta, SyncBN cannot run and takes what BN takes
-        model = revert_sync_batchnorm(MODELS.build(offline(cfg.model))).train()
-        encoder, decoder, logits = _saved(model, torch.empty(images, 3, *crop_size(cfg)))
+        encoder, decoder, logits = _saved(
+            model, torch.empty(images, in_channels(model.main), *crop_size(cfg)))
     trained = sum(_bytes(p) for p in model.parameters() if p.requires_grad)
     optimizer = cfg.optim_wrapper.get('optimizer') or {}
     states = OPTIMIZER_STATES.get(optimizer.get('type'), int(bool(optimizer.get('momentum'))))
@@ -77,6 +79,22 @@ def measure(cfg, world: int = 1) -> Sizes:
     return Sizes(state=sum(_bytes(v) for v in model.state_dict().values()), trained=trained,
                  momenta=states * trained, activations=saved // (2 if half else 1),
                  targets=4 * logits * looked_at // images)  # probabilities, sorted, two targets
+
+
+def on_meta(cfg):
+    """A model on torch's 'meta' device: shapes without values.
+
+    One that looks at values while it is built (stochastic depth of SegFormer, Swin and other
+    transformers) is built on the CPU first.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # training will say it again
+        try:
+            with torch.device('meta'):
+                built = MODELS.build(offline(cfg))
+        except Exception:  # each version of torch calls it otherwise
+            built = MODELS.build(offline(cfg)).to('meta')
+    return revert_sync_batchnorm(built)  # SyncBN cannot run there, and takes what BN takes
 
 
 def crop_size(cfg) -> tuple[int, int]:

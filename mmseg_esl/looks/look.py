@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..functional import assign_parts, dynamic_soft_label, nearest
+from .windows import over_windows
 
 MASS = 0.95  # of the dynamic soft label where the method has none of its own: the paper's eta
 
@@ -42,7 +43,7 @@ class Look:
 
 @torch.no_grad()
 def look(model, inputs: Tensor, classes: Tensor | None = None) -> Look:
-    """What the network that labels sees; nothing of the model changes.
+    """What the network that labels sees, whole or by its sliding windows; the model stays as it is.
 
     Args:
         model: a method.
@@ -54,7 +55,8 @@ def look(model, inputs: Tensor, classes: Tensor | None = None) -> Look:
         ValueError: ``classes`` has another shape than the images.
     """
     memory = getattr(model, 'part_memory', None)
-    view = model.weak_view(inputs, encoder=memory is not None)
+    view = over_windows(getattr(model, model.labeler), inputs, lambda images: model.weak_view(
+        images, encoder=memory is not None))
     probs = view.logits.float().softmax(dim=1)
     confidence, argmax = probs.max(dim=1)
     if classes is None:

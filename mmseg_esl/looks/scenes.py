@@ -234,12 +234,20 @@ def _label_rules(cfg) -> dict:
 
 def _scene(packed: dict) -> Scene:
     inputs, sample = packed['inputs'], packed['data_samples']
-    if inputs.shape[0] != 3:
-        raise ValueError(f'{sample.img_path} has {inputs.shape[0]} channels: pictures need 3')
-    image = inputs[[2, 1, 0]].permute(1, 2, 0)  # mmcv reads BGR
     truth = sample.gt_sem_seg.data[0].long().numpy() if 'gt_sem_seg' in sample else None
-    return Scene(Path(sample.img_path).stem, image.to(torch.uint8).numpy(),
+    return Scene(Path(sample.img_path).stem, _shown(inputs),
                  dict(inputs=[inputs], data_samples=[sample]), truth)
+
+
+def _shown(inputs) -> np.ndarray:
+    """RGB ``(H, W, 3)`` uint8 of what a pipeline gives; of other images their first channels."""
+    if inputs.shape[0] == 3:
+        return inputs[[2, 1, 0]].permute(1, 2, 0).to(torch.uint8).numpy()  # mmcv reads BGR
+    bands = inputs[:3 if inputs.shape[0] > 3 else 1].float()
+    bands = bands.expand(3, -1, -1).permute(1, 2, 0)
+    if inputs.dtype != torch.uint8:  # of any range
+        bands = 255 * (bands - bands.min()) / (bands.max() - bands.min()).clamp(min=1e-9)
+    return bands.to(torch.uint8).numpy()
 
 
 def _crop(seen, size):

@@ -19,6 +19,7 @@ from ..functional import (
 )
 from ..functional.phases import phase
 from ..models.class_threshold import ClassThreshold
+from ..models.probe import on_empty_image
 from ..models.segmentors import main_head
 from ..models.supervised import head_losses, pixel_means, prefixed
 from ..semi import Role, SemiSegmentor, SemiTrainCfg, Tap, said
@@ -83,8 +84,8 @@ class CorrMatch(SemiSegmentor):
         return dict(labeled=(3, 6), unlabeled=(7, 10))
 
     def build_own(self, correlation=None):
-        look = self.see('student', torch.zeros(1, 3, 128, 128), mode='eval',
-                        tap=Tap('decode_head', nn.Identity()))
+        look = on_empty_image(self.student, lambda image: self.see(
+            'student', image, mode='eval', tap=Tap('decode_head', nn.Identity())))
         self.correlation = self.here(MODELS.build({
             'type': 'CorrelationHead', **(correlation or {}),
             'norm_cfg': (correlation or {}).get('norm_cfg', main_head(self.student).norm_cfg),

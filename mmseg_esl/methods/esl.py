@@ -10,6 +10,7 @@ from torch import Tensor
 from ..functional import at_least_float, soft_cross_entropy, soft_target
 from ..functional.phases import phase
 from ..models.pixel_to_part import PixelToPart
+from ..models.probe import on_empty_image
 from ..models.projector import build_projector
 from ..models.segmentors import classifiers, main_head
 from ..semi import Role, SemiSegmentor, SemiTrainCfg, Tap, connected_zero, network, said, under
@@ -173,17 +174,17 @@ class ESL(SemiSegmentor):
     def _log_soft_label(self, size: Tensor, confidence: Tensor, valid: Tensor) -> None:
         total = valid.sum().clamp(min=1)
         for name, value in (('dominant/1', size == 1), ('dominant/2', size == 2),
-                            ('dominant/3+', size >= 3), ('dominant/mean', size),
+                            ('dominant/3_or_more', size >= 3), ('dominant/mean', size),
                             ('confidence', confidence)):
             self.diagnostics.add(name, (value * valid).sum() / total)
 
     def _tap(self, projector: str) -> Tap | None:
         return Tap(self.embedding, getattr(self, projector)) if self.cfg.contrast else None
 
-    def _probe_encoder(self, size: int = 128) -> int:
+    def _probe_encoder(self) -> int:
         """Channels of the backbone's last stage, by running it once on an empty image."""
-        image = torch.zeros(1, 3, size, size)
-        return self.see('student', image, mode='eval', encoder=True).encoder.size(1)
+        return on_empty_image(self.student, lambda image: self.see(
+            'student', image, mode='eval', encoder=True)).encoder.size(1)
 
     def weak_view(self, images, encoder=False):
         return self.see('teacher', images, mode='eval', encoder=encoder,

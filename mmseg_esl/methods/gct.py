@@ -17,6 +17,7 @@ from ..functional import (
     probability_mse,
     ramp,
 )
+from ..models.probe import in_channels
 from ..models.running import running
 from ..semi import PADDING, Role, SemiSegmentor, SemiTrainCfg, said
 
@@ -69,7 +70,8 @@ class GCT(SemiSegmentor):
 
     def build_own(self, flaw_detector=None):
         self.flaw_detector = self.here(MODELS.build({
-            'type': 'FlawDetector', **(flaw_detector or {}), 'num_classes': self.num_classes}))
+            'type': 'FlawDetector', 'image_channels': in_channels(self.student),
+            **(flaw_detector or {}), 'num_classes': self.num_classes}))
 
     def step(self, batch):
         cfg, num, images = self.cfg, batch.num_labeled, batch.images

@@ -17,6 +17,7 @@ from ..functional import (
     soft_cross_entropy,
 )
 from ..models.feature_tap import FeatureTap
+from ..models.probe import on_empty_image
 from ..models.running import running
 from ..models.segmentors import main_head
 from ..semi import Role, SemiSegmentor, SemiTrainCfg, View, network, said
@@ -78,7 +79,7 @@ class PseudoSeg(SemiSegmentor):
 
     def build_own(self, attention=None):
         with torch.no_grad(), running(self.student, 'eval'):
-            stages = self._encode(torch.zeros(1, 3, 128, 128))
+            stages = on_empty_image(self.student, self._encode)
         self.attention = self.here(MODELS.build({
             'type': 'ClassMapAttention', 'norm_cfg': getattr(
                 main_head(self.student), 'norm_cfg', None), **(attention or {}),

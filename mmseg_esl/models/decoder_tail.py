@@ -8,6 +8,7 @@ from typing import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from .probe import on_empty_image
 from .running import running
 from .segmentors import main_head
 
@@ -23,7 +24,7 @@ class DecoderTail:
     name: str
 
     @classmethod
-    def of(cls, net: nn.Module, size: int = 128) -> DecoderTail:
+    def of(cls, net: nn.Module) -> DecoderTail:
         """The module of the head that is run last before the classifier, if it has one input.
 
         Found by running the network once on an empty image; the classifier alone where what it is
@@ -45,7 +46,7 @@ class DecoderTail:
             lambda _, args: classified.append(args[0])))
         try:
             with running(net, 'eval'), torch.no_grad():
-                net(next(net.parameters()).new_zeros(1, 3, size, size), mode='tensor')
+                on_empty_image(net, lambda image: net(image, mode='tensor'))
         finally:
             for handle in handles:
                 handle.remove()

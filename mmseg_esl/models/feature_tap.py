@@ -67,7 +67,13 @@ class FeatureTap:
                 "be tapped only if it runs once. Name another module in the model's "
                 "'embedding' key, or train without what reads these features")
         value, self._caught = self._caught[0], []
-        return value[-1] if isinstance(value, (list, tuple)) else value
+        return last_stage(value)
+
+
+def last_stage(value) -> Tensor:
+    """Features of what a backbone gives: the last stage's, without its class token (ViT)."""
+    value = value[-1] if isinstance(value, (list, tuple)) else value
+    return value[0] if isinstance(value, (list, tuple)) else value
 
 
 def find_module(root: nn.Module, path: str) -> nn.Module:

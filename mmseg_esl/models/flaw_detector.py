@@ -31,14 +31,16 @@ class FlawDetector(BaseModule):
     Args:
         num_classes: C.
         channels: of the first convolution; 64. Later ones have two, four and eight times as many.
+        image_channels: D, of the images (set by the method).
         norm_cfg: norm layer of half of the channels, SyncBN by default.
         init_cfg: mmengine initialisation; torch's by default (our choice).
     """
 
     def __init__(self, num_classes: int, channels: int = 64, norm_cfg: dict | None = None,
-                 init_cfg=None):
+                 init_cfg=None, image_channels: int = 3):
         super().__init__(init_cfg)
-        norm_cfg, before = norm_cfg or dict(type='SyncBN', requires_grad=True), 3 + num_classes
+        norm_cfg = norm_cfg or dict(type='SyncBN', requires_grad=True)
+        before = image_channels + num_classes
         layers = []
         for factor, stride in ((1, 2), (2, 2), (2, 1), (4, 2), (4, 1), (8, 2), (8, 1)):
             layers += [nn.Conv2d(before, factor * channels, 4, stride, padding=1),
@@ -52,7 +54,7 @@ class FlawDetector(BaseModule):
         Images of less than 128 pixels a side are enlarged first (our choice).
 
         Args:
-            images: ``(B, 3, H, W)``. probs: ``(B, C, H, W)``, probabilities.
+            images: ``(B, D, H, W)``. probs: ``(B, C, H, W)``, probabilities.
             inside: ``(B, H, W)`` bool; what is padding is seen as zeros (our choice).
         """
         size = images.shape[-2:]

@@ -8,6 +8,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from ..functional import intensity
+from .views import check_rgb
 
 WEAKEN = (0.05, 0.95)  # factors: contrast, brightness, colour and sharpness only ever shrink
 
@@ -66,7 +67,12 @@ class RandomIntensity(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """``(B, 3, H, W)`` RGB in [0, 1] -> the same shape and range, multiples of 1/255."""
+        """``(B, 3, H, W)`` RGB in [0, 1] -> the same shape and range, multiples of 1/255.
+
+        Raises:
+            ValueError: other channels.
+        """
+        check_rgb(self, images)
         out = (images * 255).round().clamp(0, 255)
         for i, plan in enumerate(self.draw(len(images))):
             for name, arguments in plan:

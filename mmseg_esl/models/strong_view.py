@@ -4,6 +4,8 @@ from __future__ import annotations
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from .views import check_rgb
+
 
 @MODELS.register_module()
 class KorniaStrongView(nn.Module):
@@ -37,5 +39,10 @@ class KorniaStrongView(nn.Module):
             data_keys=['input'])
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(B, 3, H, W)`` RGB in [0, 1] -> the same shape and range."""
+        """``(B, 3, H, W)`` RGB in [0, 1] -> the same shape and range.
+
+        Raises:
+            ValueError: other channels.
+        """
+        check_rgb(self, images)
         return self.augment(images.clamp(0, 1)).clamp(0, 1)

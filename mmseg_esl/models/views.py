@@ -94,3 +94,11 @@ def recolour(images: Tensor, colours: nn.Module | None, preprocessor: nn.Module)
     mean, std = (preprocessor.mean, preprocessor.std) if preprocessor._enable_normalize \
         else (0.0, 1.0)
     return (colours((images * std + mean) / 255) * 255 - mean) / std
+
+
+def check_rgb(colours: nn.Module, images: Tensor) -> None:
+    """Raise ValueError if a strong view of colours is asked of other images than RGB."""
+    if images.shape[1] != 3:
+        raise ValueError(f'{type(colours).__name__} changes the colours of RGB images, and these '
+                         f'have {images.shape[1]} channels: set model.strong_view=None, or give '
+                         'one of your own')

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..models.probe import in_channels
 from ..storage.atomic import atomic_file
 from ..storage.config import kind
 from .masks import pipeline_of
@@ -30,7 +31,7 @@ class Deployed(nn.Module):
         argmax: give classes in place of logits.
 
     Raises:
-        ValueError: a segmentor that takes other images than RGB, or no ``encode_decode``.
+        ValueError: a segmentor without ``encode_decode``.
     """
 
     def __init__(self, segmentor, argmax: bool = False) -> None:
@@ -39,20 +40,25 @@ class Deployed(nn.Module):
         if not hasattr(segmentor, 'encode_decode'):
             raise ValueError(f'{type(segmentor).__name__} has no encode_decode and cannot be '
                              'exported')
-        if pre._enable_normalize and pre.mean.numel() not in (1, 3):
-            raise ValueError(f'the preprocessor has {pre.mean.numel()} channels: only networks of '
-                             'RGB images can be exported')
         self.segmentor, self.argmax = segmentor, argmax
+        self.channels = in_channels(segmentor)
         # mmseg's loader gives BGR, which the preprocessor may turn round
-        self.order = 'RGB' if pre.channel_conversion else 'BGR'
+        self.order = ('as loaded' if self.channels != 3 else
+                      'RGB' if pre.channel_conversion else 'BGR')
+        # many bands are seldom of 8 bits
+        self.dtype = torch.uint8 if self.channels in (1, 3) else torch.float32
+        one = torch.ones(self.channels, 1, 1)
         normalize = pre._enable_normalize
-        self.register_buffer('mean', pre.mean.clone() if normalize else torch.zeros(3, 1, 1))
-        self.register_buffer('std', pre.std.clone() if normalize else torch.ones(3, 1, 1))
+        self.register_buffer('mean', pre.mean.clone() if normalize else 0 * one)
+        self.register_buffer('std', pre.std.clone() if normalize else one)
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` uint8, RGB -> logits ``(N, C, H, W)`` float32 or ``(N, H, W)`` int64."""
-        x = image if self.order == 'RGB' else image.flip(1)
+        """``(N, 3, H, W)`` uint8, RGB -> logits ``(N, C, H, W)`` float32 or ``(N, H, W)`` int64.
+
+        Images of one channel are grey; of two, four or more float32, as the loader gives them.
+        """
+        x = image.flip(1) if self.order == 'BGR' else image
         x = (x.float() - self.mean) / self.std
         size = x.shape[-2:]
         # one for all: as many as images would fix their number in the graph
@@ -82,7 +88,7 @@ def export(deployed: Deployed, path, size: tuple | None) -> None:
     if size is None:
         _refuse_grids(deployed)
     # not the size that an open one is likely to have, and odd parts show what was taken as fixed
-    image = torch.randint(0, 256, (2, 3, *(size or (136, 200))), dtype=torch.uint8)
+    image = noise(deployed, 2, size or (136, 200))
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / 'draft.onnx'
         try:
@@ -98,6 +104,11 @@ def export(deployed: Deployed, path, size: tuple | None) -> None:
     onnx.checker.check_model(model)
     with atomic_file(path) as file:
         file.write(model.SerializeToString())
+
+
+def noise(deployed: Deployed, number: int, size) -> Tensor:
+    """``(number, D, H, W)`` random images as the graph takes them."""
+    return torch.randint(0, 256, (number, deployed.channels, *size)).to(deployed.dtype)
 
 
 def _refuse_grids(deployed) -> None:
@@ -133,9 +144,11 @@ def _newer() -> bool:
 def metadata(deployed: Deployed, size: tuple | None) -> dict:
     """What is written into the model: text by text."""
     meta = deployed.segmentor.dataset_meta
-    shape = f'N x 3 x {size[0]} x {size[1]}' if size else 'N x 3 x H x W'
+    shape = f'{size[0]} x {size[1]}' if size else 'H x W'
+    kind = {1: 'uint8, grey, 0..255', 3: 'uint8, RGB, 0..255'}.get(deployed.channels, 'float32')
     return {
-        'input': f'{INPUT}: {shape} uint8, RGB, 0..255, as decoded; normalised inside',
+        'input': (f'{INPUT}: N x {deployed.channels} x {shape} {kind}, as decoded; normalised '
+                  'inside'),
         'output': (f'{CLASSES}: class indices, N x H x W int64' if deployed.argmax else
                    f'{LOGITS}: N x C x H x W float32, of the size of the input'),
         'resize': json.dumps(resize_rule(deployed.segmentor, size)[0]),
@@ -191,7 +204,7 @@ def compare(deployed: Deployed, path, images: list) -> tuple:
     Args:
         deployed: what was exported, in eval mode.
         path: of the ONNX file.
-        images: ``(N, 3, H, W)`` uint8 tensors.
+        images: tensors as :func:`noise` gives them.
 
     Returns:
         Difference relative to the largest logit (nan for a graph of classes), and the share.

@@ -9,6 +9,8 @@ import torch
 from mmseg.models.utils import resize
 from torch import Tensor
 
+from ..looks.windows import places
+
 
 @torch.no_grad()
 def tiled_classes(segmentor, inputs: Tensor, meta: dict, tile: tuple, stride: tuple,
@@ -27,7 +29,7 @@ def tiled_classes(segmentor, inputs: Tensor, meta: dict, tile: tuple, stride: tu
         ``ori_shape`` int32 on the CPU, class indices.
     """
     height, width = inputs.shape[-2:]
-    rows, columns = windows(height, tile[0], stride[0]), windows(width, tile[1], stride[1])
+    rows, columns = places(height, tile[0], stride[0]), places(width, tile[1], stride[1])
     classes = Classes(segmentor, (height, width), meta)
     logits, count = None, None
     top = 0
@@ -50,13 +52,6 @@ def tiled_classes(segmentor, inputs: Tensor, meta: dict, tile: tuple, stride: tu
                 count[:, :, x1:x2] += 1
     classes.add(logits / count)
     return classes.done
-
-
-def windows(size: int, tile: int, stride: int) -> list:
-    """(begin, end) of mmseg's windows along one side: the last one is moved inwards."""
-    number = max(size - tile + stride - 1, 0) // stride + 1
-    ends = [min(index * stride + tile, size) for index in range(number)]
-    return [(max(end - tile, 0), end) for end in ends]
 
 
 def _shift(x: Tensor, rows: int) -> Tensor:

@@ -18,6 +18,7 @@ METRIC = 'mIoU'
 NOT_CURVES = {'iter', 'step', 'base_lr'}  # of a training row; base_lr is lr of one group
 PER_CLASS = {'precision': 'precision', 'recall': 'recall', 'coverage': 'coverage',
              'hard_accuracy': 'hard accuracy', 'soft_hit_rate': 'soft hit rate', 'ece': 'ECE'}
+DOMINANT = {'dominant/1': '1', 'dominant/2': '2', 'dominant/3_or_more': '3+'}
 SHARES = {'hard_share': 'hard', 'soft_share': 'soft', 'true_share': 'true'}
 
 
@@ -194,32 +195,47 @@ def _score_panel(run: Run, networks: list) -> Panel | None:
 
 def _training_panels(run: Run) -> list[Panel]:
     """Losses first, then the rest as it was logged; shares of dominant classes in one."""
-    keys = dict.fromkeys(key for row in run.training.values() for key, value in row.items()
+    rows = _named_as_now(run.training)
+    keys = dict.fromkeys(key for row in rows.values() for key, value in row.items()
                          if _numeric(value) and key not in NOT_CURVES)
-    shares = [key for key in keys if key in ('dominant/1', 'dominant/2', 'dominant/3+')]
+    shares = [key for key in keys if key in DOMINANT]
     panels = []
     for key in sorted(keys, key=lambda key: 'loss' not in key):
-        if key.partition('/')[0] in keys and '/' in key:  # of one class: in its _class_panel
+        if key.startswith('class/'):  # in its _class_panel
             continue
         if key in shares:
             if key == shares[0]:
-                panels += _shares_panel([dict(row, iter=step) for step, row in
-                                         run.training.items()], shares, run.last_step)
+                panels += _shares_panel([dict(row, iter=step) for step, row in rows.items()],
+                                        {key: DOMINANT[key] for key in shares}, run.last_step)
             continue
-        found = {step: row[key] for step, row in run.training.items() if _numeric(row.get(key))}
+        found = {step: row[key] for step, row in rows.items() if _numeric(row.get(key))}
         panels.append(_line_panel(key, {'': found}, run.last_step))
-        panels += _class_panel(key, [k for k in keys if k.startswith(f'{key}/')], run)
+        panels += _class_panel(key, [k for k in keys if k.startswith(f'class/{key}/')], rows,
+                               run.last_step)
     return panels
 
 
-def _class_panel(name: str, keys: list, run: Run) -> list[Panel]:
+def _named_as_now(training: dict) -> dict:
+    """Rows of training with the names of release 0.1.0 (dominant/3+, anchors/sky) replaced."""
+    whole = {key for row in training.values() for key in row if '/' not in key}
+
+    def name(key):
+        if key == 'dominant/3+':
+            return 'dominant/3_or_more'
+        return f'class/{key}' if key.partition('/')[0] in whole and '/' in key else key
+
+    return {step: {name(key): value for key, value in row.items()}
+            for step, row in training.items()}
+
+
+def _class_panel(name: str, keys: list, rows: dict, until: int) -> list[Panel]:
     """What DiagnosticsHook logs of each class, beside the mean over the classes."""
-    rows = {step: row for step, row in run.training.items() if any(key in row for key in keys)}
+    rows = {step: row for step, row in rows.items() if any(key in row for key in keys)}
     if not rows:
         return []
     values = [[row.get(key, math.nan) for row in rows.values()] for key in keys]
     known = [v for line in values for v in line if math.isfinite(v)]
-    svg = curves.heat(list(rows), [key[len(name) + 1:] for key in keys], values, run.last_step)
+    svg = curves.heat(list(rows), [key[len(f'class/{name}/'):] for key in keys], values, until)
     ends = f': dark {_short(min(known))} to light {_short(max(known))}' if known else ''
     return [Panel(f'{name}, each class{ends}', svg, [])]
 
@@ -231,16 +247,19 @@ def _line_panel(title: str, found: dict, until: int) -> Panel:
                               for (name, v), colour in zip(found.items(), curves.COLOURS)])
 
 
-def _shares_panel(rows: list, keys: list, until: int) -> list[Panel]:
-    """``rows``: with ``iter`` and the shares; those that lack one are left out."""
+def _shares_panel(rows: list, keys: dict, until: int) -> list[Panel]:
+    """``rows``: with ``iter`` and the shares; those that lack one are left out.
+
+    ``keys``: ``{key: how many dominant classes}``.
+    """
     rows = [row for row in rows if all(_numeric(row.get(key)) for key in keys)]
     if not rows:
         return []
     svg = curves.stacked([row['iter'] for row in rows],
                          {key: [row[key] for row in rows] for key in keys}, until)
     return [Panel('pixels by number of dominant classes', svg, [
-        (key.split('/')[-1], colour, f'last {percent(rows[-1][key])} %')
-        for key, colour in zip(keys, curves.COLOURS)])]
+        (size, colour, f'last {percent(rows[-1][key])} %')
+        for (key, size), colour in zip(keys.items(), curves.COLOURS)])]
 
 
 def _classes(run: Run, networks: list) -> list[tuple]:
@@ -269,7 +288,7 @@ def _audit_panels(found: list, until: int) -> list[Panel]:
         if values:
             panels.append(_line_panel(title, values, until))
     rows = [dict(audit.get('dominant') or {}, iter=audit['iter']) for audit in found]
-    return panels + _shares_panel(rows, ['1', '2', '3+'], until)
+    return panels + _shares_panel(rows, {size: size for size in ('1', '2', '3+')}, until)
 
 
 def _at(values, index: int):

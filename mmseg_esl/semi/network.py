@@ -46,8 +46,9 @@ def see(net: nn.Module, images: Tensor, *, tap: Tap | None = None, encoder: bool
                 and has_stock(net.decode_head, 'predict', 'predict_by_feat')):
             # the same as below, but what nobody asks for is not brought to full size
             feats = net.extract_feat(images)
-            logits = net.decode_head(feats if perturb is None else perturb(feats))[first:]
-            logits = upsample(net, logits, images)
+            logits = net.decode_head(feats if perturb is None else perturb(feats))
+            logits = logits[-1] if isinstance(logits, list) else logits  # KNet: of each stage
+            logits = upsample(net, logits[first:], images)
         elif perturb is None:
             logits = net.encode_decode(images, metas_of(images))[first:]
         else:
@@ -103,7 +104,7 @@ def _jointly(net, batch, views, auxiliary, tap, perturb, labeled):
     if labeled:
         groups.insert(0, logits[:num])
     seen = [View(upsample(net, group, batch.labeled) if len(group) else group) for group in groups]
-    return losses, seen, _projected(tap, listener, len(feats[0]))
+    return losses, seen, _projected(tap, listener, num + sum(sizes))
 
 
 def _apart(net, batch, views, auxiliary, tap, perturb, labeled):

@@ -76,8 +76,9 @@ class SemiTrainCfg(Checked):
         self.check_choice('cutmix_partner', 'next', 'flip')
         self.check_choice('ramp_shape', *RAMPS)
         self.check_choice('sampling', *self.samplings)
-        for key in ('warmup_iters', 'ramp_iters'):
-            if getattr(self, key) < 0:
+        weights = (key for key in self.__dataclass_fields__ if key.endswith('_weight'))
+        for key in ('warmup_iters', 'ramp_iters', *weights):
+            if (getattr(self, key) or 0) < 0:
                 raise ValueError(f'semi_train_cfg.{key} must not be negative')
         for key in ('ema_momentum', 'cutmix_prob', 'cutmix_area'):
             self.check_share(key)

@@ -187,6 +187,20 @@ def test_any_loader_becomes_one_of_both_sets(made, folder, lines):
 # ---------------------------------------------------------------------------------- training
 
 
+def test_a_warm_up_by_iterations_stays_beside_a_schedule_of_epochs(made):
+    warm = "dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=500)"
+    cfg, _, _ = made(EPOCHS + f'param_scheduler = [{warm}, '
+                     "dict(type='PolyLR', begin=0, end=50, by_epoch=True)]", max_iters=1000)
+    assert [(each['by_epoch'], each['end']) for each in cfg.param_scheduler] == [
+        (False, 500), (False, 1000)]
+
+
+def test_a_metric_with_a_prefix_is_a_networks_too(made):
+    cfg, _, _ = made("val_evaluator = dict(prefix='val')\n"
+                     "default_hooks = dict(checkpoint=dict(save_best='val/mIoU'))")
+    assert cfg.default_hooks.checkpoint.save_best == 'teacher/val/mIoU'
+
+
 def test_layer_decay_keeps_its_constructor(made):
     cfg, _, _ = made("optim_wrapper = dict(constructor='LearningRateDecayOptimizerConstructor', "
                      "paramwise_cfg=dict(num_layers=6, custom_keys=dict(head=dict(lr_mult=10.))))")

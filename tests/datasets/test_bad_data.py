@@ -83,7 +83,6 @@ BAD = {
     'labels out of range': (MASK, lambda p: png(p, LABEL + 1), 'label values 3, but the classes'),
     'one label out of range': (MASK, lambda p: png(p, np.where(
         np.arange(768).reshape(24, 32) == 767, 77, LABEL).astype(np.uint8)), 'label values 77'),
-    'all 255': (MASK, lambda p: png(p, np.full_like(LABEL, 255)), 'no labelled pixel'),
     '16-bit mask': (MASK, lambda p: png(p, LABEL.astype(np.uint16) + 256), 'from 256 to 258'),
 }
 
@@ -272,6 +271,33 @@ def test_name_that_is_not_ascii(data):
     (data.root / 'img' / f'{name}.jpg').write_bytes(b'')
     with pytest.raises(BadDataError, match=name):
         build(data)[1]
+
+
+def test_a_mask_without_a_class_is_normal_and_said_once(data, said):
+    """Tiles without foreground; masks whose classes label_map leaves out."""
+    for name in ('a1', 'a2'):
+        png(data.root / f'ann/{name}.png', np.full_like(LABEL, 255))
+    semi = build(data)
+    assert [int((semi[i]['data_samples'].gt_sem_seg.data != 255).sum()) for i in (1, 2)] == [0, 0]
+    assert sum('has no labelled pixel' in text for text in said) == 1
+
+
+def test_lists_with_a_byte_order_mark_or_no_files_are_named(data):
+    path = data.root / 'labeled.txt'
+    path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+    with pytest.raises(ValueError, match=r'labeled\.txt.*byte-order mark.*without'):
+        build(data)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=r'labeled\.txt.*no regular file'):
+        build(data)
+
+
+def test_a_pipe_in_the_place_of_an_image_is_not_read(data):
+    semi = build(data)
+    replace(data.root / IMAGE, os.mkfifo)
+    with pytest.raises(BadDataError, match=r'a1\.jpg.*no regular file'):
+        semi[1]
 
 
 def test_ignore_empty_is_not_silent(data):

@@ -311,7 +311,7 @@ def test_status_and_json():
     assert exit_status([warning], strict=True) == 1 and exit_status([ok], strict=True) == 0
     read = json.loads(as_json([ok, warning, error], 'x.py'))
     assert read['status'] == 1 and read['counts'] == dict(ok=1, warning=1, error=1)
-    assert read['findings'][1] == dict(level='warning', check='c', text='d', fix='e')
+    assert read['findings'][1] == dict(level='warning', check='c', text='d', fix='e', names=[])
     for wrong in (('bad', 'a', 'b', 'c'), ('error', 'a', 'b')):
         with pytest.raises(ValueError):
             Finding(*wrong)

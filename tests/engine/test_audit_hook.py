@@ -91,9 +91,9 @@ def test_figures_are_those_of_the_files(tmp_path, data):
     curves = {line['step']: line for line in curves if 'audit/ece' in line}
     assert set(curves) == {2, 3}
     assert curves[2]['audit/soft_hit_rate'] == pytest.approx(found['soft_hit_rate'])
-    assert curves[2]['audit/dominant/3+'] == pytest.approx(found['dominant']['3+'])
+    assert curves[2]['audit/dominant/3_or_more'] == pytest.approx(found['dominant']['3+'])
     recall = dict(zip(found['classes'], found['per_class']['recall']))
-    assert curves[2]['audit/recall/sky'] == pytest.approx(recall['sky'])
+    assert curves[2]['audit/class/recall/sky'] == pytest.approx(recall['sky'])
     assert None not in curves[2].values()
 
 

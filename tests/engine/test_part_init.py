@@ -183,3 +183,16 @@ def test_adaptive_takes_a_class_of_few_pixels(tmp_path, data):
 def test_adaptive_is_checked():
     with pytest.raises(ValueError, match="adaptive must be None or 'silhouette', got 'bic'"):
         PartInitHook(adaptive='bic')
+
+
+def test_divergence_before_clustering_is_named(tmp_path, data):
+    class Diverge(Hook):
+        """A warm-up whose learning rate was too high."""
+        priority = 'VERY_HIGH'
+
+        def before_train(self, runner):
+            for parameter in runner.model.teacher.backbone.parameters():
+                parameter.data.fill_(float('nan'))
+
+    with pytest.raises(ValueError, match="features of class 'ground' are not finite.*learning"):
+        tiny.run(tmp_path, data, [tiny.EMA, tiny.PARTS, Diverge()], max_iters=1)

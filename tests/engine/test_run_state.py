@@ -235,3 +235,14 @@ def test_windows_of_accumulation(saved, tmp_path):
 def test_a_sampler_that_cannot_start_anywhere(saved, tmp_path):
     with pytest.raises(TypeError, match="BatchSampler cannot start in the middle.*SemiBatchSampl"):
         build(saved[0], tmp_path, train_dataloader__batch_sampler=None).train()
+
+
+def test_a_finished_run_that_goes_on_says_so(tmp_path, monkeypatch):
+    tiny.write_data(tmp_path / 'data')
+    runner = tiny.run(tmp_path, tmp_path / 'data', [tiny.EMA], model=tiny.esl_cfg('dsl'),
+                      train_cfg=dict(type='SemiTrainLoop', max_iters=1, val_interval=1))
+    said = []
+    monkeypatch.setattr(runner.logger, 'warning', lambda text, *_: said.append(text))
+    with tiny.quiet():
+        runner.train_loop.run()
+    assert any('1 of 1 iterations are done. Raise train_cfg.max_iters' in text for text in said)

@@ -127,13 +127,13 @@ def test_diagnostics_reach_the_backends(tmp_path, data):
     means = [line for line in lines if 'dominant/mean' in line]
     assert len(means) == 2
     for line in means:
-        shares = [line[f'dominant/{n}'] for n in ('1', '2', '3+')]
+        shares = [line[f'dominant/{n}'] for n in ('1', '2', '3_or_more')]
         assert sum(shares) == pytest.approx(1, abs=1e-3)
         assert 1 <= line['dominant/mean'] <= 3 and 1 / 3 <= line['confidence'] <= 1
         assert {'ema_momentum', 'anchors', 'parts_used', 'loss_sce', 'loss_ctr'} <= set(line)
-    classes = [line for line in lines if 'parts_used/sky' in line]
+    classes = [line for line in lines if 'class/parts_used/sky' in line]
     assert [line['step'] for line in classes] == [2, 4]
-    assert all(f'anchors/{c}' in classes[0] for c in tiny.CLASSES)
+    assert all(f'class/anchors/{c}' in classes[0] for c in tiny.CLASSES)
     assert runner.model.diagnostics.pop() == {}
 
 

@@ -124,6 +124,19 @@ def test_curves_end_where_the_log_ends(folder, page):
     assert shares in page.text
 
 
+def test_names_of_the_first_release_and_of_now_draw_one_curve(tmp_path):
+    """A run that an older release began: its rows and the new ones are one."""
+    old = dict(training(10), anchors=2.0)
+    new = {'dominant/3_or_more' if key == 'dominant/3+' else key: value
+           for key, value in dict(training(20), anchors=4.0).items()}
+    rows = [old, {'anchors/sky': 1.0, 'step': 10}, new, {'class/anchors/sky': 3.0, 'step': 20}]
+    write_start(tmp_path, rows, config())
+    found = Page(make_page(tmp_path))
+    assert found.text.count('anchors, each class: dark 1 to light 3') == 1
+    assert f'3+: last {100 * new["dominant/3_or_more"]:.1f} %' in found.text
+    assert 'anchors/sky' not in found.text and 'dominant/3' not in found.text
+
+
 def test_lines_go_through_the_values(folder):
     """The points of an SVG path are the logged values, but for one affine map of each axis."""
     steps = np.array([0, 10, 20, 50, 60])

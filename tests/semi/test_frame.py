@@ -359,7 +359,7 @@ def test_diagnostics_of_a_step():
     for _ in range(2):
         model.loss(inputs, samples)
     found = model.diagnostics.pop()
-    shares = [found[f'dominant/{n}'] for n in ('1', '2', '3+')]
+    shares = [found[f'dominant/{n}'] for n in ('1', '2', '3_or_more')]
     assert sum(shares) == pytest.approx(1) and shares[2] > 0
     probs = model.teacher.encode_decode(inputs[2:], [dict(img_shape=(32, 32))]).softmax(1)
     valid = torch.stack([s.gt_sem_seg.data[0] for s in samples[2:]]) != 255
@@ -423,3 +423,11 @@ def test_an_ignored_class_has_no_parts():
         model.part_memory.commit()
     anchors = model.diagnostics.pop()['anchors']
     assert anchors[0] == 0 and min(anchors[1:]) > 0
+
+
+@pytest.mark.parametrize('kind, key', [('ESL', 'ctr_weight'), ('ESL', 'supervised_weight'),
+                                       ('FixMatch', 'unlabeled_weight'), ('CPS', 'cps_weight')])
+def test_weights_are_not_negative(kind, key):
+    with pytest.raises(ValueError, match=f'semi_train_cfg.{key} must not be negative'):
+        tiny.method(kind, **{key: -1.0})
+    assert tiny.method(kind, **{key: 0.0})

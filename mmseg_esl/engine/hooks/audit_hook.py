@@ -17,6 +17,7 @@ from ...looks.audit import resized
 from ...semi import SemiSegmentor
 from ...storage.atomic import atomic_file
 from ..interrupt import shield_workers
+from ..metric_names import PER_CLASS, class_names
 from ..ranks import on_main, raise_together
 from ..rng import rng_state, set_rng_state
 from ..unwrap import unwrap
@@ -170,11 +171,13 @@ def write_json(path: str, figures: dict) -> None:
 def scalars(figures: dict) -> dict[str, float]:
     """The figures that are drawn as curves, by name; those without a value are left out."""
     out = {f'audit/{name}': figures[name] for name in ('hard_accuracy', 'soft_hit_rate', 'ece')}
-    out.update({f'audit/dominant/{size}': share for size, share in figures['dominant'].items()})
-    parts = figures['parts'] or {}
-    tables = {**figures['per_class'], **{f'parts/{name}': table for name, table in parts.items()}}
+    out.update({f'audit/dominant/{size.replace("+", "_or_more")}': share
+                for size, share in figures['dominant'].items()})
+    tables = {f'{PER_CLASS}/{name}': table for name, table in figures['per_class'].items()}
+    tables.update({f'parts/{name}': table for name, table in (figures['parts'] or {}).items()})
+    classes = class_names(figures['classes'])
     for name, values in tables.items():
-        for c, value in zip(figures['classes'], values):
+        for c, value in zip(classes, values):
             several = isinstance(value, list)  # of each part
             out.update({f'audit/{name}/{c}/{k + 1}': v for k, v in enumerate(value)} if several
                        else {f'audit/{name}/{c}': value})

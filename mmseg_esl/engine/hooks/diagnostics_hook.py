@@ -4,6 +4,7 @@ from __future__ import annotations
 from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmseg.registry import HOOKS
 
+from ..metric_names import legal, per_class
 from ..unwrap import unwrap
 
 
@@ -15,8 +16,8 @@ class DiagnosticsHook(Hook):
     has taken: a refused step leaves nothing here, either. mmengine's RuntimeInfoHook, which
     would read each loss term in every step, is relieved of that; the log shows the same (losses
     smoothed over its window of steps). Per-class vectors go to the visualiser's backends
-    (TensorBoard, W&B, JSON); the text log shows their means. Rank 0's share of the batch is what is
-    shown.
+    (TensorBoard, W&B, MLflow, JSON) as ``class/<figure>/<class>``; the text log shows their means.
+    Names are such that every backend can hold them. Rank 0's share of the batch is what is shown.
 
     Args:
         interval: iterations between reads; None takes LoggerHook's.
@@ -50,15 +51,15 @@ class DiagnosticsHook(Hook):
         for terms in unwrap(runner.model).diagnostics.pop_steps():
             for name, value in terms.items():
                 runner.message_hub.update_scalar(f'train/{name}', value)
-        per_class = {}
+        classes = {}
         for name, value in unwrap(runner.model).diagnostics.pop().items():
             if isinstance(value, list):
-                names = self._classes or range(len(value))
-                per_class.update({f'{name}/{c}': v for c, v in zip(names, value)})
+                names = per_class(name, self._classes or range(len(value)))
+                classes.update(zip(names, value))
                 value = sum(value) / len(value)
-            runner.message_hub.update_scalar(f'train/{name}', value)
-        if per_class:
-            runner.visualizer.add_scalars(per_class, step=runner.iter + 1)
+            runner.message_hub.update_scalar(f'train/{legal(name)}', value)
+        if classes:
+            runner.visualizer.add_scalars(classes, step=runner.iter + 1)
 
 
 def _nothing(*args, **kwargs) -> None:

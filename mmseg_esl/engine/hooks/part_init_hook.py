@@ -22,6 +22,8 @@ from torch.utils.data import DataLoader, Subset
 from ...datasets.bad_samples import ReadAgain
 from ...datasets.wrapped import first_places, loading_steps
 from ...functional import sample_features
+from ...looks.windows import shares
+from ...models.feature_tap import last_stage
 from ..interrupt import shield_workers
 from ..ranks import raise_together
 from ..unwrap import unwrap
@@ -33,10 +35,11 @@ from .reservoir import Reservoir
 class PartInitHook(Hook):
     """Cluster the teacher encoder's features of each class; the means become its prototypes.
 
-    Each rank extracts its share of the images, keeping max_samples pixels of each class however
-    many images there are: classes * max_samples * width * 4 bytes. The ranks then share the classes
-    out and gather one at a time. A checkpoint holds the result, so a resumed run does not cluster
-    again.
+    Images are shown as the evaluation shows them: whole, or in the windows of
+    ``test_cfg.mode='slide'``, a pixel counting in one of them. Each rank extracts its share,
+    keeping max_samples pixels of each class however many images there are: classes * max_samples *
+    width * 4 bytes. The ranks then share the classes out and gather one at a time. A checkpoint
+    holds the result, so a resumed run does not cluster again.
 
     Args:
         begin: iteration before which to cluster. 0 = before training (paper). Where the backbone
@@ -132,13 +135,14 @@ class PartInitHook(Hook):
             inputs, label = data['inputs'], data['data_samples'][0].gt_sem_seg.data[0]
             pad = [0, inputs.shape[-1] - label.shape[1], 0, inputs.shape[-2] - label.shape[0]]
             label = F.pad(label, pad, value=-1).to(inputs.device)
-            feats = getattr(model, model.labeler).backbone(inputs)
-            feats = feats[-1] if isinstance(feats, (list, tuple)) else feats
-            new = sample_features(feats[0].float(), label, num_classes, self.max_samples,
-                                  align_corners=model.align_corners, generator=generator,
-                                  bounds=[r.bound for r in kept])
-            for reservoir, (feats, keys, pixels) in zip(kept, new):
-                reservoir.add(feats.cpu(), keys, pixels)
+            net = getattr(model, model.labeler)
+            for window, known in shares(net, inputs, label[None]):
+                feats = last_stage(net.backbone(window))
+                new = sample_features(feats[0].float(), known[0], num_classes, self.max_samples,
+                                      align_corners=model.align_corners, generator=generator,
+                                      bounds=[r.bound for r in kept])
+                for reservoir, (feats, keys, pixels) in zip(kept, new):
+                    reservoir.add(feats.cpu(), keys, pixels)
         for reservoir in kept:
             reservoir.sort()
         return kept
@@ -173,6 +177,11 @@ class PartInitHook(Hook):
 
     def _cluster(self, shares, pixels: int, name, num_parts: int) -> np.ndarray:
         feats = np.concatenate([s for s in shares if len(s)])
+        if not np.isfinite(feats).all():
+            raise ValueError(f"the features of class '{name}' are not finite, so they cannot be "
+                             'clustered: the network diverged before PartInitHook.begin, or its '
+                             'weights are damaged. Lower the learning rate of the warm-up, or give '
+                             'other weights')
         if self.adaptive:
             return parts_by_silhouette(feats, min(num_parts, len(feats)), self.seed)
         if len(feats) < num_parts:

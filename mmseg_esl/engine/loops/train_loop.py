@@ -43,6 +43,10 @@ class SemiTrainLoop(IterBasedTrainLoop):
 
     def run(self):
         """Train from the current iteration to the last one."""
+        if self._iter >= self._max_iters:
+            self.runner.logger.warning(
+                f'this run has ended: {self._iter} of {self._max_iters} iterations are done. Raise '
+                'train_cfg.max_iters to go on')
         self.runner.call_hook('before_train')
         # the whole training counts as one epoch, as in mmengine's loop
         self.runner.call_hook('before_train_epoch')
