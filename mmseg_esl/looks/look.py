@@ -22,8 +22,9 @@ class Look:
         target, size: dynamic soft label ``(B, C, H, W)`` and number of dominant classes ``(B, H,
             W)`` long, see :func:`mmseg_esl.functional.dynamic_soft_label`.
         grouped: ``(B, H, W)`` long, the class by which the parts were assigned, or -1.
-        parts: ``(B, H, W)`` long in [-1, C * K), part k of class c is c * K + k; None without a
-            part memory. They are found at the resolution at which training finds them.
+        parts: ``(B, H, W)`` long in [-1, C * K), part k of class c is c * K + k, -1 too for a
+            class that has no prototypes yet; None without a part memory. They are found at the
+            resolution at which training finds them.
         encoder: ``(B, D, h', w')`` float32, the last stage's features; None without a part memory.
         embedding: ``(B, L, h, w)`` float32, what part queues hold; None without a part memory.
         network: its name, for titles.
@@ -73,6 +74,6 @@ def look(model, inputs: Tensor, classes: Tensor | None = None) -> Look:
         if model.cfg.part_resolution == 'embedding':
             area = view.embedding.shape[-2:]
         parts = assign_parts(seen.encoder, nearest(seen.grouped, area), memory.prototypes,
-                             align_corners=model.align_corners, mask=memory.part_mask)
+                             align_corners=model.align_corners, mask=memory.usable)
         seen.parts = nearest(parts, inputs.shape[-2:])
     return seen

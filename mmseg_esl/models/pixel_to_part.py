@@ -9,6 +9,7 @@ from ..functional import (
     at_least_float,
     nearest,
     part_contrast,
+    part_seeds,
     part_sums,
     sample_anchors,
 )
@@ -76,15 +77,19 @@ class PixelToPart:
     def _group(self, teacher, classes: Tensor, size, batch) -> Tensor:
         """Parts ``(B, h, w)`` of the weak views; their features go to the memory."""
         model, memory, corners = self.model, self.memory, self.model.align_corners
+        seeds = None
+        if memory.lacking:
+            seeds = part_seeds(teacher.encoder, nearest(classes, teacher.encoder.shape[-2:]),
+                               memory.prototypes, memory.usable)
         if self.cfg.part_resolution == 'embedding':
             classes = nearest(classes, size)
         parts = assign_parts(teacher.encoder, classes, memory.prototypes, align_corners=corners,
-                             mask=memory.part_mask)
+                             mask=memory.usable)
         feats = part_sums(teacher.encoder, parts, memory.num_queues, align_corners=corners)
         embeds = part_sums(teacher.embedding, parts, memory.num_queues, align_corners=corners)
         model.watch.images('part features of image', feats[0], batch.samples)
         model.watch.images('part embeddings of image', embeds[0], batch.samples)
-        memory.stage(*embeds, *feats, num_labeled=batch.num_labeled)
+        memory.stage(*embeds, *feats, num_labeled=batch.num_labeled, seeds=seeds)
         present = feats[1].sum(dim=0).view(memory.num_classes, -1) > 0
         model.diagnostics.add('parts_used', present.sum(dim=1))
         return nearest(parts, size)
