@@ -66,9 +66,9 @@ from .vat import vat_noise
 
 __all__ = [
     'Injection', 'PixelsByClass', 'assign_parts', 'at_least_float', 'best_seeds',
-    'calibrated_fusion', 'centred_boxes', 'class_activation', 'class_contrast', 'class_ranks', 'class_weights',
-    'classmix_mask', 'complementary_dropout', 'complementary_masks', 'component_boxes',
-    'components', 'confusable_classes', 'correlated_logits', 'correlation_maps',
+    'calibrated_fusion', 'centred_boxes', 'class_activation', 'class_contrast', 'class_ranks',
+    'class_weights', 'classmix_mask', 'complementary_dropout', 'complementary_masks',
+    'component_boxes', 'components', 'confusable_classes', 'correlated_logits', 'correlation_maps',
     'correlation_regions', 'cutmix_mask', 'cutmix_masks_beta', 'cutmix_masks_by_image',
     'cutmix_masks_xor', 'cutout_mask', 'draw_injection', 'dynamic_soft_label', 'ema_momentum',
     'ema_update', 'exchange', 'feature_drop', 'feature_noise', 'flaw_target', 'flip_some',
