@@ -257,3 +257,10 @@ def test_partners_within_groups():
         out = mix(x, mask, group=group)
         assert out[:, 0, 0].tolist() == partners
         assert out[:, 1, 1].tolist() == list(range(6))
+
+
+def test_the_coin_is_one_for_the_batch():
+    found = [cutmix_mask(6, (8, 8), prob=0.5, generator=gen(seed)).flatten(1).any(dim=1)
+             for seed in range(200)]
+    assert {int(some.sum()) for some in found} == {0, 6}
+    assert 70 < sum(bool(some.all()) for some in found) < 130

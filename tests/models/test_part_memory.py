@@ -249,3 +249,15 @@ def test_only_a_memory_that_lacks_prototypes_looks_for_seeds():
     m.start(lacks)
     other.load_state_dict(m.state_dict())
     assert m.lacking and other.lacking
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_a_spoilt_feature_is_not_pushed(value):
+    m, gen = memory(), torch.Generator().manual_seed(7)
+    sums, counts, feats, fcounts = random_step(5, gen, share=2.0)  # every part in every image
+    sums[2, 3, 1] = value
+    m.stage(sums, counts, feats, fcounts)
+    assert m.queue.isfinite().all()
+    assert m.pushed.tolist() == [5, 5, 5, 4, 5, 5]
+    kept = [b for b in range(5) if b != 2]
+    torch.testing.assert_close(m.queue[3, :4], (sums / counts[..., None])[kept, 3])
