@@ -225,3 +225,38 @@ def test_adaptive_takes_a_class_of_few_pixels(tmp_path, data):
 def test_adaptive_is_checked():
     with pytest.raises(ValueError, match="adaptive must be None or 'silhouette', got 'bic'"):
         PartInitHook(adaptive='bic')
+
+
+@pytest.mark.parametrize('corners', [False, True])
+def test_features_are_those_of_the_files(tmp_path, corners):
+    """Not of augmented images, none of padding, on the grid of the network's own resizes."""
+    tiny.write_data(tmp_path / 'data', labeled=2, size=40)
+    data, seg = tmp_path / 'data', tiny.segmentor()
+    seg['decode_head']['align_corners'] = corners
+    seg['data_preprocessor']['test_cfg'] = dict(size_divisor=32)
+    loader = tiny.loader_cfg(data)
+    pipeline = loader['dataset']['labeled']['pipeline']
+    pipeline[2].update(prob=1.0)  # RandomFlip
+    with tiny.quiet():
+        runner = tiny.runner(tmp_path / 'work', data, [], model=tiny.esl_cfg(segmentor=seg),
+                             train_dataloader=loader)
+        runner.model.init_weights()
+    found = PartInitHook()._extract(runner, 3)
+    want = {c: [] for c in range(3)}
+    for name in ('a0', 'a1'):
+        image = np.array(Image.open(data / 'img' / f'{name}.png')).astype(np.float32)
+        x = torch.zeros(1, 3, 64, 64)
+        x[..., :40, :40] = torch.from_numpy((image - 127.5) / 127.5).permute(2, 0, 1)
+        with torch.no_grad():
+            feats = runner.model.teacher.eval().backbone(x)[-1]
+        feats = torch.nn.functional.interpolate(feats, size=(64, 64), mode='bilinear',
+                                                align_corners=corners)[0, :, :40, :40]
+        mask = torch.from_numpy(np.array(Image.open(data / 'ann' / f'{name}.png')))
+        for c in want:
+            want[c].append(feats[:, mask == c].T)
+    assert sum(r.seen for r in found) == 2 * 40 * 40
+    for c, rows in want.items():
+        rows = torch.cat(rows)
+        assert found[c].seen == len(rows) == len(found[c].feats)
+        apart = torch.cdist(found[c].feats.double(), rows.double()).amin(dim=1)
+        assert apart.max() < 1e-4 * rows.norm(dim=1).mean()
