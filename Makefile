@@ -8,6 +8,9 @@
 # make bench         measure the speed, write docs/performance.md's tables; BENCH_ARGS=--quick: less
 # make drill-communication  what a step sends to other ranks, in calls and bytes; some minutes
 # make drill-scale   start-up time and memory with a million unlabelled images; K-means of 81 classes
+# make mutants      put faults into the code, one at a time, and list those that no test notices;
+#                    a night for all, MUTANTS_ARGS='--sample 40 --seed 0' for some; it goes on where
+#                    it stopped
 # make lint, make clean
 #
 # Each makes the environment it needs, in .venv. On a machine without a GPU this saves several GB:
@@ -19,13 +22,14 @@ PYTEST_ARGS ?=
 JOBS ?= 2
 DRILL_ARGS ?=
 BENCH_ARGS ?=
+MUTANTS_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: test demo demo-seeds test-stacks drill-resume drill-crash drill-ranks \
-	drill-communication drill-scale bench lint clean
+	drill-communication drill-scale bench mutants lint clean
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
@@ -59,6 +63,9 @@ drill-communication: $(STAMP)
 
 drill-scale: $(STAMP)
 	$(BIN)/python dev/drills/scale.py $(DRILL_ARGS)
+
+mutants: $(STAMP)
+	$(BIN)/python dev/mutants.py $(MUTANTS_ARGS)
 
 # made anew whenever a requirement changes; the stamp is written last, so that an interrupted
 # installation is taken up again

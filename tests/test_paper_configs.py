@@ -159,8 +159,19 @@ def test_method(cell):
     assert (semi.anchor_fraction, semi.num_negatives, semi.temperature) == (0.1, 255, 0.5)
     assert (semi.warmup_iters, semi.ramp_iters, semi.auxiliary_loss) == (0, 0, False)
     assert (semi.ema_momentum, semi.ema_schedule) == (0.99, 'rising')
+    assert (semi.ema_buffers, semi.teacher_mode, semi.joint_forward) == (True, 'eval', True)
+    assert (semi.cutmix, semi.cutmix_prob, semi.cutmix_area) == ('batch', 0.5, 0.5)
+    assert (semi.cutmix_partner, semi.sampling, semi.global_average) == ('next', 'batch', True)
+    assert (semi.negatives, semi.part_resolution, semi.max_anchors) == ('shared', 'embedding', None)
+    assert cfg.model.embedding == 'decode_head.conv_seg'
     assert cfg.model.projector == dict(type='ESLProjector', channels=512, num_convs=3)
-    assert (cfg.model.part_memory.num_parts, cfg.model.part_memory.momentum) == (5, 0.99)
+    assert cfg.model.part_memory == dict(
+        type='PartMemory', num_parts=5, queue_length=256, momentum=0.99)
+    # hooks have no settings but their defaults, which are the paper's where it has any
+    for name in ('step', 'diagnostics', 'run_state', 'finite_guard', 'protocol', 'parts'):
+        assert set(cfg.default_hooks[name]) == {'type'}, name
+    init = PartInitHook()
+    assert (init.begin, init.max_samples, init.adaptive, init.transforms) == (0, 4096, None, [])
 
 
 def test_lists(cell):
@@ -212,6 +223,9 @@ def test_evaluation(cell):
         assert 'val' in ' '.join([loader.dataset.get('ann_file', ''),
                                   *loader.dataset.data_prefix.values()])
         assert loader.dataset.type == cfg.train_dataloader.dataset.labeled.type
+        if dataset == 'voc':  # VOC's own masks; SBD's are of training images
+            assert loader.dataset.data_prefix == dict(
+                img_path='JPEGImages', seg_map_path='SegmentationClass')
     assert cfg.val_cfg == dict(type='SemiValLoop')
     assert cfg.val_evaluator == cfg.test_evaluator == dict(
         type='PerClassIoUMetric', iou_metrics=['mIoU'])

@@ -42,7 +42,14 @@ from .ema import ema_momentum, ema_update
 from .flaws import exchange, flaw_target, gaussian_blur, handle_flaws, mean_square, not_padding
 from .geometry import flip_some, look_through, rescale_windows, windows_inside
 from .injection import Injection, centred_boxes, draw_injection, image_certainty
-from .parts import assign_parts, part_sums, sample_features, update_prototypes
+from .parts import (
+    assign_parts,
+    best_seeds,
+    part_seeds,
+    part_sums,
+    sample_features,
+    update_prototypes,
+)
 from .perturb import feature_drop, feature_noise, guided_cutout
 from .pixel_contrast import lend_pixels, other_class, pixel_contrast, weighted_info_nce
 from .precision import at_least_float
@@ -59,18 +66,17 @@ from .thresholds import class_ranks, percentile, prediction_entropy
 from .vat import vat_noise
 
 __all__ = [
-    'Injection', 'PixelsByClass', 'align_classes', 'assign_parts', 'at_least_float',
-    'calibrated_fusion',
-    'centred_boxes', 'class_activation', 'class_contrast', 'class_ranks', 'class_weights',
-    'classmix_mask', 'complementary_dropout', 'complementary_masks', 'component_boxes',
-    'components', 'confusable_classes', 'correlated_logits', 'correlation_maps',
+    'Injection', 'PixelsByClass', 'align_classes', 'assign_parts', 'at_least_float', 'best_seeds',
+    'calibrated_fusion', 'centred_boxes', 'class_activation', 'class_contrast', 'class_ranks',
+    'class_weights', 'classmix_mask', 'complementary_dropout', 'complementary_masks',
+    'component_boxes', 'components', 'confusable_classes', 'correlated_logits', 'correlation_maps',
     'correlation_regions', 'cutmix_mask', 'cutmix_masks_beta', 'cutmix_masks_by_image',
     'cutmix_masks_xor', 'cutout_mask', 'draw_injection', 'dynamic_soft_label', 'ema_momentum',
     'ema_update', 'exchange', 'feature_drop', 'feature_noise', 'flaw_target', 'flip_some',
     'gaussian_blur', 'guided_cutout', 'handle_flaws', 'hard_label', 'image_certainty',
     'intensity', 'label_weight', 'lend_pixels', 'look_through', 'masked_attention', 'masked_mean',
     'mean_iou', 'mean_square', 'merge_logits', 'mix', 'nearest', 'negative_classes', 'not_padding',
-    'other_class', 'part_contrast', 'part_sums', 'percentile', 'pixel_contrast',
+    'other_class', 'part_contrast', 'part_seeds', 'part_sums', 'percentile', 'pixel_contrast',
     'prediction_entropy', 'present_classes', 'probability_kl', 'probability_mse',
     'pseudo_cross_entropy', 'pseudo_label', 'ramp', 'rescale_windows', 'sample_anchors',
     'sample_features', 'sample_negatives', 'sample_positives', 'soft_cross_entropy',

@@ -14,7 +14,8 @@ from .precision import at_least_float
 FLAT = 1e-6  # a map whose range is no larger, against its highest value, is rounding alone
 
 
-def correlation_maps(one: Tensor, two: Tensor, valid: Tensor) -> Tensor:
+def correlation_maps(one: Tensor, two: Tensor, valid: Tensor, *,
+                     align_corners: bool = False) -> Tensor:
     """Softmax, over a position's partners, of the scaled products of two embeddings.
 
     M[i, j] = softmax_j(one_i . two_j / sqrt(C)), so rows sum to 1 and columns need not.
@@ -23,6 +24,7 @@ def correlation_maps(one: Tensor, two: Tensor, valid: Tensor) -> Tensor:
         one, two: ``(N, C, h, w)``.
         valid: ``(N, H, W)`` bool, pixels that may be partners; brought to (h, w) by nearest. An
             image without any has uniform rows.
+        align_corners: of the network's bilinear resizes.
 
     Returns:
         ``(N, h * w, h, w)`` float32 at least: for each position i a map over positions j.
@@ -30,7 +32,7 @@ def correlation_maps(one: Tensor, two: Tensor, valid: Tensor) -> Tensor:
     a, b = at_least_float(one).flatten(2), at_least_float(two).flatten(2)
     with torch.autocast(one.device.type, enabled=False):
         products = a.transpose(1, 2) @ b / one.shape[1] ** 0.5
-    padding = ~nearest(valid, one.shape[2:]).flatten(1)
+    padding = ~nearest(valid, one.shape[2:], align_corners).flatten(1)
     products.masked_fill_(padding[:, None], -1e30)  # finite: a row of them has a softmax
     return products.softmax(dim=2).unflatten(2, one.shape[2:])
 
@@ -51,7 +53,7 @@ def correlated_logits(logits: Tensor, maps: Tensor, valid: Tensor, *,
         ``(N, C, H, W)`` float32 at least.
     """
     small = _resize(at_least_float(logits.detach()), maps.shape[2:], align_corners)
-    small = small * nearest(valid, maps.shape[2:])[:, None]
+    small = small * nearest(valid, maps.shape[2:], align_corners)[:, None]
     with torch.autocast(logits.device.type, enabled=False):
         gathered = small.flatten(2) @ maps.flatten(2)
     return _resize(gathered.unflatten(2, maps.shape[2:]), logits.shape[2:], align_corners)
@@ -72,7 +74,8 @@ def correlation_regions(maps: Tensor, valid: Tensor, *, num: int = 128,
     Returns:
         ``(N, K, H, W)`` bool; all False where the map is flat or its position padding.
     """
-    there, size = nearest(valid, maps.shape[2:]).flatten(1), valid.shape[1:]
+    there = nearest(valid, maps.shape[2:], align_corners).flatten(1)
+    size = valid.shape[1:]
     rows = torch.randint(maps.shape[1], (num,), device=maps.device, generator=generator)
     regions = []
     for image, inside in zip(maps, there):  # an image at a time: (K, H, W) floats are a lot

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -176,16 +175,17 @@ def _boxes(corners: Tensor, size: tuple[int, int], device) -> Tensor:
 
 
 def mix(x: Tensor, mask: Tensor, group: int | None = None, inside: Tensor | None = None,
-        partner: Tensor | None = None, shift: int = 1) -> Tensor:
+        partner: Tensor | None = None, shift: int = 1, align_corners: bool = False) -> Tensor:
     """Replace each image's box by the same box of the next image in the batch.
 
     Args:
         x: ``(N, ..., h, w)`` of any dtype: images, soft labels, confidence, parts, validity.
-        mask: ``(N, H, W)`` bool from :func:`cutmix_mask`; brought to (h, w) by nearest.
+        mask: ``(N, H, W)`` bool from :func:`cutmix_mask`; brought to (h, w) by :func:`nearest`.
         group: images among which 'the next' goes round, a divisor of N; None: the whole batch.
         inside: like ``x``, what the boxes are filled from (None: ``x``).
         partner: ``(N,)`` long, the image that fills each one's box (None: the next one).
         shift: how many images further 'the next' is.
+        align_corners: of the bilinear resize that lies between (H, W) and (h, w).
 
     Returns:
         tensor like ``x``. With N = 1 an image is its own partner and nothing changes.
@@ -195,7 +195,7 @@ def mix(x: Tensor, mask: Tensor, group: int | None = None, inside: Tensor | None
     """
     if mask.shape[0] != x.shape[0]:
         raise ValueError(f'{x.shape[0]} images but {mask.shape[0]} boxes')
-    box = nearest(mask, x.shape[-2:])
+    box = nearest(mask, x.shape[-2:], align_corners)
     box = box.view(box.shape[0], *[1] * (x.dim() - 3), *box.shape[-2:])
     source = x if inside is None else inside
     if partner is not None:
@@ -207,13 +207,31 @@ def mix(x: Tensor, mask: Tensor, group: int | None = None, inside: Tensor | None
     return torch.where(box, other, x)
 
 
-def nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Nearest-neighbour resize of ``(N, H, W)`` maps of any dtype, pixel centres aligned.
+def nearest(x: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
+    """Nearest-neighbour resize of maps of any dtype, on the grid of the bilinear resize.
 
-    Centre-aligned ('nearest-exact'), so that it agrees with bilinear interpolation at
-    align_corners=False. Labels up to 2^24 survive the way through float32.
+    Where labels, confidences or boxes meet features, both must be read at the same places: with
+    ``align_corners`` row i of h lies on i (H - 1) / (h - 1) of the H rows, otherwise on
+    (i + 0.5) H / h - 0.5. Halves are rounded up. Whole numbers all the way, so that places are
+    exact.
+
+    Args:
+        x: ``(..., H, W)``. size: (h, w). align_corners: as F.interpolate takes it.
+
+    Returns:
+        ``(..., h, w)`` of the same dtype.
     """
     if tuple(x.shape[-2:]) == tuple(size):
         return x
-    out = F.interpolate(x[:, None].float(), size=tuple(size), mode='nearest-exact')[:, 0]
-    return out.to(x.dtype)
+    rows, cols = (_places(source, target, align_corners, x.device)
+                  for source, target in zip(x.shape[-2:], size))
+    return x.index_select(-2, rows).index_select(-1, cols)
+
+
+def _places(source: int, target: int, align_corners: bool, device) -> Tensor:
+    """``(target,)`` long: the pixel of ``source`` nearest to each one of ``target``."""
+    index = torch.arange(target, device=device)
+    if align_corners:
+        steps = max(target - 1, 1)
+        return (2 * index * (source - 1) + steps).div(2 * steps, rounding_mode='floor')
+    return ((2 * index + 1) * source).div(2 * target, rounding_mode='floor')

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from .precision import at_least_float
 
+SAME = 1 - 1e-4  # cosine of features that are equal but for rounding, that of halves too
+
 
 def assign_parts(features: Tensor, labels: Tensor, prototypes: Tensor, *,
                  align_corners: bool = False, mask: Tensor | None = None) -> Tensor:
@@ -28,8 +30,8 @@ def assign_parts(features: Tensor, labels: Tensor, prototypes: Tensor, *,
         labels: ``(B, h, w)`` long, class in [0, C), anything else has no part.
         prototypes: ``(C, K, D)`` float.
         align_corners: of the bilinear resize from (h', w') to (h, w).
-        mask: ``(C, K)`` bool, parts that may be chosen, at least one of each class (None: all; a
-            number of parts for each class is our option).
+        mask: ``(C, K)`` bool, parts that may be chosen (None: all). A class without any has no
+            part: its prototypes are yet to be seeded, see :func:`part_seeds`.
 
     Returns:
         ``(B, h, w)`` long in [-1, C * K).
@@ -43,6 +45,8 @@ def assign_parts(features: Tensor, labels: Tensor, prototypes: Tensor, *,
     unit = F.normalize(prototypes.flatten(0, 1), dim=1)
     known = (labels >= 0) & (labels < num_classes)
     classes = torch.where(known, labels, 0)
+    if mask is not None:
+        known = known & mask.any(dim=1)[classes]
     parts = torch.empty_like(classes)
     for b in range(len(features)):  # an image at a time bounds memory to (C * K, h, w)
         scores = torch.einsum('dhw,nd->nhw', features[b].to(unit.dtype), unit)
@@ -108,6 +112,51 @@ def update_prototypes(prototypes: Tensor, sums: Tensor, counts: Tensor, *,
     old = prototypes.flatten(0, 1)
     new = torch.where(counts[:, None] > 0, momentum * old + (1 - momentum) * mean, old)
     return new.view_as(prototypes)
+
+
+def part_seeds(features: Tensor, labels: Tensor, prototypes: Tensor,
+               known: Tensor) -> tuple[Tensor, Tensor]:
+    """A further prototype of each class, from the pixels that its prototypes describe worst.
+
+    For a class that the labelled set lacks, which the paper does not treat (our choice). Of an
+    image's pixels of a class the one with the lowest cosine to its nearest prototype is taken, with
+    all that are nearer to it than to any prototype: their mean is the seed. Where a class has no
+    prototype yet, that is the mean of all its pixels. Nothing is drawn.
+
+    Args:
+        features: ``(B, D, h', w')`` teacher encoder features.
+        labels: ``(B, h', w')`` long, at the features' own resolution; class in [0, C), anything
+            else is no pixel.
+        prototypes: ``(C, K, D)``. known: ``(C, K)`` bool, those that are set.
+
+    Returns:
+        seeds ``(C, D)``, of the image with the lowest cosine; that cosine ``(C,)``, -2 for a
+        class's first, +inf where there is none: the class has no pixel here, or all of its pixels
+        are, but for rounding, in the direction of a prototype.
+    """
+    num_classes, num_parts, width = prototypes.shape
+    unit = F.normalize(prototypes.flatten(0, 1), dim=1)
+    seeds, scores = [], []
+    for image, label in zip(features.flatten(2), labels.flatten(1)):
+        image = image.to(unit.dtype)
+        ones = F.normalize(image, dim=0)
+        cosines = (unit @ ones).view(num_classes, num_parts, -1)
+        covered = cosines.masked_fill(~known[..., None], -2.0).amax(dim=1)  # (C, pixels)
+        own = label == torch.arange(num_classes, device=label.device)[:, None]
+        worst, pixel = torch.where(own, covered, torch.inf).min(dim=1)
+        nearer = own & (ones[:, pixel].T @ ones > covered)
+        seeds.append((nearer.to(image.dtype) @ image.T)
+                     / nearer.sum(dim=1, keepdim=True).clamp(min=1))
+        there = (worst < SAME) & seeds[-1].isfinite().all(dim=1) & seeds[-1].any(dim=1)
+        scores.append(torch.where(there, worst, torch.inf))
+    return best_seeds(torch.stack(seeds), torch.stack(scores))
+
+
+def best_seeds(seeds: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """The first of the best: ``(n, C, D)`` and ``(n, C)`` -> ``(C, D)`` and ``(C,)``."""
+    best = (scores == scores.amin(dim=0)).to(torch.uint8).argmax(dim=0)
+    classes = torch.arange(scores.shape[1], device=scores.device)
+    return seeds[best, classes], scores[best, classes]
 
 
 def sample_features(features: Tensor, labels: Tensor, num_classes: int, limit: int, *,

@@ -13,7 +13,7 @@ from .precision import at_least_float
 
 def vat_noise(decode: Callable[[Tensor], Tensor], features: Tensor, *, xi: float = 0.1,
               radius: float = 2.0, valid: Tensor | None = None,
-              generator: torch.Generator | None = None) -> Tensor:
+              align_corners: bool = False, generator: torch.Generator | None = None) -> Tensor:
     """The noise of a given length that changes each image's prediction most, by one power step.
 
     From a random direction d it takes the gradient of KL(decode(features) || decode(features +
@@ -31,6 +31,7 @@ def vat_noise(decode: Callable[[Tensor], Tensor], features: Tensor, *, xi: float
         radius: L2 length of an image's noise.
         valid: ``(B, H, W)`` bool, pixels whose prediction counts; brought to (h', w') by nearest.
             None: all, as in the releases, where padding has a say in the direction.
+        align_corners: of the network's bilinear resizes.
         generator: of the features' device; the default one if None.
 
     Returns:
@@ -46,7 +47,8 @@ def vat_noise(decode: Callable[[Tensor], Tensor], features: Tensor, *, xi: float
         changed = decode(still + xi * direction).log_softmax(dim=1)
         distance = F.kl_div(changed, wanted, reduction='none').sum(dim=1)
         if valid is not None:
-            distance = torch.where(nearest(valid, distance.shape[-2:]), distance, 0.0)
+            there = nearest(valid, distance.shape[-2:], align_corners)
+            distance = torch.where(there, distance, 0.0)
         distance = distance.sum() / len(distance)
         slope, = torch.autograd.grad(distance, direction)
         return (radius * _unit(slope)).to(features.dtype)

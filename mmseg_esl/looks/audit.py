@@ -222,8 +222,8 @@ def resized(look: Look, size: tuple[int, int], *, mass: float,
     target, label_size = dynamic_soft_label(probs, mass=mass)
     parts = look.parts
     if parts is not None:
-        parts = nearest(parts[..., :height, :width], size)
+        parts = nearest(parts[..., :height, :width], size, align_corners)
     return dataclasses.replace(
         look, probs=probs, classes=classes, confidence=confidence, target=target, size=label_size,
-        grouped=nearest(look.grouped[..., :height, :width], size), parts=parts, encoder=None,
-        embedding=None)
+        grouped=nearest(look.grouped[..., :height, :width], size, align_corners), parts=parts,
+        encoder=None, embedding=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from ..functional import nearest
 from .look import Look
@@ -55,10 +56,10 @@ def queue_means(memory) -> np.ndarray:
 
 def similarities(seen: Look, memory, pixel) -> np.ndarray:
     """``(C * K,)`` cosine of the anchor's embedding and each queue's mean, or NaN."""
-    height, width = seen.classes.shape[-2:]
     rows, cols = seen.embedding.shape[-2:]
-    y, x = (2 * pixel[1] + 1) * rows // (2 * height), (2 * pixel[0] + 1) * cols // (2 * width)
-    anchor = to_numpy(seen.embedding)[:, y, x]
+    place = nearest(torch.arange(rows * cols).view(rows, cols), seen.classes.shape[-2:],
+                    seen.align_corners)[pixel[1], pixel[0]]
+    anchor = to_numpy(seen.embedding).reshape(-1, rows * cols)[:, int(place)]
     means = queue_means(memory)
     norms = np.linalg.norm(means, axis=1) * np.linalg.norm(anchor)
     return means @ anchor / np.maximum(norms, 1e-12)
@@ -154,7 +155,7 @@ def queue_points(memory, *, limit: int = ENTRIES, seed: int = SEED) -> Points:
 def pixel_points(seen: Look, *, limit: int = PIXELS, seed: int = SEED) -> Points:
     """A random sample of at most ``limit`` pixel embeddings of one image, with their parts."""
     vectors = to_numpy(seen.embedding)
-    numbers = to_numpy(nearest(seen.parts, vectors.shape[1:])).ravel()
+    numbers = to_numpy(nearest(seen.parts, vectors.shape[1:], seen.align_corners)).ravel()
     known = numbers >= 0
     return _sample(vectors.reshape(len(vectors), -1).T[known], numbers[known], limit,
                    np.random.default_rng(seed), True)

@@ -23,11 +23,12 @@ class Look:
         target, size: dynamic soft label ``(B, C, H, W)`` and number of dominant classes ``(B, H,
             W)`` long, see :func:`mmseg_esl.functional.dynamic_soft_label`.
         grouped: ``(B, H, W)`` long, the class by which the parts were assigned, or -1.
-        parts: ``(B, H, W)`` long in [-1, C * K), part k of class c is c * K + k; None without a
-            part memory. They are found at the resolution at which training finds them.
+        parts: ``(B, H, W)`` long in [-1, C * K), part k of class c is c * K + k, -1 too for a
+            class that has no prototypes yet; None without a part memory. They are found at the
+            resolution at which training finds them.
         encoder: ``(B, D, h', w')`` float32, the last stage's features; None without a part memory.
         embedding: ``(B, L, h, w)`` float32, what part queues hold; None without a part memory.
-        network: its name, for titles.
+        network: its name, for titles. align_corners: of its bilinear resizes.
     """
     probs: Tensor
     classes: Tensor
@@ -39,6 +40,7 @@ class Look:
     encoder: Tensor | None = None
     embedding: Tensor | None = None
     network: str = 'network'
+    align_corners: bool = False
 
 
 @torch.no_grad()
@@ -67,14 +69,15 @@ def look(model, inputs: Tensor, classes: Tensor | None = None) -> Look:
     known = (classes >= 0) & (classes < probs.shape[1])
     target, size = dynamic_soft_label(probs, mass=getattr(model.cfg, 'mass', MASS))
     seen = Look(probs, argmax, confidence, target, size, torch.where(known, classes, -1),
-                network=model.labeler)
+                network=model.labeler, align_corners=model.align_corners)
     if view.embedding is not None:
         seen.embedding = view.embedding.float()
     if memory is not None:
         seen.encoder, area = view.encoder.float(), inputs.shape[-2:]
         if model.cfg.part_resolution == 'embedding':
             area = view.embedding.shape[-2:]
-        parts = assign_parts(seen.encoder, nearest(seen.grouped, area), memory.prototypes,
-                             align_corners=model.align_corners, mask=memory.part_mask)
-        seen.parts = nearest(parts, inputs.shape[-2:])
+        grouped = nearest(seen.grouped, area, seen.align_corners)
+        parts = assign_parts(seen.encoder, grouped, memory.prototypes,
+                             align_corners=seen.align_corners, mask=memory.usable)
+        seen.parts = nearest(parts, inputs.shape[-2:], seen.align_corners)
     return seen

@@ -139,7 +139,8 @@ class CorrMatch(SemiSegmentor):
         return losses
 
     def _tap(self, valid):
-        return Tap('decode_head', lambda feats: self.correlation(feats, valid))
+        return Tap('decode_head', lambda feats: self.correlation(
+            feats, valid, self.align_corners))
 
     def _correlated(self, logits, maps, valid):
         return correlated_logits(logits, maps, valid, align_corners=self.align_corners)

@@ -111,7 +111,7 @@ class PC2Seg(SemiSegmentor):
         probs = F.interpolate(at_least_float(label.logits).softmax(dim=1), size, mode='bilinear',
                               align_corners=self.align_corners)
         losses['loss_ctr'] = self.ramp() * cfg.contrast_weight * pixel_contrast(
-            view.embedding, label.embedding, probs, nearest(valid, size),
+            view.embedding, label.embedding, probs, nearest(valid, size, self.align_corners),
             num_negatives=cfg.num_negatives, temperature=cfg.temperature, debias=cfg.debias,
             other_images=cfg.negatives_from == 'other_images', divisor=self.divisor)
         return losses

@@ -132,8 +132,9 @@ class PSMT(SemiSegmentor):
             return (self.tail(self.teacher, features) + self.tail(self.teacher2, features)) / 2
 
         def add(features):
-            return features + vat_noise(both, features, xi=self.cfg.xi, valid=valid,
-                                        radius=self.cfg.vat_radius)
+            return features + vat_noise(
+                both, features, xi=self.cfg.xi, valid=valid, radius=self.cfg.vat_radius,
+                align_corners=self.align_corners)
 
         with running(self.teacher, 'eval'), running(self.teacher2, 'eval'), \
                 self.tail.given(self.student, add):

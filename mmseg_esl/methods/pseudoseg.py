@@ -94,7 +94,8 @@ class PseudoSeg(SemiSegmentor):
         strong = self.strong(weak)
         hole = cutout_mask(len(weak), tuple(weak.shape[-2:]), cfg.cutout, device=weak.device)
         logits, _ = self._decode(strong.images.masked_fill(hole[:, None], 0.0), grad=True)
-        target, kept = strong.mix(target), nearest(strong.mix(valid) & ~hole, logits.shape[-2:])
+        target = strong.mix(target, align_corners=self.align_corners)
+        kept = nearest(strong.mix(valid) & ~hole, logits.shape[-2:], self.align_corners)
         losses['loss_u'] = self.ramp() * cfg.unlabeled_weight * soft_cross_entropy(
             logits, target, kept, divisor=self.divisor)
         self.diagnostics.add('confidence', (target.amax(dim=1) * kept).sum()
@@ -110,7 +111,7 @@ class PseudoSeg(SemiSegmentor):
         labels, known = batch.truth.clamp(min=0), batch.truth >= 0
         shown = present_classes(labels, self.num_classes, known)[:, int(cfg.background):]
         stages = [stage[:num] for stage in listener.first()[-STAGES:]]
-        scores, maps = self.attention(stages, known, shown)
+        scores, maps = self.attention(stages, known, shown, self.align_corners)
         maps = network.upsample(self.student, maps, labels)
         losses['loss_sgc'] = cfg.sgc_weight * pseudo_cross_entropy(
             maps, torch.where(known, labels, 0), known, known, divisor=self.divisor)
@@ -126,10 +127,11 @@ class PseudoSeg(SemiSegmentor):
     def _label(self, decided: Tensor, images: Tensor, valid: Tensor) -> Tensor:
         """Soft labels ``(B, C, h, w)`` of the decoder's logits and the class maps'."""
         with running(self.student, 'eval'), running(self.attention, 'eval'):
-            _, maps = self.attention(self._encode(images), valid)
+            _, maps = self.attention(self._encode(images), valid,
+                                     align_corners=self.align_corners)
         return calibrated_fusion(decided, network.upsample(self.student, maps, decided),
-                                 nearest(valid, decided.shape[-2:]), share=self.cfg.fusion,
-                                 temperature=self.cfg.temperature)
+                                 nearest(valid, decided.shape[-2:], self.align_corners),
+                                 share=self.cfg.fusion, temperature=self.cfg.temperature)
 
     def _decode(self, images: Tensor, **kwargs) -> tuple[Tensor, View]:
         """The student's logits ``(B, C, h, w)`` at the decoder's resolution, and its view."""

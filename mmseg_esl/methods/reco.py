@@ -4,7 +4,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor
 
@@ -173,8 +172,9 @@ class ReCo(SemiSegmentor):
         with torch.autocast(z.device.type, enabled=False):
             rows = z.flatten(2)
             with torch.no_grad():
-                classes = nearest(classes, size)
-                probs = at_least_float(F.interpolate(logits.detach(), size, mode='nearest-exact'))
+                classes, logits = (nearest(x, size, self.align_corners)
+                                   for x in (classes, logits.detach()))
+                probs = at_least_float(logits)
                 own = probs.softmax(dim=1).gather(1, classes.clamp(min=0)[:, None])[:, 0]
                 hard = torch.where(own < cfg.strong_threshold, classes, -1)
                 pixels, hard = (PixelsByClass.of(x.flatten(), self.num_classes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from mmengine.dist import all_gather, all_reduce
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -158,11 +157,11 @@ class U2PL(SemiSegmentor):
         """
         cfg, size, queues = self.cfg, z.shape[-2:], self.class_queues
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
-            logits = F.interpolate(teacher.logits, size, mode='nearest-exact')
-            classes = nearest(classes, size)
-            members = torch.where(nearest(reliable, size), classes, -1)
+            logits, classes, reliable, negative = (nearest(x, size, self.align_corners) for x in (
+                teacher.logits, classes, reliable, negative))
+            members = torch.where(reliable, classes, -1)
             queues.stage(teacher.embedding, negative_classes(
-                logits, classes, nearest(negative, size), num, high_rank=cfg.high_rank,
+                logits, classes, negative, num, high_rank=cfg.high_rank,
                 low_rank=cfg.low_rank or min(3, self.num_classes - 1)), num)
             sums, counts = (x.sum(dim=0) for x in part_sums(
                 teacher.embedding, members, self.num_classes))

@@ -13,8 +13,9 @@ from .losses import OHEMCrossEntropyLoss  # noqa: E402
 from .part_memory import PartMemory  # noqa: E402
 from .projector import ESLProjector  # noqa: E402
 from .representation import RepresentationHead  # noqa: E402
+from .seg_head import ESLSegHead  # noqa: E402
 from .strong_view import KorniaStrongView  # noqa: E402
 
 __all__ = ['AuxDecoders', 'ClassMapAttention', 'ClassQueues', 'CorrelationHead', 'ESLProjector',
-           'FlawDetector', 'KorniaStrongView', 'OHEMCrossEntropyLoss', 'PartMemory',
+           'ESLSegHead', 'FlawDetector', 'KorniaStrongView', 'OHEMCrossEntropyLoss', 'PartMemory',
            'RandomIntensity', 'RepresentationHead']

@@ -47,7 +47,8 @@ class ClassMapAttention(BaseModule):
                                      num_classes)[1]
 
     def forward(self, stages: Sequence[Tensor], valid: Tensor,
-                classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+                classes: Tensor | None = None,
+                align_corners: bool = False) -> tuple[Tensor, Tensor]:
         """Image scores and pixel logits, in float32 at least.
 
         Args:
@@ -55,6 +56,7 @@ class ClassMapAttention(BaseModule):
             valid: ``(B, H, W)`` bool; what is padding is neither pooled nor attended to.
             classes: ``(B, K)`` bool, those that the images show (K = C, without the background
                 C - 1); None: those that the classifier gives a probability of 1/2.
+            align_corners: of the network's bilinear resizes.
 
         Returns:
             scores ``(B, K)``, logits of each class's presence; logits ``(B, C, h, w)`` at the last
@@ -62,13 +64,13 @@ class ClassMapAttention(BaseModule):
         """
         last = stages[-1]
         with torch.autocast(last.device.type, enabled=False):
-            valid = nearest(valid, last.shape[-2:])
+            valid = nearest(valid, last.shape[-2:], align_corners)
             stages = [at_least_float(stage) for stage in stages]
             scores = self.classifier(self.dropout(masked_mean(stages[-1], valid)))
             classes = scores >= 0 if classes is None else classes
             maps = class_activation(stages[-1], self.classifier.weight, classes, valid)
             features = torch.cat([resize(stage.detach(), last.shape[-2:], mode='bilinear',
-                                         align_corners=False) for stage in stages], dim=1)
+                                         align_corners=align_corners) for stage in stages], dim=1)
             maps = maps + masked_attention(self.query(features), self.key(features), maps, valid)
             if self.background:
                 maps = torch.cat([2 - maps.amax(dim=1, keepdim=True), maps], dim=1)

@@ -83,9 +83,10 @@ class AuxDecoders(BaseModule):
             z, logits, count = at_least_float(z), logits.detach(), valid.sum()
             count = count.clamp(min=1) if divisor is None else divisor(count)
             size = z.shape[-2:]
-            places, fore, boxes = nearest(valid, size), None, None
+            places, fore, boxes = nearest(valid, size, align_corners), None, None
             if self.background_class is not None:
-                fore = nearest(logits.argmax(dim=1) != self.background_class, size) & places
+                fore = logits.argmax(dim=1) != self.background_class
+                fore = nearest(fore, size, align_corners) & places
                 boxes = component_boxes(fore) if 'cutout' in self.kinds else None
 
             def one(decoder, kind, z, noise):
@@ -97,8 +98,9 @@ class AuxDecoders(BaseModule):
             total = 0.0
             for decoder, kind in zip(self.decoders, self.kinds):
                 # it differentiates, which what is run again must not
-                noise = vat_noise(decoder, z, xi=self.xi, radius=self.radius, valid=valid) \
-                    if kind == 'vat' else None
+                noise = None if kind != 'vat' else vat_noise(
+                    decoder, z, xi=self.xi, radius=self.radius, valid=valid,
+                    align_corners=align_corners)
                 total = total + checkpoint(one, decoder, kind, z, noise, use_reentrant=False)
             return total / len(self.kinds)
 

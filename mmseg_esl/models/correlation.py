@@ -31,11 +31,12 @@ class CorrelationHead(BaseModule):
         self.dropout = nn.Dropout2d(dropout_ratio)
         self.one, self.two = (nn.Conv2d(channels, num_classes, 1) for _ in range(2))
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+    def forward(self, x: Tensor, valid: Tensor, align_corners: bool = False) -> Tensor:
         """``(B, in_channels, h, w)``, valid ``(B, H, W)`` bool -> maps ``(B, h * w, h, w)``.
 
         See correlation_maps. Features of padding are zeros to the convolution, as what lies beyond
         an image's edge is.
         """
-        x = self.dropout(self.project(x * nearest(valid, x.shape[2:])[:, None]))
-        return correlation_maps(self.one(x), self.two(x), valid)
+        there = nearest(valid, x.shape[2:], align_corners)[:, None]
+        x = self.dropout(self.project(x * there))
+        return correlation_maps(self.one(x), self.two(x), valid, align_corners=align_corners)

@@ -6,7 +6,7 @@ from mmengine.dist import all_gather, all_reduce
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ..functional import update_prototypes
+from ..functional import best_seeds, update_prototypes
 from .staged import Staged, in_order
 
 
@@ -19,6 +19,10 @@ class PartMemory(Staged):
 
     What a step changes is first staged, then committed when the optimiser has really stepped, or
     rolled back when it has not.
+
+    A prototype of zeros is none yet: its part is not assigned. Each step in which the network that
+    labels names a class that lacks some adds one, seeded from features (our choice; see
+    functional.part_seeds), so that a class which the labelled set lacks has K parts of its own.
 
     Args:
         num_classes: C.
@@ -60,6 +64,14 @@ class PartMemory(Staged):
         self.active: bool | None = None
         self._undo: list[tuple] = []
         self._pending: list[tuple] = []
+        self._seeds: tuple[Tensor, Tensor] | None = None
+        # Host's word on whether prototypes may be lacking: without it no step looks for seeds.
+        self.lacking = False
+
+    @property
+    def usable(self) -> Tensor:
+        """``(C, K)`` bool, parts in use whose prototype is set."""
+        return self.part_mask & self.prototypes.any(dim=-1)
 
     @property
     def filled(self) -> Tensor:
@@ -78,7 +90,11 @@ class PartMemory(Staged):
         self.queue.zero_()
         self.pushed.zero_()
         self.initialised.fill_(True)
+        self._note_lacking()
         self.drop()
+
+    def _note_lacking(self) -> None:
+        self.lacking = bool((self.part_mask & ~self.usable).any())
 
     def prepare_trial(self) -> None:
         self.start(torch.randn_like(self.prototypes))
@@ -86,7 +102,8 @@ class PartMemory(Staged):
 
     @torch.no_grad()
     def stage(self, embed_sums: Tensor, embed_counts: Tensor, feat_sums: Tensor,
-              feat_counts: Tensor, num_labeled: int = 0) -> None:
+              feat_counts: Tensor, num_labeled: int = 0,
+              seeds: tuple[Tensor, Tensor] | None = None) -> None:
         """Push the part features of this step and remember the prototypes' update.
 
         Args:
@@ -95,6 +112,7 @@ class PartMemory(Staged):
             feat_sums: ``(B, N, D)`` encoder features, likewise; feat_counts ``(B, N)``.
             num_labeled: the first so many images are labelled. Those of all ranks are pushed
                 first, then the others: the order of one process with the whole batch.
+            seeds: of functional.part_seeds; the best of all ranks and micro-batches is planted.
         """
         means = embed_sums / embed_counts.clamp(min=1)[..., None]
         means, counts = (in_order(all_gather(x), num_labeled) for x in (means, embed_counts))
@@ -103,13 +121,26 @@ class PartMemory(Staged):
         sums = torch.cat([feat_sums.sum(dim=0), feat_counts.sum(dim=0)[:, None]], dim=1)
         all_reduce(sums)
         self._pending.append((sums[:, :-1], sums[:, -1]))
+        if seeds is not None:
+            found = list(zip(*(all_gather(x) for x in seeds)))
+            found = [self._seeds, *found] if self._seeds else found
+            self._seeds = best_seeds(*(torch.stack(x) for x in zip(*found)))
 
     def commit(self) -> None:
         """Make the staged steps final and update the prototypes (P <- theta P + (1-theta) P')."""
         for sums, counts in self._pending:
             self.prototypes.copy_(
                 update_prototypes(self.prototypes, sums, counts, momentum=self.momentum))
+        if self._seeds is not None:
+            self._plant(*self._seeds)
         self.drop()
+
+    def _plant(self, seeds: Tensor, scores: Tensor) -> None:
+        """Each class's first part that lacks a prototype takes its seed, if there is one."""
+        lacks = self.part_mask & ~self.usable
+        first = lacks & (lacks.cumsum(dim=1) == 1) & (scores < torch.inf)[:, None]
+        self.prototypes.copy_(torch.where(first[..., None], seeds[:, None].to(self.prototypes),
+                                          self.prototypes))
 
     def rollback(self) -> None:
         """Take the staged pushes back, bit for bit."""
@@ -122,10 +153,11 @@ class PartMemory(Staged):
         if f'{prefix}prototypes' in state_dict:  # saved before there was a mask: all parts in use
             state_dict.setdefault(f'{prefix}part_mask', torch.ones_like(self.part_mask))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self._note_lacking()
 
     def drop(self) -> None:
         """Forget what is staged."""
-        self._undo, self._pending = [], []
+        self._undo, self._pending, self._seeds = [], [], None
 
     def _push(self, means: Tensor, present: Tensor) -> None:
         order = self.pushed + present.cumsum(dim=0) - 1  # running number of each entry

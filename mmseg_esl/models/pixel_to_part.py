@@ -9,6 +9,7 @@ from ..functional import (
     at_least_float,
     nearest,
     part_contrast,
+    part_seeds,
     part_sums,
     sample_anchors,
 )
@@ -39,14 +40,15 @@ class PixelToPart:
             draws: numbers keyed by image (ImageDraws), or None.
         """
         num, size, memory, cfg = batch.num_labeled, z.shape[-2:], self.memory, self.cfg
+        corners = self.model.align_corners
         with torch.autocast(classes.device.type, enabled=False):
             with torch.no_grad():
                 parts = self._group(teacher, classes, size, batch)
-                sure = nearest(confidence, size) > cfg.confidence
-                anchors = torch.where(parts >= 0, nearest(classes, size), -1)
+                sure = nearest(confidence, size, corners) > cfg.confidence
+                anchors = torch.where(parts >= 0, nearest(classes, size, corners), -1)
                 anchors[num:] = torch.where(sure, anchors[num:], -1)
-                anchors[num:] = strong.mix(anchors[num:])
-                parts[num:] = strong.mix(parts[num:])
+                anchors[num:] = strong.mix(anchors[num:], align_corners=corners)
+                parts[num:] = strong.mix(parts[num:], align_corners=corners)
                 index, chosen, positives = self._sample(anchors, draws)
             area = size[0] * size[1]
             image, pixel = index.div(area, rounding_mode='floor'), index % area
@@ -76,15 +78,19 @@ class PixelToPart:
     def _group(self, teacher, classes: Tensor, size, batch) -> Tensor:
         """Parts ``(B, h, w)`` of the weak views; their features go to the memory."""
         model, memory, corners = self.model, self.memory, self.model.align_corners
+        seeds = None
+        if memory.lacking:
+            coarse = nearest(classes, teacher.encoder.shape[-2:], corners)
+            seeds = part_seeds(teacher.encoder, coarse, memory.prototypes, memory.usable)
         if self.cfg.part_resolution == 'embedding':
-            classes = nearest(classes, size)
+            classes = nearest(classes, size, corners)
         parts = assign_parts(teacher.encoder, classes, memory.prototypes, align_corners=corners,
-                             mask=memory.part_mask)
+                             mask=memory.usable)
         feats = part_sums(teacher.encoder, parts, memory.num_queues, align_corners=corners)
         embeds = part_sums(teacher.embedding, parts, memory.num_queues, align_corners=corners)
         model.watch.images('part features of image', feats[0], batch.samples)
         model.watch.images('part embeddings of image', embeds[0], batch.samples)
-        memory.stage(*embeds, *feats, num_labeled=batch.num_labeled)
+        memory.stage(*embeds, *feats, num_labeled=batch.num_labeled, seeds=seeds)
         present = feats[1].sum(dim=0).view(memory.num_classes, -1) > 0
         model.diagnostics.add('parts_used', present.sum(dim=1))
-        return nearest(parts, size)
+        return nearest(parts, size, corners)

@@ -25,7 +25,7 @@ class ESLProjector(BaseModule):
         super().__init__(init_cfg)
         norm_cfg = norm_cfg or dict(type='BN', requires_grad=True)
         widths = [in_channels] + [channels] * num_convs
-        self.out_channels = widths[-1]
+        self.in_channels, self.out_channels = in_channels, widths[-1]
         self.convs = nn.Sequential(*[
             ConvModule(a, b, kernel_size, padding=kernel_size // 2, norm_cfg=norm_cfg)
             for a, b in zip(widths, widths[1:])

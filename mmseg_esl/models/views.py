@@ -44,13 +44,16 @@ class Strong:
     group: int | None = None
     partner: Tensor | None = None
 
-    def mix(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
+    def mix(self, x: Tensor, inside: Tensor | None = None,
+            align_corners: bool = False) -> Tensor:
         """What belongs to the weak views' pixels ``(B_u, ..., h, w)``, mixed as they were.
 
         Args:
             inside: what the boxes are filled from, like ``x`` (None: ``x``).
+            align_corners: of the bilinear resize that lies between the images and (h, w).
         """
-        return mix(x, self.boxes, group=self.group, inside=inside, partner=self.partner)
+        return mix(x, self.boxes, group=self.group, inside=inside, partner=self.partner,
+                   align_corners=align_corners)
 
 
 @phase('strong view')

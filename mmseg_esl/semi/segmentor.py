@@ -114,8 +114,7 @@ class SemiSegmentor(BaseModel):
     def passes(cls, cfg) -> dict[str, tuple[float, float]]:
         """Cost of a step, ``{'labeled': (encoder, decoder), 'unlabeled': ...}``, of one image.
 
-        In forwards; a forward with its backward counts 3. Mixed and perturbed images count for the
-        unlabelled images that they are made of.
+        In forwards, 3 with backward; mixed and perturbed images count for those they are made of.
         """
         raise NotImplementedError
 

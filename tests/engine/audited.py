@@ -34,7 +34,8 @@ class Spread(Hook):
 
     def before_train(self, runner):
         images, _ = tiny.batch(3, 3)
-        for number, net in enumerate(runner.model.named(trained=True, plain=True).values()):
+        model = getattr(runner.model, 'module', runner.model)
+        for number, net in enumerate(model.named(trained=True, plain=True).values()):
             norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
             for norm in norms:
                 norm.reset_running_stats()
@@ -104,8 +105,10 @@ def main(folder: Path) -> None:
     tiny.write_data(data)
 
     def train(name, hook):
-        return tiny.run(folder / name, data, [tiny.EMA, tiny.PARTS, Sharpen(), hook], val=True,
-                        launcher='pytorch', cfg=dict(model_wrapper_cfg=WRAPPER))
+        # classes by weights of their own and a short way: whatever training draws, there are some
+        return tiny.run(folder / name, data, [tiny.EMA, tiny.PARTS, Spread(), hook], val=True,
+                        wrapper=dict(optimizer=dict(type='SGD', lr=1e-4)), launcher='pytorch',
+                        cfg=dict(model_wrapper_cfg=WRAPPER))
 
     runner = train('good', audit())
     found = read(folder / 'good', 2)

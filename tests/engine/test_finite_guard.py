@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 from bench.counting import SyncCounter
+from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
@@ -218,3 +219,18 @@ def test_finite_figures_of_a_skipped_step_are_not_logged_either(skipping, tmp_pa
 def test_bad_argument():
     with pytest.raises(ValueError, match='max_in_a_row.*0'):
         FiniteGuardHook(max_in_a_row=0)
+
+
+def test_only_steps_in_a_row_are_counted(tmp_path):
+    """Every other step is skipped, which two in a row would end."""
+    class EveryOther(Hook):
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            if runner.iter % 2 == 0:
+                data_batch['inputs'] = [x * float('nan') for x in data_batch['inputs']]
+
+    tiny.write_data(tmp_path / 'data')
+    hook = FiniteGuardHook(max_in_a_row=2)
+    runner = tiny.run(tmp_path, tmp_path / 'data', [dict(type='StepHook'), hook, EveryOther()],
+                      model=tiny.method_cfg('Supervised'), max_iters=6)
+    assert (hook.skipped, runner.iter) == (3, 6)

@@ -102,6 +102,48 @@ def test_absent_class_warns_and_trains(tmp_path, data, monkeypatch):
     assert not grab.found[1].any() and grab.found[0].any() and grab.found[2].any()
 
 
+class Spoil(Hook):
+    """The networks see class 1 everywhere; losses of one iteration are not finite."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def before_train(self, runner):
+        for net in (runner.model.student, runner.model.teacher):
+            net.decode_head.conv_seg.bias.data[1] = 9
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        conv = runner.model.student.decode_head.conv_seg
+        if runner.iter == self.at:
+            handle = conv.register_forward_hook(lambda module, args, out: out * float('nan'))
+            self.handle = handle
+        elif runner.iter == self.at + 1:
+            self.handle.remove()
+
+
+def test_an_absent_class_gets_parts_of_its_own(tmp_path, data):
+    """One a step in which the teacher sees it; none in a skipped one; a resumed run the same."""
+    def change(mask):
+        mask[mask == 1] = 255
+
+    rewrite(data, change)
+    hooks = [tiny.EMA, tiny.PARTS, dict(type='FiniteGuardHook')]
+    watch = tiny.Watch(lambda r: r.model.part_memory.prototypes[1].clone())
+    tiny.run(tmp_path / 'a', data, [*hooks, dict(type='RunStateHook'), Spoil(1), watch],
+             max_iters=5, save_every=2)
+    assert [int(found.any(dim=1).sum()) for found in watch.found] == [1, 1, 2, 2, 2]
+    assert torch.equal(watch.found[0], watch.found[1])
+    one, two = watch.found[-1]
+    assert torch.nn.functional.cosine_similarity(one, two, dim=0) < 1 - 1e-4
+    again = tiny.Watch(watch.look)
+    tiny.run(tmp_path / 'b', data, [*hooks, dict(type='RunStateHook'), again],
+             max_iters=5, resume=True, train_cfg=dict(
+                 type='SemiTrainLoop', max_iters=5), load_from=str(tmp_path / 'a/work/iter_2.pth'))
+    assert len(again.found) == 3
+    for mine, theirs in zip(again.found, watch.found[2:]):
+        assert torch.equal(mine, theirs)
+
+
 def test_a_checkpoint_that_holds_prototypes_is_kept(tmp_path, data, monkeypatch):
     hooks = [tiny.EMA, tiny.PARTS]
     first = tiny.run(tmp_path, data, hooks, save_every=2)
@@ -196,3 +238,38 @@ def test_divergence_before_clustering_is_named(tmp_path, data):
 
     with pytest.raises(ValueError, match="features of class 'ground' are not finite.*learning"):
         tiny.run(tmp_path, data, [tiny.EMA, tiny.PARTS, Diverge()], max_iters=1)
+
+
+@pytest.mark.parametrize('corners', [False, True])
+def test_features_are_those_of_the_files(tmp_path, corners):
+    """Not of augmented images, none of padding, on the grid of the network's own resizes."""
+    tiny.write_data(tmp_path / 'data', labeled=2, size=40)
+    data, seg = tmp_path / 'data', tiny.segmentor()
+    seg['decode_head']['align_corners'] = corners
+    seg['data_preprocessor']['test_cfg'] = dict(size_divisor=32)
+    loader = tiny.loader_cfg(data)
+    pipeline = loader['dataset']['labeled']['pipeline']
+    pipeline[2].update(prob=1.0)  # RandomFlip
+    with tiny.quiet():
+        runner = tiny.runner(tmp_path / 'work', data, [], model=tiny.esl_cfg(segmentor=seg),
+                             train_dataloader=loader)
+        runner.model.init_weights()
+    found = PartInitHook()._extract(runner, 3)
+    want = {c: [] for c in range(3)}
+    for name in ('a0', 'a1'):
+        image = np.array(Image.open(data / 'img' / f'{name}.png')).astype(np.float32)
+        x = torch.zeros(1, 3, 64, 64)
+        x[..., :40, :40] = torch.from_numpy((image - 127.5) / 127.5).permute(2, 0, 1)
+        with torch.no_grad():
+            feats = runner.model.teacher.eval().backbone(x)[-1]
+        feats = torch.nn.functional.interpolate(feats, size=(64, 64), mode='bilinear',
+                                                align_corners=corners)[0, :, :40, :40]
+        mask = torch.from_numpy(np.array(Image.open(data / 'ann' / f'{name}.png')))
+        for c in want:
+            want[c].append(feats[:, mask == c].T)
+    assert sum(r.seen for r in found) == 2 * 40 * 40
+    for c, rows in want.items():
+        rows = torch.cat(rows)
+        assert found[c].seen == len(rows) == len(found[c].feats)
+        apart = torch.cdist(found[c].feats.double(), rows.double()).amin(dim=1)
+        assert apart.max() < 1e-4 * rows.norm(dim=1).mean()

@@ -6,6 +6,8 @@ import tiny
 import torch
 from mmengine.hooks import Hook
 
+from mmseg_esl.engine import StepHook
+
 
 @pytest.fixture
 def data(tmp_path):
@@ -153,3 +155,19 @@ def test_losses_are_logged_as_ever_but_read_at_log_time_only(tmp_path, data):
         reads.append(watch.found)
     assert len(logs[0]) == 2 and logs[0] == logs[1]
     assert reads == [[1, 2, 3, 4, 5], [0, 2, 2, 4, 4]]
+
+
+def test_each_rank_draws_its_own_numbers(tmp_path, data, monkeypatch):
+    """mmengine seeds all ranks alike."""
+    drawn = []
+    for rank in (0, 1, 0):
+        monkeypatch.setattr('mmseg_esl.engine.hooks.step_hook.get_rank', lambda rank=rank: rank)
+        with tiny.quiet():
+            made = tiny.runner(tmp_path / 'work', data, [], model=tiny.method_cfg('Supervised'))
+        torch.manual_seed(3)
+        made.train_loop  # noqa: B018  (built on first use)
+        made.optim_wrapper = made.build_optim_wrapper(made.optim_wrapper)
+        torch.manual_seed(3)
+        StepHook().before_train(made)
+        drawn.append(torch.rand(3))
+    assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])

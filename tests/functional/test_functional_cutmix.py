@@ -1,7 +1,11 @@
 """CutMix: boxes, mixing of whatever belongs to pixels, and the nearest resize between them."""
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -151,10 +155,14 @@ def test_mix_at_another_resolution_uses_the_nearest_box(low):
     assert torch.equal(mix(x, mask), naive_mix(x, coarse))
 
 
-def test_mix_then_nearest_is_nearest_then_mix():
+@pytest.mark.parametrize('corners', [False, True])
+def test_mix_then_nearest_is_nearest_then_mix(corners):
     label = torch.randint(0, 21, (4, 33, 65), generator=gen(6))
     mask = cutmix_mask(4, (33, 65), generator=gen(7))
-    assert torch.equal(nearest(mix(label, mask), (9, 17)), mix(nearest(label, (9, 17)), mask))
+    low = nearest(label, (9, 17), corners)
+    assert torch.equal(nearest(mix(label, mask), (9, 17), corners),
+                       mix(low, mask, align_corners=corners))
+    assert not torch.equal(low, nearest(label, (9, 17), not corners))
 
 
 def test_mix_with_all_and_nothing():
@@ -197,6 +205,27 @@ def test_nearest_equals_index_arithmetic(source, target):
 
 
 @pytest.mark.parametrize('source, target', PAIRS)
+def test_nearest_with_aligned_corners(source, target):
+    """Pixel i of the small map lies on i (in - 1) / (out - 1) of the large one, halves upwards."""
+    x = torch.randint(0, 255, (2, 3, *source), generator=gen())
+    rows, cols = ([math.floor(Fraction(i * (big - 1), max(small - 1, 1)) + Fraction(1, 2))
+                   for i in range(small)] for big, small in zip(source, target))
+    found = nearest(x, target, align_corners=True)
+    assert torch.equal(found, x[..., rows, :][..., cols])
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize('source, target', [((513, 385), (129, 97)), ((97, 13), (65, 80))])
+def test_nearest_reads_where_bilinear_does(source, target, align_corners):
+    """A map of a pixel's own place, resized either way, differs by half a pixel at most."""
+    place = torch.stack(torch.meshgrid(*(torch.arange(float(n), dtype=torch.float64)
+                                         for n in source), indexing='ij'))
+    smooth = F.interpolate(place[None], target, mode='bilinear', align_corners=align_corners)[0]
+    near = nearest(place, target, align_corners)
+    assert (near - smooth).abs().max() <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize('source, target', PAIRS)
 def test_nearest_equals_pil(source, target):
     x = torch.randint(0, 255, (1, *source), generator=gen(), dtype=torch.uint8)
     image = Image.fromarray(x[0].numpy()).resize(target[::-1], Image.Resampling.NEAREST)
@@ -215,8 +244,8 @@ def test_nearest_keeps_dtype_and_values(dtype):
     assert torch.equal(big, x.repeat_interleave(2, 1).repeat_interleave(2, 2))
 
 
-def test_nearest_keeps_labels_up_to_24_bits():
-    x = torch.tensor([[[2**24 - 1, -1], [255, 2**24]]])
+def test_nearest_keeps_every_label():
+    x = torch.tensor([[[2**24 - 1, -1], [255, 2**24 + 1]]])
     assert torch.equal(nearest(x, (4, 4))[:, ::2, ::2], x)
 
 
@@ -228,3 +257,10 @@ def test_partners_within_groups():
         out = mix(x, mask, group=group)
         assert out[:, 0, 0].tolist() == partners
         assert out[:, 1, 1].tolist() == list(range(6))
+
+
+def test_the_coin_is_one_for_the_batch():
+    found = [cutmix_mask(6, (8, 8), prob=0.5, generator=gen(seed)).flatten(1).any(dim=1)
+             for seed in range(200)]
+    assert {int(some.sum()) for some in found} == {0, 6}
+    assert 70 < sum(bool(some.all()) for some in found) < 130

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mmseg_esl.functional import (
     assign_parts,
     nearest,
+    part_seeds,
     part_sums,
     sample_features,
     update_prototypes,
@@ -272,6 +273,66 @@ def test_update_over_a_batch_is_the_average_over_its_pixels():
             torch.testing.assert_close(new[k], flat[parts == k].mean(0))
         else:
             assert torch.equal(new[k], prototypes.flatten(0, 1)[k])
+
+
+# -- seeds of classes without prototypes --------------------------------------------------------
+
+def naive_seeds(features, labels, prototypes, known):
+    """[(seed, cosine) or None] of each class."""
+    out = []
+    for c in range(len(prototypes)):
+        mine = [p for p, there in zip(prototypes[c], known[c]) if there]
+        best = None
+        for image, label in zip(features, labels):
+            pixels = [image[:, y, x] for y, x in (label == c).nonzero().tolist()]
+            if not pixels:
+                continue
+            covered = [max([cosine(f, p) for p in mine], default=-2.0) for f in pixels]
+            worst = covered.index(min(covered))
+            if covered[worst] >= 1 - 1e-4 or (best and best[1] <= covered[worst]):
+                continue
+            near = [f for f, cover in zip(pixels, covered) if cosine(f, pixels[worst]) > cover]
+            best = torch.stack(near).mean(0), covered[worst]
+        out.append(best)
+    return out
+
+
+def test_seeds_are_of_the_pixels_that_no_prototype_describes():
+    features, labels, prototypes = case((6, 7), (6, 7), num_classes=5, batch=3)
+    labels[labels == 4] = -1  # nobody names class 4
+    known = torch.tensor([[True] * 3, [True, False, False], [False] * 3, [True, True, False],
+                          [False] * 3])
+    prototypes[~known] = 0
+    features[:, :, labels[0] == 3] = 7.0 * prototypes[3, 1][:, None]  # described, but for length
+    labels[1:][labels[1:] == 3] = -1
+    seeds, scores = part_seeds(features, labels, prototypes, known)
+    want = naive_seeds(features, labels, prototypes, known)
+    assert [w is None for w in want] == [False, False, False, True, True]
+    for c, expected in enumerate(want):
+        if expected is None:
+            assert scores[c] == torch.inf
+        else:
+            torch.testing.assert_close(seeds[c], expected[0])
+            assert scores[c].item() == pytest.approx(expected[1])
+
+
+def test_a_spoilt_image_gives_no_seed():
+    features, labels, prototypes = case((4, 4), (4, 4))
+    known = torch.zeros(4, 3, dtype=torch.bool)
+    clean = part_seeds(features[1:], labels[1:], 0 * prototypes, known)
+    for value in (float('nan'), float('inf'), 0.0):
+        features[0] = value
+        for got, want in zip(part_seeds(features, labels, 0 * prototypes, known), clean):
+            assert torch.equal(got, want)
+
+
+def test_a_class_whose_prototypes_are_unknown_has_no_part():
+    features, labels, prototypes = case((3, 4), (6, 8))
+    mask = torch.ones(4, 3, dtype=torch.bool)
+    mask[2] = False
+    got = assign_parts(features, labels, prototypes, mask=mask)
+    want = assign_parts(features, torch.where(labels == 2, -1, labels), prototypes)
+    assert torch.equal(got, want) and (labels == 2).any()
 
 
 # -- the sample for K-means -----------------------------------------------------------------

@@ -336,3 +336,25 @@ def test_soft_ce_refuses_shapes_that_do_not_fit():
                 (logits, target, valid[:, :1]), (logits, target, valid[:, None])):
         with pytest.raises(ValueError, match='shapes do not fit'):
             soft_cross_entropy(*bad)
+
+
+# ---------------------------------------------------------------------------------- many blocks
+
+@pytest.mark.parametrize('height, width', [(130, 64), (70, 101), (3, 5000)])
+def test_images_of_many_blocks_of_rows(height, width):
+    """Each row by itself is one block: the last rows, too, are those of the whole."""
+    num = 2
+    probs = rand_probs(num, 3, height, width)
+    logits = torch.randn(num, 3, height, width, dtype=torch.float64, requires_grad=True)
+    valid = torch.rand(num, height, width) < 0.9
+    target, size = dynamic_soft_label(probs, mass=0.9)
+    for row in (0, height // 2, height - 2, height - 1):
+        own, count = dynamic_soft_label(probs[:, :, row:row + 1], mass=0.9)
+        assert torch.equal(target[:, :, row:row + 1], own)
+        assert torch.equal(size[:, row:row + 1], count)
+    torch.testing.assert_close(target.sum(dim=1), torch.ones(num, height, width).double())
+    loss = soft_cross_entropy(logits, target, valid)
+    every = -(target * logits.log_softmax(dim=1)).sum(dim=1)[valid].mean()
+    torch.testing.assert_close(loss, every)
+    got, want = (torch.autograd.grad(x, logits, retain_graph=True)[0] for x in (loss, every))
+    torch.testing.assert_close(got, want)

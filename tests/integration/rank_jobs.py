@@ -161,13 +161,16 @@ def paper_size(cfg, classes: int) -> dict:
 
 
 def prepared(dtype, shared: bool, loss: dict):
-    """A model with frozen batch norm and half filled queues, the same in every process."""
+    """A model with frozen batch norm, half filled queues and a part that lacks its prototype, the
+    same in every process."""
     seg = tiny.segmentor()
     seg['decode_head']['loss_decode'] = loss
     model = tiny.esl(segmentor=seg, sharp=1.0, queue=16, sampling='image', cutmix_prob=1.0,
                      confidence=0.5, global_average=shared)
     gen = torch.Generator().manual_seed(1)
     memory = model.part_memory
+    memory.prototypes[2, 1] = 0
+    memory.start(memory.prototypes)
     memory.queue[:, :8] = torch.randn(memory.queue[:, :8].shape, generator=gen)
     memory.pushed += 8
     for module in (*model.student.modules(), *model.teacher.modules()):
@@ -200,6 +203,7 @@ def one_step(model, forward, inputs, samples) -> dict:
         PixelToPart._group = group
     loss.backward()
     model.part_memory.commit()
+    assert model.part_memory.usable.all()
     return dict(
         terms={k: v.detach() for k, v in terms.items() if 'loss' in k}, parts=found[0],
         grads={n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad},

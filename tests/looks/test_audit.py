@@ -236,3 +236,18 @@ def test_what_does_not_fit_is_named():
         audited((look, truth)).result('ab')
     with pytest.raises(ValueError, match='bins must be at least 1, got 0'):
         PseudoLabelAudit(C, bins=0)
+
+
+def test_confidence_on_a_bound():
+    """Zeta itself is not sure; a bin's upper bound belongs to it, as scikit-learn has it."""
+    probs = torch.tensor([[0.5, 0.25, 0.75, 1.0]])
+    probs = torch.stack([probs, 1 - probs, 0 * probs, 0 * probs])[None]
+    confidence, classes = probs.max(dim=1)
+    target, number = dynamic_soft_label(probs, mass=0.9)
+    audit = PseudoLabelAudit(C, None, bins=4, mass=0.9, confidence=0.75)
+    audit.update(Look(probs, classes, confidence, target, number, classes),
+                 torch.zeros_like(classes))
+    # confidences are 0.5, 0.75 (of class 1), 0.75, 1: bins (0.25, 0.5], (0.5, 0.75], (0.75, 1]
+    assert audit.counts['covered'].tolist() == [1, 0, 0, 0]
+    pixels = audit.counts['bin_pixels'].view(C, 4)
+    assert pixels[:2].tolist() == [[0, 1, 1, 1], [0, 0, 1, 0]]

@@ -10,7 +10,7 @@ from torch import nn
 
 from mmseg_esl.models import views
 
-L, U, C, K, Q, H, NEG = 2, 3, 4, 2, 3, 32, 7
+L, U, C, K, Q, NEG = 2, 3, 4, 2, 3, 7
 
 
 def split_head(net):
@@ -20,14 +20,24 @@ def split_head(net):
     return body, classifier
 
 
-def big(x):
-    return F.interpolate(x, size=(H, H), mode='bilinear', align_corners=False)
+class Grid:
+    """Images of H x H, and where their pixels lie among features."""
 
+    def __init__(self, size, corners):
+        self.size, self.corners = size, corners
 
-def low(x, h):
-    """Nearest with aligned centres, by index."""
-    at = [int((i + 0.5) * x.shape[-1] / h) for i in range(h)]
-    return x[..., at, :][..., at]
+    def resize(self, x, size):
+        return F.interpolate(x, size=(size, size), mode='bilinear', align_corners=self.corners)
+
+    def big(self, x):
+        return self.resize(x, self.size)
+
+    def low(self, x, h):
+        """Nearest by index: corners or centres aligned."""
+        H = x.shape[-1]
+        at = [int(i * (H - 1) / (h - 1) + 0.5) if self.corners else int((i + 0.5) * H / h)
+              for i in range(h)]
+        return x[..., at, :][..., at]
 
 
 def pasted(x, mask):
@@ -60,8 +70,9 @@ def soft_label(p, variant):
 class Reference:
     """Keeps its own prototypes and queues; ``step`` computes the losses of one step."""
 
-    def __init__(self, model, variant, negatives, resolution):
+    def __init__(self, model, variant, negatives, resolution, grid):
         self.variant, self.negatives, self.resolution = variant, negatives, resolution
+        self.grid = grid
         self.prototypes = model.part_memory.prototypes.clone() if model.part_memory else None
         self.queues, self.count = defaultdict(list), defaultdict(int)
 
@@ -86,6 +97,7 @@ class Reference:
         with torch.no_grad():
             encoder = self.teacher.backbone(inputs)
             feats = self.teacher.decode_head(encoder)
+            big, H = self.grid.big, self.grid.size
             probs = big(self.t_cls(feats)).softmax(1)[L:]
         valid = labels[L:] != 255
         target = torch.zeros(U, C, H, H)
@@ -115,10 +127,9 @@ class Reference:
         pseudo = probs.argmax(1)
         pseudo[~valid] = 255
         classes = torch.cat([labels[:L], pseudo])
-        size = h if self.resolution == 'embedding' else H
+        low, size = self.grid.low, h if self.resolution == 'embedding' else self.grid.size
         classes = low(classes, size)
-        enc = F.interpolate(enc, size=(size, size), mode='bilinear', align_corners=False)
-        pooled = F.interpolate(zt, size=(size, size), mode='bilinear', align_corners=False)
+        enc, pooled = self.grid.resize(enc, size), self.grid.resize(zt, size)
         parts = torch.full(classes.shape, -1)
         members = defaultdict(list)  # part -> encoder features
         for b in range(L + U):
@@ -177,7 +188,7 @@ class Reference:
         return loss
 
 
-def spread(model):
+def spread(model, H):
     """Scale the classifiers so that the teacher is sure of several classes."""
     with torch.no_grad():
         logits = model.teacher(tiny.batch(L, U, C, H)[0])
@@ -190,7 +201,7 @@ def spread(model):
     assert len(best.indices[best.values > 0.6].unique()) >= 3
 
 
-def boxes():
+def boxes(H):
     mask = torch.zeros(U, H, H, dtype=torch.bool)
     mask[0, 4:25, 8:20] = True
     mask[1, 0:16, 0:31] = True
@@ -206,25 +217,30 @@ def double():
     torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize('variant, negatives, resolution', [
-    ('dsl+ctr', 'shared', 'embedding'),
-    ('dsl+ctr', 'independent', 'image'),
-    ('hard+ctr', 'shared', 'embedding'),
-    ('topk', 'shared', 'embedding'),
+@pytest.mark.parametrize('variant, negatives, resolution, H, corners', [
+    ('dsl+ctr', 'shared', 'embedding', 32, False),
+    ('dsl+ctr', 'independent', 'image', 32, False),
+    ('hard+ctr', 'shared', 'embedding', 32, False),
+    ('topk', 'shared', 'embedding', 32, False),
+    ('dsl+ctr', 'shared', 'embedding', 33, True),  # as the paper's configs have it
+    ('dsl+ctr', 'independent', 'image', 35, True),  # pixels between those of the features
 ])
-def test_two_steps_equal_the_recomputation(double, monkeypatch, variant, negatives, resolution):
-    model = tiny.esl(variant, num_classes=C, parts=K, queue=Q, mass=0.8, topk=2,
-                     confidence=0.6, num_negatives=NEG, negatives=negatives,
+def test_two_steps_equal_the_recomputation(double, monkeypatch, variant, negatives, resolution, H,
+                                           corners):
+    segmentor = tiny.segmentor(C)
+    segmentor['decode_head']['align_corners'] = corners
+    model = tiny.esl(variant, segmentor=segmentor, num_classes=C, parts=K, queue=Q, mass=0.8,
+                     topk=2, confidence=0.6, num_negatives=NEG, negatives=negatives,
                      part_resolution=resolution)
-    spread(model)
-    mask = boxes()
+    spread(model, H)
+    mask = boxes(H)
     monkeypatch.setattr(views, 'cutmix_mask', lambda *args, **kwargs: mask)
     if model.part_memory is not None:  # pixels' own features, so that every part has pixels
         with torch.no_grad():
             feats = model.teacher.backbone(tiny.batch(L, U, C, H)[0])[-1]
         feats = feats.permute(0, 2, 3, 1).flatten(0, 2)
         model.part_memory.start(feats[torch.randperm(len(feats))[:C * K]].view(C, K, -1))
-    reference = Reference(model, variant, negatives, resolution)
+    reference = Reference(model, variant, negatives, resolution, Grid(H, corners))
     for seed in (0, 1):
         inputs, samples = tiny.batch(L, U, C, H, seed=seed)
         samples[L + 1].gt_sem_seg.data[:, :10] = 255  # padding that differs between partners

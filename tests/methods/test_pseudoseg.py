@@ -131,7 +131,7 @@ def test_the_label_comes_of_weak_pixels_without_gradient():
     """With nothing else of the weak images in the strong ones, none reaches them."""
     model = build().eval()
     model.strong = lambda weak: type('Strong', (), dict(
-        images=torch.zeros_like(weak), mix=staticmethod(lambda x: x)))
+        images=torch.zeros_like(weak), mix=staticmethod(lambda x, **_: x)))
     inputs, samples = tiny.batch()
     images = inputs.double().requires_grad_()
     grad, = torch.autograd.grad(model.loss(images, samples)['loss_u'], images, allow_unused=True)

@@ -8,7 +8,7 @@ from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from mmseg_esl.predict.tiles import Classes, source_rows, tiled_classes
+from mmseg_esl.predict.tiles import Classes, source_rows, tiled_classes, windows
 
 
 def build(**changes):
@@ -117,3 +117,15 @@ def test_less_than_all_logits_is_kept(monkeypatch):
     meta = dict(ori_shape=(400, 32), img_shape=(400, 32))
     tiled_classes(model, torch.randn(1, 3, 400, 32), meta, (32, 32), (22, 22))
     assert len(kept) > 10 and max(kept) <= 33
+
+
+@pytest.mark.parametrize('size, tile, stride, number', [
+    (32, 32, 22, 1), (33, 32, 22, 2), (54, 32, 22, 2), (55, 32, 22, 3), (20, 32, 22, 1),
+    (64, 32, 32, 2), (65, 32, 32, 3)])
+def test_no_window_too_many(size, tile, stride, number):
+    """A window more, moved inwards, would look at the last pixels twice."""
+    found = windows(size, tile, stride)
+    assert len(found) == len(set(found)) == number
+    assert found[0][0] == 0 and found[-1][1] == size
+    for (begin, end), (after, _) in zip(found, found[1:]):
+        assert end - begin == tile and begin < after <= min(end, begin + stride)

@@ -1,7 +1,9 @@
 """Four training steps of ESL in many settings, as figures that can be compared bit for bit.
 
 ``python tests/recorded/esl_steps.py OUT.json`` writes them; ``esl_steps.json`` beside this file was
-written by the package of 0.1.0 (commit 219eaf7), before methods shared a frame.
+written by the package of 0.1.0 (commit 219eaf7), before methods shared a frame. One setting is
+later, 'independent negatives, align_corners': 0.1.0 read labels beside the features' grid there;
+tests/methods/test_esl_loss.py recomputes such steps.
 """
 from __future__ import annotations
 

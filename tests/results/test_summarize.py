@@ -250,6 +250,12 @@ def test_processes_do_not_count_where_the_batch_is_that_of_all(tmp_path):
     assert len(row.runs) == 2
 
 
+def test_of_equal_validations_the_first_is_best(tmp_path):
+    folder = write_start(tmp_path / 'run', [
+        validation(20, 30.0), validation(60, 40.0), validation(100, 40.0)], config())
+    assert read_run(folder).best('mIoU') == 60
+
+
 def test_a_validation_that_is_not_a_number_is_not_best(tmp_path):
     folder = write_start(tmp_path / 'run', [
         validation(20, math.nan), validation(60, 40.0), validation(100, 30.0)], config())

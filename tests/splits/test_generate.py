@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmseg_esl.splits.generate import absent_classes, nested_partitions, partition_size
+from mmseg_esl.splits.generate import (
+    _covering,
+    _draw,
+    absent_classes,
+    nested_partitions,
+    partition_size,
+)
 
 SHARES = ['1/16', '1/8', '1/4', '1/2']
 
@@ -113,3 +119,12 @@ def test_needs_neither_torch_nor_mm():
             'assert not {"torch", "numpy", "mmengine", "mmseg"} & set(sys.modules)')
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, '-c', code, str(root)], check=True)
+
+
+def test_rare_classes_choose_first():
+    """Their images bring the common classes along: fewer images are chosen for their classes."""
+    classes = {f'common{i}': frozenset([0]) for i in range(30)}
+    classes.update(rare=frozenset([0, 1]), rarer=frozenset([0, 2]))
+    for seed in range(20):
+        assert sorted(_covering(classes, sorted(classes, key=lambda n: _draw(seed, n)))) == [
+            'rare', 'rarer']

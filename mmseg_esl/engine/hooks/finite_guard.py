@@ -200,4 +200,4 @@ def _forget_non_finite(hub) -> None:
         hub.log_scalars[key] = HistoryBuffer(values[:-1], counts[:-1], history.max_length)
         if len(values) == 1:  # an empty buffer has no mean
             del hub.log_scalars[key]
-            hub.resumed_keys.pop(key, None)
+            hub._resumed_keys.pop(key, None)  # it has no public way out

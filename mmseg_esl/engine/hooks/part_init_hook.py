@@ -55,8 +55,8 @@ class PartInitHook(Hook):
 
     Raises:
         ValueError: a class has labelled pixels, but fewer than K and is to have K parts (a class
-            without any only warns: its prototypes stay zero until the teacher predicts it);
-            ``adaptive`` is unknown.
+            without any only warns: its prototypes stay zero until the teacher predicts it, see
+            :class:`PartMemory`); ``adaptive`` is unknown.
     """
     priority = 'NORMAL'
 
@@ -81,8 +81,8 @@ class PartInitHook(Hook):
         runner.logger.info(f'clustering encoder features into {memory.num_parts} parts a class')
         prototypes, mask, absent = self._prototypes(runner, memory)
         if absent:
-            runner.logger.warning(f'no labelled pixel of {", ".join(absent)}: their parts start '
-                                  'empty and form once the teacher predicts them')
+            runner.logger.warning(f'no labelled pixel of {", ".join(absent)}: no parts yet; each '
+                                  'step in which the teacher predicts such a class seeds one')
         memory.start(torch.from_numpy(prototypes).to(memory.prototypes), torch.from_numpy(mask))
         memory.active = True
         if self.adaptive:
