@@ -71,6 +71,39 @@ def test_one_view_against_a_straight_line(weighting):
     straight.compare(model, reference, nets)
 
 
+def test_alignment_against_a_straight_line():
+    """Shares of labelled pixels and of predictions, decaying by 0.99; quotients within 10."""
+    model = build(variant='dsl', weighting='none', mass=MASS, alignment=0.5, sce_weight=0.7,
+                  ema_momentum=0.4, cutmix_prob=0.8)
+    nets = {name: straight.Net(getattr(model, name)) for name in model.roles}
+    student, teacher = nets['student'], nets['teacher']
+    known, seen, quotients = [0.0] * 3, [0.0] * 3, []
+
+    def reference(number, images, labels, views):
+        logits, (boxes, ), valid = teacher.frozen(images[2:]), views, labels[2:] != 255
+        probs = logits.softmax(1)
+        counts = [int((labels[:2] == c).sum()) for c in range(3)]
+        masses = [float(probs[:, c][valid].sum()) for c in range(3)]
+        for c in range(3):
+            known[c] = 0.99 * known[c] + counts[c] / sum(counts)
+            seen[c] = 0.99 * seen[c] + masses[c] / sum(masses)
+        for c in range(3):
+            quotient = (known[c] / sum(known) + 1e-6) / (seen[c] / sum(seen) + 1e-6)
+            quotients.append(quotient)
+            probs[:, c] *= min(max(quotient, 0.1), 10) ** 0.5
+        target = labels_of((probs / probs.sum(1, keepdim=True)).log(), 'none')
+        out = student(torch.cat([images[:2], straight.cut(boxes, images[2:])]))
+        found = straight.stepped(
+            {'decode.loss_ce': straight.supervised(out[:2], labels[:2]),
+             'loss_sce': 0.7 * cross(out[2:], straight.cut(boxes, target),
+                                     straight.cut(boxes, valid))}, student)
+        teacher.follow(student, min(1 - 1 / (number + 1), 0.4))
+        return found
+
+    straight.compare(model, reference, nets)
+    assert max(abs(math.log(q)) for q in quotients) > 0.1  # it has something to do
+
+
 def test_two_views_with_complementary_channels_against_a_straight_line():
     model = build(variant='dsl', mass=MASS, views=2, clean_share=0.5, ema_momentum=0.4,
                   cutmix_prob=0.8, cutmix_partner='flip')

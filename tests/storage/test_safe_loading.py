@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mmseg_esl.storage.safe_loading import restricted_pickle
+from mmseg_esl.storage.stand_ins import real
 
 
 class Encoded:
@@ -26,7 +27,7 @@ def load(value):
 def test_bytes_of_arrays_come_through():
     assert load(Encoded('a\xe9', 'latin1')) == b'a\xe9'
     array = np.arange(5, dtype=np.int16) - 300
-    assert np.array_equal(load(array), array)
+    assert np.array_equal(real(load(array)), array)
 
 
 @pytest.mark.parametrize('codec', ['rot13', 'utf-8', 'zip', 'unicode_escape'])
