@@ -120,7 +120,7 @@ def _remarks(run: Run) -> list[str]:
         notes.append(f'unfinished: last logged iteration {run.last_step} of {most}')
     if run.training and not run.validations:
         notes.append('no validation yet')
-    if most and run.validations and run.finished and rising(run):
+    if most and run.finished and _scored(run) and rising(run):
         notes.append(rising(run))
     return notes
 
@@ -137,15 +137,24 @@ def _headline(run: Run, chosen: dict) -> list[str]:
             _length(run), f'seed {seed}']
 
 
+def _scored(run: Run) -> bool:
+    """Whether validations have the metric at all."""
+    return any(key.endswith(METRIC) for row in run.validations.values() for key in row)
+
+
 def _helps(run: Run, baseline) -> str:
     """Whether the unlabelled images help, in one sentence; '' where there is nothing to say."""
-    if not (run.finished and sees_unlabeled(run)):
+    length = (run.cfg.get('train_cfg') or {}).get('max_iters')
+    if not length or not run.finished or not sees_unlabeled(run):
         return ''
     given = baseline or [found for found in [read_baseline(run.folder)] if found]
     if not given:
         return ('Whether the unlabelled images help is not known: train the supervised baseline '
                 '(convert_config.py --also-supervised) and write this page again.')
-    found, = compare([run], given)
+    try:
+        found, = compare([run], given)
+    except ValueError as error:  # of other metrics, say
+        return f'Whether the unlabelled images help cannot be said: {error}'
     return ' '.join(filter(None, [found.sentence, found.advice, *(
         f'Note: {note}.' for note in found.notes)]))
 
