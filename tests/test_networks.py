@@ -1,5 +1,6 @@
 """DINOv2 and DINOv3 of configs/_base_/networks: on any data, for any method, as the page says."""
 import copy
+import importlib
 import re
 
 import pytest
@@ -11,7 +12,9 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
+from PIL import Image
 
+from mmseg_esl.convert import convert
 from mmseg_esl.models.segmentors import metas_of
 
 pytest.importorskip('timm', reason='the backbones are of timm: pip install timm')
@@ -99,6 +102,31 @@ def test_a_method_steps_on_it(network, tmp_path):
         assert group['lr'] == pytest.approx(rate) and group['weight_decay'] == 0.01
     assert len(wrapper.optimizer.param_groups) == len(list(model.student.parameters())) + len(
         list(model.projector.parameters()))
+
+
+def test_the_tools_take_it(tmp_path, monkeypatch):
+    """tools/ladder.py on one of our partitions, tools/convert_config.py on a config of mmseg's."""
+    monkeypatch.syspath_prepend(ALL.parent / 'tools')
+    ladder = importlib.import_module('ladder')
+    composed(tmp_path, 'dinov2-s14_dpt')
+    ours = ladder.Row('ours', 'unimatch_v2').leaf(tmp_path / 'my_data.py')
+    stock = "'mmseg::deeplabv3plus/deeplabv3plus_r50-d8_4xb4-20k_voc12aug-512x512.py'"
+    source = tmp_path / 'stock.py'
+    (tmp_path / 'more').mkdir()
+    source.write_text(re.sub("'[^']*/partitions/[^']*'", stock,
+                             (tmp_path / 'my_data.py').read_text()))
+    Image.new('RGB', (40, 40)).save(tmp_path / 'more/u.jpg')
+    monkeypatch.chdir(tmp_path)
+    theirs = convert(str(source), 'more', 'theirs.py', method='unimatch_v2').text
+    for name, text in (('ours', ours), ('theirs', theirs)):
+        (tmp_path / f'{name}.py').write_text(text)
+        cfg = Config.fromfile(str(tmp_path / f'{name}.py'))
+        segmentor = cfg.model.segmentor
+        assert cfg.model.type == 'UniMatchV2' and segmentor.decode_head.num_classes == 21
+        assert (segmentor.backbone.type, segmentor.decode_head.type) == (
+            'TIMMPlainViT', 'MapDPTHead')
+        assert cfg.optim_wrapper.optimizer == dict(
+            type='AdamW', lr=2e-4, betas=(0.9, 0.999), weight_decay=0.01)
 
 
 def test_channels_are_dropped_before_dpt():
