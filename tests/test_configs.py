@@ -50,10 +50,11 @@ def models():
 def built(cfg):
     """Without content and without weights of others."""
     backbone = cfg.get('segmentor', cfg).backbone
-    if backbone.type == 'TIMMBackbone':
+    if backbone.type.startswith('TIMM'):
         if importlib.util.find_spec('timm') is None:
             pytest.skip('timm, which has this backbone, is not installed: pip install timm')
-        backbone.pretrained = False
+        if 'pretrained' in backbone:
+            backbone.pretrained = False
     with torch.device('meta'):
         return revert_sync_batchnorm(MODELS.build(cfg)).train()
 

@@ -461,6 +461,10 @@ def test_recipe_of_torchsemiseg(method, cell, crop, iters, weight):
     ('unimatch_v2_r50_voc-classic_1-16', 8, 321, 16, 1e-3, 10, 80, dict(threshold=0.95)),
     ('unimatch_v2_r50_cityscapes_1-4', 8, 801, 16, 5e-3, 1, 240, dict(threshold=0.95)),
     ('unimatch_v2_dinov2-b14_voc-classic_full', 16, 518, None, 5e-6, 40, 60,
+     dict(threshold=0.95, ema_momentum=0.996)),
+    ('unimatch_v2_dinov2-b14-dpt_voc-classic_1-16', 16, 518, None, 5e-6, 40, 60,
+     dict(threshold=0.95, ema_momentum=0.996)),
+    ('unimatch_v2_dinov2-s14-dpt_cityscapes_1-4', 8, 798, None, 5e-6, 40, 180,
      dict(threshold=0.95, ema_momentum=0.996))])
 def test_recipes_of_their_releases(leaf, images, crop, os, rate, head, epochs, expected):
     cfg = loaded(FOLDER.parent / leaf.partition('_r')[0].partition('_dino')[0] / f'{leaf}.py')
@@ -468,9 +472,10 @@ def test_recipes_of_their_releases(leaf, images, crop, os, rate, head, epochs, e
     assert sampler.total_labeled == sampler.total_unlabeled == images
     assert cfg.train_dataloader.batch_size == 2 * images
     assert cfg.train_cfg.max_iters == epochs * cfg.num_unlabeled // images
-    assert cfg.optim_wrapper.optimizer.lr == rate
     keys = cfg.optim_wrapper.paramwise_cfg.custom_keys
-    assert keys.get('decode_head', {}).get('lr_mult', 1) == head
+    rates = {part: cfg.optim_wrapper.optimizer.lr * keys.get(part, {}).get('lr_mult', 1)
+             for part in ('backbone', 'decode_head')}
+    assert rates == pytest.approx(dict(backbone=rate, decode_head=head * rate))
     if 'corrmatch' in leaf:  # what has no rate of its own has the backbone's
         assert keys.get('correlation', {}).get('lr_mult', 1) == head
     assert tuple(cfg.model.segmentor.data_preprocessor['size']) == (crop, crop)

@@ -15,6 +15,7 @@ from mmseg_esl.results import (
     group,
     make_table,
     read_figures,
+    read_published,
     read_run,
     to_csv,
     to_markdown,
@@ -22,11 +23,12 @@ from mmseg_esl.results import (
 from mmseg_esl.results.run import as_training_leaves_it
 
 FIGURES = Path(__file__).resolve().parents[1] / 'docs/results/paper_results.csv'
+PUBLISHED = FIGURES.with_name('published.csv')
 
 
 def parse_args():
     parser = argparse.ArgumentParser(
-        description="Mean and standard deviation of finished runs, beside the paper's figures.")
+        description="Mean and standard deviation of finished runs, beside published figures.")
     parser.add_argument('work_dirs', nargs='+', help='work folders of runs')
     parser.add_argument('--out', metavar='NAME',
                         help='write NAME.md and NAME.csv too; with --group NAME_PROTOCOL.*')
@@ -36,15 +38,18 @@ def parse_args():
                         help='add the IoU of each class (and NAME_classes.csv)')
     parser.add_argument('--paper', metavar='CSV',
                         help="the paper's figures (default: docs/results/paper_results.csv)")
+    parser.add_argument('--published', metavar='CSV',
+                        help="others' figures (default: docs/results/published.csv)")
     return parser.parse_args()
 
 
-def figures(path) -> dict:
+def figures(path, usual: Path, read, option: str):
     """An installed package may lie without docs/: then nothing stands beside the results."""
-    if path or FIGURES.is_file():
-        return read_figures(path or FIGURES)
-    print(f"{FIGURES} is not there: no paper's figures (--paper names them)", file=sys.stderr)
-    return {}
+    if path or usual.is_file():
+        return read(path or usual)
+    print(f'{usual} is not there: nothing of it stands beside ({option} names one)',
+          file=sys.stderr)
+    return None
 
 
 def write(table, name: str, text: str, per_class: bool) -> None:
@@ -60,12 +65,13 @@ def main() -> None:
     args = parse_args()
     try:
         runs = [read_run(folder) for folder in dict.fromkeys(map(Path, args.work_dirs))]
-        known = figures(args.paper)
+        known = figures(args.paper, FIGURES, read_figures, '--paper')
+        others = figures(args.published, PUBLISHED, read_published, '--published') or []
         groups = group(runs) if args.group else {'': runs}
         tables = {}
         for name, found in groups.items():
             with as_training_leaves_it(', '.join(str(run.folder) for run in found)):
-                table = make_table(found, args.metric, known)
+                table = make_table(found, args.metric, known, others)
                 tables[name] = table, to_markdown(table, args.per_class)
         for name, (table, text) in tables.items():
             print(text)

@@ -51,6 +51,11 @@ class AugSeg(SemiSegmentor):
     roles = {'student': Role(), 'teacher': Role('student')}
 
     @classmethod
+    def published_as(cls, cfg):
+        usual = cfg.threshold in (0.95, 0), cfg.unlabeled_weight, cfg.extra_weak
+        return 'AugSeg' if usual == (True, 1, False) else None
+
+    @classmethod
     def passes(cls, cfg):
         unlabeled = 7 if cfg.extra_weak else 4
         return dict(labeled=(3, 3), unlabeled=(unlabeled, unlabeled))

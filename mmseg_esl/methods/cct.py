@@ -41,6 +41,10 @@ class CCT(SemiSegmentor):
     roles = {'student': Role(), 'aux_decoders': Role(plain=False)}
 
     @classmethod
+    def published_as(cls, cfg):
+        return 'CCT' if cfg.consistency_weight == 30 else None
+
+    @classmethod
     def passes(cls, cfg):  # beside them, a classifier of each auxiliary decoder: some 3 % in all
         return dict(labeled=(3, 3), unlabeled=(3, 3))
 

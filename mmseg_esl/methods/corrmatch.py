@@ -80,6 +80,13 @@ class CorrMatch(SemiSegmentor):
     roles = {'student': Role(), 'correlation': Role(plain=False)}
 
     @classmethod
+    def published_as(cls, cfg):
+        usual = CorrMatchTrainCfg()
+        return 'CorrMatch' if all(getattr(cfg, key) == getattr(usual, key) for key in (
+            'threshold', 'threshold_momentum', 'num_regions', 'unlabeled_weight', 'strong_weight',
+            'kl_weight', 'feature_weight', 'correlation_weight', 'feature_drop')) else None
+
+    @classmethod
     def passes(cls, cfg):  # eval 1, weak 3 and dropped 3 (decoder), strong 3
         return dict(labeled=(3, 6), unlabeled=(7, 10))
 

@@ -59,6 +59,11 @@ class CutMixSeg(SemiSegmentor):
         return cls.title if cfg.consistency == 'mse' else f'{cls.title}, hard labels'
 
     @classmethod
+    def published_as(cls, cfg):
+        return cls.title if (cfg.consistency, cfg.consistency_weight) in (
+            ('mse', 1), ('hard', 1)) else None
+
+    @classmethod
     def passes(cls, cfg):
         return dict(labeled=(3, 3), unlabeled=(4, 4))
 

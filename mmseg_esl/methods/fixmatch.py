@@ -54,6 +54,11 @@ class FixMatch(SemiSegmentor):
         return 'FixMatch + EMA' if cfg.labels_by == 'teacher' else 'FixMatch'
 
     @classmethod
+    def published_as(cls, cfg):
+        usual = cfg.threshold in (0.95, 0), cfg.supervised_weight, cfg.unlabeled_weight
+        return cls.name_of(cfg) if usual == (True, 0.5, 0.5) else None
+
+    @classmethod
     def passes(cls, cfg):
         whole = 4 if cfg.labels_by == 'teacher' else 7
         return dict(labeled=(3, 3), unlabeled=(whole, whole))

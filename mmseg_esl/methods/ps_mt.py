@@ -70,6 +70,12 @@ class PSMT(SemiSegmentor):
     title = 'PS-MT'
 
     @classmethod
+    def published_as(cls, cfg):
+        # of several releases' settings: VOC, VOC classic, VOC classic with 92 labels, Cityscapes
+        return 'PSMT' if cfg.threshold == 0.6 and cfg.unlabeled_weight in (
+            1.5, 0.6, 0.06, 3) else None
+
+    @classmethod
     def passes(cls, cfg):  # beside them, for the noise, 6 of the decoder's tail
         return dict(labeled=(3, 3), unlabeled=(5, 5))
 

@@ -48,6 +48,12 @@ class UniMatch(SemiSegmentor):
         return 'UniMatch + EMA' if cfg.labels_by == 'teacher' else 'UniMatch'
 
     @classmethod
+    def published_as(cls, cfg):
+        usual = tuple(cfg.strong_weights), cfg.feature_weight, cfg.feature_drop
+        return FixMatch.published_as(cfg) and cls.name_of(cfg) if usual == (
+            (0.25, 0.25), 0.5, 0.5) else None
+
+    @classmethod
     def passes(cls, cfg):  # eval 1, weak 3 and dropped 3 (decoder), strong 2 x 3
         return dict(labeled=(3, 6), unlabeled=(10, 13))
 

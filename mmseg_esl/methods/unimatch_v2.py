@@ -49,6 +49,11 @@ class UniMatchV2(SemiSegmentor):
     title = 'UniMatch V2'
 
     @classmethod
+    def published_as(cls, cfg):
+        usual = cfg.threshold, cfg.clean_share, cfg.supervised_weight, cfg.unlabeled_weight
+        return cls.title if usual == (0.95, 0.5, 0.5, 0.5) else None
+
+    @classmethod
     def passes(cls, cfg):  # teacher 1, strong views 2 x 3
         return dict(labeled=(3, 3), unlabeled=(7, 7))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..splits.published import PROTOCOLS
+from .published import BACKBONES, Published, equal
 from .run import Run
 from .training import backbone, evaluation, kind, segmentor
 
@@ -15,7 +16,7 @@ DATASETS = {'voc_classic': ('voc-classic', 'centre crop 513'),
             'voc_blender': ('voc-blender-', 'centre crop 513'),
             'cityscapes': ('cityscapes-', 'sliding window 769, stride 513'),
             'coco': ('coco-', 'whole image')}
-BACKBONES = {'xception65': 'Xception-65'}
+ABLATIONS = ('paper tables 2-4', 'supplement table 3')  # of the paper's own method alone
 
 
 class Figure(NamedTuple):
@@ -44,12 +45,12 @@ def read_figures(path) -> dict:
                 (r['miou'], r['source']) for r in reader}
 
 
-def figure(figures: dict, run: Run) -> Figure | None:
+def figure(figures: dict, run: Run, published: list[Published] = ()) -> Figure | None:
     """What the paper reports for this cell, or None.
 
     Lists (published ones, of as many images), backbone, DeepLabV3+, method with its constants (the
     ``published_as`` of ``run.json``), and evaluation must all be the paper's. Schedule and batch
-    need not be: they are in the config.
+    need not be: they are in the config. ``published`` says where a figure that it quotes is from.
     """
     dataset = _dataset(run.protocol.get('protocol', '').split('/')[0])
     decoder = segmentor(run.cfg).get('decode_head')
@@ -62,7 +63,23 @@ def figure(figures: dict, run: Run) -> Figure | None:
     key = (dataset, BACKBONES.get(net, net), run.method.get('published_as'),
            run.protocol['labeled']['count'])
     found = figures.get(key)
-    return found and Figure(*found, _remark(dataset))
+    if found is None:
+        return None
+    own = {name.split()[0] for (_, _, name, _), (_, source) in figures.items()
+           if source in ABLATIONS}
+    quoted = ('' if key[2].split()[0] in own
+              else _origin(published, dataset, *key[1:], found[0]))
+    return Figure(*found, f'{_remark(dataset)} {quoted}'.strip())
+
+
+def _origin(published, dataset, net, method, labelled, miou) -> str:
+    """The baselines in one column of its tables are not of one code, nor of one family of lists."""
+    said = ('It is a baseline, which the paper quotes, and its baselines come from several codes '
+            'and families of lists')
+    found = equal(published, method, net, dataset, labelled, miou)
+    if not found:
+        return f'{said}; where this figure comes from is not recorded here.'
+    return f'{said}; the same figure is {"; ".join(map(str, found))}.'
 
 
 def _dataset(protocol: str) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ..splits import check_same_protocol, describe, is_published
 from .paper import Figure, figure
+from .published import Published, alike, published
 from .run import Run, key_of
 from .training import backbone, differences, evaluation, identity, title
 
@@ -21,6 +22,8 @@ class Row:
         values: ``{(network, 'last' or 'best'): one value per run}``, in per cent for IoU.
         lists: how many different labelled lists the runs have, None if not recorded.
         classes: ``{network: {class: mean IoU of the last validation}}``.
+        published: others' figures for the cell, the nearest first; beside: the one of the runs'
+            own crop and evaluation, or None.
     """
     title: str
     partition: str
@@ -30,6 +33,8 @@ class Row:
     lists: int | None
     classes: dict
     paper: Figure | None = None
+    published: list[Published] = field(default_factory=list)
+    beside: Published | None = None
 
     @property
     def backbone(self) -> str:
@@ -113,11 +118,13 @@ def check_one_protocol(runs) -> None:
         raise ValueError(f'{error} (--group). {folders}') from error
 
 
-def make_table(runs, metric: str = 'mIoU', figures: dict | None = None) -> Table:
+def make_table(runs, metric: str = 'mIoU', figures: dict | None = None,
+               others: list[Published] = ()) -> Table:
     """The table of runs of one protocol: few labelled images first, then in the order given.
 
     Args:
-        figures: of ``read_figures``; left out, or with another metric, nothing stands beside.
+        figures: of ``read_figures``. others: of ``read_published``. Left out, or with another
+            metric, nothing stands beside.
 
     Raises:
         ValueError: several protocols, two runs of one row with one seed (or none recorded) and one
@@ -133,8 +140,11 @@ def make_table(runs, metric: str = 'mIoU', figures: dict | None = None) -> Table
     made = sorted((_row(found, metric) for found in rows.values()),
                   key=lambda row: row.labeled or 0)
     _tell_apart(made)
-    for row in made if figures and metric == 'mIoU' else ():
-        row.paper = figure(figures, row.runs[0])
+    for row in made if metric == 'mIoU' else ():
+        run = row.runs[0]
+        row.paper = figure(figures or {}, run, others)
+        row.published = published(others, run)
+        row.beside = next((each for each in row.published if alike(each, run)), None)
     return Table(protocol_of_run(runs[0]), metric, made, [r for r in runs if not r.finished])
 
 

@@ -59,6 +59,14 @@ def evaluation(cfg) -> str:
     return f'centre crop {_size(crops[0])}' if crops else 'whole image'
 
 
+def crop(cfg):
+    """Side of the square crop that is trained on, 'H×W' of another; None if nothing is cropped."""
+    data = (cfg.get('train_dataloader') or {}).get('dataset') or {}
+    pipeline = data.get('labeled', data).get('pipeline') or ()
+    sizes = [step['crop_size'] for step in pipeline if kind(step) == 'RandomCrop']
+    return _size(sizes[0]) if sizes else None
+
+
 def _size(value) -> str:
     sides = dict.fromkeys(value if isinstance(value, (list, tuple)) else [value])
     return '×'.join(map(str, sides))

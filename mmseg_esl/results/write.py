@@ -27,6 +27,8 @@ def cells(row: Row, table: Table) -> dict:
     out.update(best_iterations=_join(run.best(table.metric) for run in runs),
                paper=row.paper.miou if row.paper else None,
                paper_source=row.paper.source if row.paper else None,
+               published=row.beside.miou if row.beside else None,
+               published_source='; '.join(map(str, row.published)) or None,
                commits=_join(dict.fromkeys(run.commit or 'not recorded' for run in runs)),
                runs=_join(run.folder for run in runs))
     return {key: '' if value is None else str(value) for key, value in out.items()}
@@ -64,7 +66,9 @@ def _explain(table: Table) -> str:
 
 def _main(table: Table) -> list[str]:
     columns = [f'{name or "network"}, {which}' for which in WHICH for name in table.networks]
-    paper = any(row.paper for row in table.rows)
+    beside = [name for name, given in (('paper', any(row.paper for row in table.rows)),
+                                       ('published', any(row.published for row in table.rows)))
+              if given]
     head = ['training', 'labelled', 'backbone', 'evaluation', 'iterations', 'n', *columns]
     lines, notes = [], []
     for row in table.rows:
@@ -76,9 +80,19 @@ def _main(table: Table) -> list[str]:
         lines.append([found['training'] + ''.join(marks), _labelled(row), row.backbone,
                       row.evaluation, found['iterations'], found['n'],
                       *[_spread(found, f'{name or "network"}_{which}') for which in WHICH
-                        for name in table.networks], *[found['paper'] or ABSENT] * paper])
-    return [*_grid([*head, *['paper'] * paper], lines, numbers=4),
+                        for name in table.networks],
+                      *[_beside(row, name) or ABSENT for name in beside]])
+    return [*_grid([*head, *beside], lines, numbers=4),
             *(f'\n[{number}] {note}' for number, note in enumerate(notes, 1))]
+
+
+def _beside(row: Row, column: str) -> str:
+    """A figure of others', with its epoch if that is known."""
+    if column == 'paper':
+        return row.paper.miou if row.paper else ''
+    found = row.beside
+    known = found and found.epoch in ('last', 'best')
+    return f'{found.miou} ({found.epoch})' if known else found.miou if found else ''
 
 
 def _labelled(row: Row) -> str:
@@ -92,6 +106,9 @@ def _footnotes(row: Row):
         yield 'The runs have different labelled lists: the spread is that of seed and list.'
     if row.paper:
         yield f'The paper: {row.paper.source}. {row.paper.remark}'.rstrip()
+    if row.published:
+        own = '' if row.beside else ' None is by crop and evaluation of these runs.'
+        yield f'Published: {"; ".join(map(str, row.published))}.{own}'
 
 
 def _spread(found: dict, key: str) -> str:

@@ -1,16 +1,12 @@
-# UniMatch V2's release on VOC: DINOv2 ViT-B/14, crops of 37 patches, AdamW with a small rate for
-# the backbone and 40 times that for the rest, 60 epochs, 16 + 16 images. Ours is the decoder:
-# UPerNet on a feature pyramid made of four blocks' tokens, where the release has DPT.
-_base_ = '../../_base_/data/voc.py'
+# UniMatch V2's release on VOC but for the decoder, which is ours: UPerNet on a feature pyramid made
+# of four blocks' tokens, by mmpretrain, where the release has DPT (voc_dinov2-b14_dpt.py). Rates
+# are the release's: a small one for the backbone and 40 times that for the rest.
+_base_ = './voc_518.py'
 custom_imports = dict(
     imports=['mmseg_esl.register', 'mmpretrain.models'], allow_failed_imports=False)
-epochs = 60
-images_per_step = 16
-crop_size = (518, 518)
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     pretrained=None,
-    data_preprocessor=dict(size=crop_size),
     backbone=dict(
         _delete_=True, type='mmpretrain.VisionTransformer', arch='base', img_size=518,
         patch_size=14, layer_scale_init_value=1e-5, out_type='featmap', out_indices=(2, 5, 8, 11),
@@ -26,21 +22,6 @@ model = dict(
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True)),
     auxiliary_head=None)
-weak_view = [
-    dict(type='RandomResize', scale=(500, 500), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackSegInputs'),
-]
-train_dataloader = dict(
-    batch_size=2 * images_per_step,
-    batch_sampler=dict(total_labeled=images_per_step, total_unlabeled=images_per_step),
-    dataset=dict(
-        labeled=dict(pipeline=[
-            dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *weak_view]),
-        unlabeled=dict(pipeline=[
-            dict(type='LoadImageFromFile'), dict(type='LoadEmptyAnnotations'), *weak_view])))
-val_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))
 optim_wrapper = dict(
     optimizer=dict(
         _delete_=True, type='AdamW', lr=5e-6, betas=(0.9, 0.999), weight_decay=0.01),

@@ -1,0 +1,9 @@
+# DINOv2 ViT-S/14 with UPerNet, where it differs from ViT-B/14.
+_base_ = './dinov2-b14_upernet.py'
+network = dict(
+    backbone=dict(
+        model_name='vit_small_patch14_dinov2',
+        init_cfg=dict(checkpoint='https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/'
+                                 'dinov2_vits14_pretrain.pth')),
+    neck=dict(embed_dim=384),
+    decode_head=dict(in_channels=[384] * 4))
