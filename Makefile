@@ -1,6 +1,6 @@
 # make test          lint and tests, in JOBS processes at a time (2)
-# make demo          train supervised-only and ESL on synthetic images, one seed
-# make demo-seeds    the same with three seeds
+# make demo          train supervised-only and ESL+ on synthetic images, one seed
+# make demo-seeds    the same with five seeds
 # make test-stacks   smoke test on mmcv-lite, full mmcv (compiled here) and the OneDL forks
 # make drill-resume  stop and resume runs at many points, compare them bit for bit; some minutes
 # make drill-crash   kill a training run 120 times and see that nothing is lost
@@ -41,7 +41,7 @@ demo: $(STAMP)
 	$(BIN)/python tools/demo/run.py
 
 demo-seeds: $(STAMP)
-	$(BIN)/python tools/demo/run.py --seeds 0 1 2
+	$(BIN)/python tools/demo/run.py --seeds 0 1 2 3 4
 
 test-stacks:
 	PYTHON='$(PYTHON)' PIP_ARGS='$(PIP_ARGS)' dev/test_stacks.sh

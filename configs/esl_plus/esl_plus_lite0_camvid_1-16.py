@@ -2,7 +2,4 @@
 _base_ = ['../_base_/partitions/camvid_1-16.py', './method.py']
 model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)
 model['semi_train_cfg'].update(_base_.warm_up)
-model['projector'].update(channels=128)  # as wide as this small decoder
 default_hooks = _base_.method_hooks
-default_hooks['parts'].update(  # parts at the scale of training
-    transforms=[dict(type='Resize', scale=(320, 240), keep_ratio=True)])

@@ -1,12 +1,19 @@
-# What ESL+ (our recipe) adds to a supervised config: ESL, and strong views in other colours.
-# Colours want kornia: pip install "mmseg_esl[strong]".
+# What ESL+ (our recipe) adds to a supervised config: ESL's soft labels, strong views in other
+# colours, and labels whose classes are as frequent as among the labelled pixels.
+# Colours want kornia: pip install "mmseg_esl[strong]". With ESL's contrast: variant='dsl+ctr', and
+# default_hooks = dict(parts=dict(type='PartInitHook')).
 # Keys: ESLPlusTrainCfg in mmseg_esl/methods/esl_plus.py, and ESL's.
-_base_ = '../esl/method.py'
+_base_ = '../_base_/method_hooks.py'
 method = dict(
     type='ESLPlus',
     strong_view=dict(type='KorniaStrongView'),
     semi_train_cfg=dict(
+        variant='dsl',
+        mass=0.95,
         sce_weight=1.0,
-        weighting='confidence',  # or: none, certainty, threshold
-        views=1,
-        cutmix='image'))
+        alignment=1.0,  # of class shares; 0 where labelled images were chosen to show rare classes
+        cutmix='image',
+        cutmix_prob=0.5,
+        ema_momentum=0.99),
+    semi_test_cfg=dict(predict_on='teacher'))
+method_hooks = dict(checkpoint=dict(save_best='teacher/mIoU'))

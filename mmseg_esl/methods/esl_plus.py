@@ -1,4 +1,4 @@
-"""ESL+ (ours): ESL's soft labels and contrast, with strong views and pixel weights (recipe.md)."""
+"""ESL+ (ours): ESL's soft labels under strong views, with the classes' shares held."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -26,6 +26,8 @@ class ESLPlusTrainCfg(ESLTrainCfg):
     """Keys of ESL+'s ``semi_train_cfg``: ESL's, and the following, all our choice.
 
     Args:
+        variant: as ESL's; without the contrast, whose gain beside strong views is not measured,
+            unless '+ctr' asks for it.
         weighting: of a pixel's soft label: 'none'; 'confidence', the teacher's largest probability;
             'certainty', 1 - entropy of the soft label / ln C; 'threshold', 1 from ``threshold`` on,
             else 0. The sum is divided by all valid pixels, so weights ramp up by themselves.
@@ -38,10 +40,11 @@ class ESLPlusTrainCfg(ESLTrainCfg):
             others lose complementary halves of the encoder's channels (UniMatch V2), and labelled
             images pass the student apart.
     """
+    variant: str = said('dsl', 'variant')
     sce_weight: float = said(1.0, 'λ₁, weight of the soft cross entropy')
-    weighting: str = said('confidence', 'pixel weights')
+    weighting: str = said('none', 'pixel weights')
     threshold: float = 0.95
-    alignment: float = said(0.0, 'alignment of class shares')
+    alignment: float = said(1.0, 'alignment of class shares')
     views: int = said(1, 'strong views')
     clean_share: float = said(1.0, 'share of images that lose no channels')
     cutmix: str = 'image'
@@ -60,16 +63,18 @@ class ESLPlusTrainCfg(ESLTrainCfg):
 
 @MODELS.register_module()
 class ESLPlus(ESL):
-    """ESL whose student sees other colours, and boxes drawn for each image.
+    """ESL whose student sees other colours, by labels whose classes keep their shares.
 
     A soft label needs no threshold to be harmless where the teacher hesitates, so rare classes,
-    which are never above 0.95, teach too. docs/results/recipe.md has what each part gains.
+    which are never above 0.95, teach too; aligned, they do not fade from the labels either.
+    docs/results/recipe.md has what each part gains.
     """
     cfg_class = ESLPlusTrainCfg
 
     @classmethod
     def name_of(cls, cfg):
-        return super().name_of(cfg).replace('ESL', 'ESL+')
+        label = '' if cfg.label == 'dsl' else f' with {cfg.label} labels'
+        return f'ESL+{label}' + (' + CTR' if cfg.contrast else '')
 
     @classmethod
     def published_as(cls, cfg):

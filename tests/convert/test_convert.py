@@ -67,7 +67,7 @@ def made(folder):
     def make(lines='', **options):
         (folder / 'base.py').write_text(USER)
         (folder / 'user.py').write_text(f"_base_ = './base.py'\n{lines}")
-        found = convert('user.py', 'more', 'esl.py', **options)
+        found = convert('user.py', 'more', 'esl.py', **dict(dict(method='esl'), **options))
         (folder / 'esl.py').write_text(found.text)
         return Config.fromfile('esl.py'), found.text, found
     return make
@@ -464,9 +464,10 @@ def test_what_reports_need_is_written(made):
 def test_own_parts_fit_the_decoder_and_what_is_installed(made, monkeypatch):
     cfg, _, _ = made('model = dict(decode_head=dict(channels=24))')
     assert cfg.model.projector.channels == 24
+    cfg, _, _ = made(method='esl_plus')
     assert cfg.model.strong_view.type == 'KorniaStrongView'
     monkeypatch.setattr('mmseg_esl.convert.config.find_spec', lambda name: None)
-    cfg, _, found = made()
+    cfg, _, found = made(method='esl_plus')
     assert cfg.model.strong_view.type == 'RandomIntensity'
     assert any('mmseg_esl[strong]' in sentence for sentence in found.check)
 

@@ -7,10 +7,10 @@ from PIL import Image
 
 def test_quick_demo(tmp_path):
     said = run(sys.executable, 'tools/demo/run.py', '--quick', '--out', tmp_path, folder=ROOT)
-    for word in ('supervised', 'EMA', 'ESL student', 'ESL teacher'):
+    for word in ('supervised', 'EMA', 'ESL+ student', 'ESL+ teacher'):
         assert word in said, said
     logs = {path.parents[2].name for path in tmp_path.rglob('scalars.json')}
-    assert logs == {'supervised', 'esl'}
+    assert logs == {'supervised', 'esl_plus'}
     pictures = sorted(tmp_path.rglob('*.png'))
     shown = [path for path in pictures if 'data' not in path.relative_to(tmp_path).parts]
     assert shown, f'no picture beside the drawn data set: {len(pictures)} files'

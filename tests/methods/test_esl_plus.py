@@ -15,6 +15,8 @@ MASS = 0.8
 
 
 def build(kind='ESLPlus', **semi):
+    if kind == 'ESLPlus':
+        semi.setdefault('alignment', 0)
     return straight.settle(tiny.method(kind, sharp=1.0, **semi).double())
 
 
@@ -73,7 +75,7 @@ def test_one_view_against_a_straight_line(weighting):
 
 def test_alignment_against_a_straight_line():
     """Shares of labelled pixels and of predictions, decaying by 0.99; quotients within 10."""
-    model = build(variant='dsl', weighting='none', mass=MASS, alignment=0.5, sce_weight=0.7,
+    model = build(mass=MASS, alignment=0.5, sce_weight=0.7,
                   ema_momentum=0.4, cutmix_prob=0.8)
     nets = {name: straight.Net(getattr(model, name)) for name in model.roles}
     student, teacher = nets['student'], nets['teacher']
@@ -105,7 +107,7 @@ def test_alignment_against_a_straight_line():
 
 
 def test_two_views_with_complementary_channels_against_a_straight_line():
-    model = build(variant='dsl', mass=MASS, views=2, clean_share=0.5, ema_momentum=0.4,
+    model = build(weighting='confidence', mass=MASS, views=2, clean_share=0.5, ema_momentum=0.4,
                   cutmix_prob=0.8, cutmix_partner='flip')
     nets = {name: straight.Net(getattr(model, name)) for name in model.roles}
     student, teacher = nets['student'], nets['teacher']
@@ -136,7 +138,7 @@ def drawn(number, feats):
 def test_without_its_parts_it_is_esl():
     """Bit for bit, contrast included, over steps."""
     found = []
-    for kind, keys in (('ESL', {}), ('ESLPlus', dict(weighting='none', cutmix='batch',
+    for kind, keys in (('ESL', {}), ('ESLPlus', dict(variant='dsl+ctr', cutmix='batch',
                                                      sce_weight=0.2))):
         torch.manual_seed(0)
         model = build(kind, confidence=0.5, mass=MASS, **keys)

@@ -1,4 +1,4 @@
-"""The demo's contact sheet: what went in, what came out, and what ESL sees on the way."""
+"""The demo's contact sheet: what went in, what came out, and what ESL+ sees on the way."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -8,11 +8,11 @@ import torch
 from synthetic import CLASSES, PALETTE
 
 from mmseg_esl.looks import look
-from mmseg_esl.looks.palette import COUNTS, paint, part_colours
+from mmseg_esl.looks.palette import COUNTS, paint
 from mmseg_esl.looks.panels import swatches
 from mmseg_esl.looks.pictures import mean_iou, shares_of, to_numpy
 
-TITLES = ('input', 'truth', 'supervised (EMA)', 'ESL (teacher)', 'dominant classes', 'parts')
+TITLES = ('input', 'truth', 'supervised (EMA)', 'ESL+ (teacher)', 'dominant classes')
 
 
 def chosen_stems(data: Path, count: int) -> list[str]:
@@ -39,12 +39,11 @@ def row(supervised, esl, data: Path, stem: str) -> tuple[list, list]:
     seen = view(esl, image)
     size = to_numpy(seen.size)
     found = [to_numpy(view(supervised, image).classes), to_numpy(seen.classes)]
-    shades = part_colours(PALETTE, esl.part_memory.num_parts)
     pictures = [image, *(paint(each, PALETTE) for each in (truth, *found)),
-                paint(size.clip(1, 3) - 1, COUNTS), paint(to_numpy(seen.parts), shades)]
+                paint(size.clip(1, 3) - 1, COUNTS)]
     scores = [f'mIoU {mean_iou(each, truth, len(CLASSES)):.0f}' for each in found]
     shares = ' / '.join(f'{share:.0f}' for share in shares_of(size))
-    return pictures, [stem, '', *scores, f'{shares} %', '']
+    return pictures, [stem, '', *scores, f'{shares} %']
 
 
 def contact_sheet(supervised, esl, data: Path, path: Path, count: int = 6) -> None:
@@ -70,10 +69,7 @@ def contact_sheet(supervised, esl, data: Path, path: Path, count: int = 6) -> No
                       fontsize=8, title_fontsize=8, frameon=False, handlelength=1.2,
                       columnspacing=1.0)
 
-    num_parts = esl.part_memory.num_parts
     legend(PALETTE, CLASSES, 'classes', 'outside lower left')
-    legend(COUNTS, ('1', '2', '3 or more'), 'dominant classes of a pixel', 'outside lower center')
-    legend(part_colours(PALETTE[1:2], num_parts), [*range(1, num_parts + 1)],
-           f'part of its class (shades of {CLASSES[1]})', 'outside lower right')
+    legend(COUNTS, ('1', '2', '3 or more'), 'dominant classes of a pixel', 'outside lower right')
     figure.savefig(path, dpi=130)
     plt.close(figure)

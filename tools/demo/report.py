@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROWS = {'supervised student': 'supervised', 'supervised teacher': 'supervised, averaged (EMA)',
-        'esl student': 'ESL student', 'esl teacher': 'ESL teacher'}
+        'esl_plus student': 'ESL+ student', 'esl_plus teacher': 'ESL+ teacher'}
 PACKAGES = ('torch', 'mmengine', 'mmcv-lite', 'mmcv', 'mmsegmentation', 'numpy', 'scikit-learn')
 
 

@@ -1,7 +1,7 @@
-"""Train supervised-only and ESL on drawn images, print one table, write pictures.
+"""Train supervised-only and ESL+ on drawn images, print one table, write pictures.
 
     python tools/demo/run.py                   one seed
-    python tools/demo/run.py --seeds 0 1 2     mean and spread
+    python tools/demo/run.py --seeds 0 1 2 3 4     mean and spread
 
 Each seed draws its own data set and initialises its own networks. Logs, checkpoints, tables and
 pictures go below --out.
@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]  # a clone works uninstalled
 
-METHODS = ('supervised', 'esl')
+CONFIGS = dict(supervised='esl/demo/supervised.py', esl_plus='esl_plus/demo/esl_plus.py')
 SIZES = dict(labeled=16, unlabeled=300, test=120)
 QUICK = dict(labeled=8, unlabeled=24, test=12)
 
@@ -46,7 +46,7 @@ def load_config(method: str, work_dir: Path, data: Path, seed: int, iters: int |
     from mmengine.config import Config
 
     from mmseg_esl.storage.config import hooks_in
-    cfg = Config.fromfile(str(ROOT / 'configs' / 'esl' / 'demo' / f'{method}.py'))
+    cfg = Config.fromfile(str(ROOT / 'configs' / CONFIGS[method]))
     cfg.work_dir, cfg.randomness, cfg.launcher = str(work_dir), dict(seed=seed), 'none'
     # mmengine keeps one visualiser of each name in a process, with the folder of its first run
     cfg.visualizer.name = str(work_dir)
@@ -96,7 +96,7 @@ def run_seed(seed: int, args, console) -> dict:
     with console.status(f'seed {seed}: drawing images'):
         data = make_dataset(folder / 'data', seed, **(QUICK if args.quick else SIZES))
     rows, models, seconds = {}, {}, {}
-    for method in METHODS:
+    for method in CONFIGS:
         cfg = load_config(method, folder / method, data, seed, args.iters)
         model, metrics, seconds[method] = train(method, cfg, console, f'seed {seed}: {method:10}')
         models[method] = model.eval()
@@ -107,7 +107,7 @@ def run_seed(seed: int, args, console) -> dict:
                         for c in cfg.metainfo['classes']}}
     picture = folder / 'pictures.png'
     with torch.no_grad(), console.status(f'seed {seed}: painting pictures'):
-        contact_sheet(models['supervised'], models['esl'], data, picture)
+        contact_sheet(models['supervised'], models['esl_plus'], data, picture)
     del models, model
     gc.collect()
     return dict(seed=seed, rows=rows, seconds=seconds, picture=str(picture))
@@ -124,7 +124,7 @@ def main(argv=None) -> int:
     console = Console(highlight=False)
     started = time.perf_counter()
     sizes = QUICK if args.quick else SIZES
-    console.print('[bold]ESL demo[/bold]: {labeled} labelled and {unlabeled} unlabelled images to '
+    console.print('[bold]ESL+ demo[/bold]: {labeled} labelled and {unlabeled} unlabelled images to '
                   'learn from, {test} others to test on'.format(**sizes))
     results = [run_seed(seed, args, console) for seed in args.seeds]
     print_table(results, console)

@@ -1,0 +1,6 @@
+# ESL+ on the demo's images. The backbone starts from nothing, so training begins supervised only,
+# and the unlabelled images' weight then rises.
+_base_ = ['../../esl/demo/_base_/drawn.py', '../method.py']
+model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)
+model['semi_train_cfg'].update(warmup_iters=400, ramp_iters=400)
+default_hooks = _base_.method_hooks
