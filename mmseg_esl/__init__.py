@@ -10,18 +10,9 @@ __version__ = '0.1.0'
 
 __all__ = ['__version__', 'compare', 'convert', 'load']
 
-_API = ('compare', 'load')
-
-
-def convert(*args, **kwargs):
-    """See :func:`mmseg_esl.api.convert`."""
-    # by name: a room of the package is called so too, and would hide it once imported
-    from . import api
-    return api.convert(*args, **kwargs)
-
 
 def __getattr__(name: str):
-    if name in _API:
+    if name in ('compare', 'convert', 'load'):
         from . import api
         return getattr(api, name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from . import register  # noqa: F401 - mends the stack, before what follows imports it
-from .convert import DEFAULT
-from .convert import convert as _convert
+from .conversion import DEFAULT
+from .conversion import convert as _convert
 from .predict import Masker, config_in, from_work_dir, load_segmentor
 from .results.compare import compare
 
@@ -98,10 +98,10 @@ def convert(config, unlabeled, out, *, method: str = DEFAULT, max_iters: int | N
         method: a folder of configs/. max_iters: length, needed where the schedule counts epochs.
 
     Returns:
-        ``convert.Conversion``: its ``done`` and ``check`` are sentences.
+        ``conversion.config.Conversion``: its ``done`` and ``check`` are sentences.
 
     Raises:
-        convert.Refused: with the reason and the remedy. FileExistsError: ``out`` is there.
+        conversion.Refused: with the reason and the remedy. FileExistsError: ``out`` is there.
 
     Example:
         >>> mmseg_esl.convert('my_supervised.py', unlabeled='photos', out='my_esl.py').check

@@ -52,7 +52,7 @@ def usage() -> str:
 
 def list_methods() -> None:
     import mmseg_esl.register  # noqa: F401 - registers every component
-    from mmseg_esl.convert import Method, methods
+    from mmseg_esl.conversion import Method, methods
     for name in methods():
         method = Method(name)
         costs = zip(*method.model.passes(method.model.parse_cfg(

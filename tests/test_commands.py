@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmseg_esl import __version__, commands
-from mmseg_esl.convert import methods
+from mmseg_esl.conversion import methods
 
 ROOT = Path(__file__).parents[1]
 

@@ -85,7 +85,7 @@ RULES = {
     'stages': {'predict', 'datasets', 'functional', 'storage', 'register'},
     'doctor': {'semi', 'models', 'functional', 'engine', 'datasets', 'results', 'splits',
                'storage', 'register'},
-    'convert': {'semi', 'models', 'functional', 'datasets', 'splits', 'storage', 'register'},
+    'conversion': {'semi', 'models', 'functional', 'datasets', 'splits', 'storage', 'register'},
     'register': {'stack', 'datasets', 'engine', 'methods', 'models'},
     'registry': set(),
 }

@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from PIL import Image
 
-from mmseg_esl.convert import convert
+from mmseg_esl.conversion import convert
 from mmseg_esl.models.segmentors import metas_of
 
 pytest.importorskip('timm', reason='the backbones are of timm: pip install timm')

@@ -15,7 +15,7 @@ from config_files import CONFIGS, FOLDER, loaded
 from mmengine.config import DictAction
 
 import mmseg_esl.register  # noqa: F401
-from mmseg_esl.convert.config import Method, methods
+from mmseg_esl.conversion.config import Method, methods
 from mmseg_esl.datasets import SemiBatchSampler, SemiDataset, UnlabeledDataset
 from mmseg_esl.datasets.sampler import counts_per_rank
 from mmseg_esl.engine.hooks.audit_hook import PseudoLabelAuditHook

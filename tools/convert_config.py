@@ -54,7 +54,7 @@ def main() -> None:
     if args.max_iters is not None and args.max_iters < 1:
         sys.exit(f'--max-iters {args.max_iters}: give a positive number')
     import mmseg_esl.register  # noqa: F401 - registers every component
-    from mmseg_esl.convert import DEFAULT, Refused, convert
+    from mmseg_esl.conversion import DEFAULT, Refused, convert
     try:
         made = {out: convert(args.config, args.unlabeled, out, args.max_iters, method or DEFAULT)
                 for out, method in wanted.items()}

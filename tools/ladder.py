@@ -27,7 +27,7 @@ import cli_common  # noqa: F401 - finds the package and mends the stack
 from mmengine.config import Config
 
 import mmseg_esl.register  # noqa: F401 - registers every component
-from mmseg_esl.convert.config import Method, Refused, methods
+from mmseg_esl.conversion.config import Method, Refused, methods
 from mmseg_esl.results import Run, read_run
 from mmseg_esl.results.run import SCALARS, key_of
 

@@ -78,7 +78,7 @@ def main() -> None:
     args = parse_args()
     import torch
 
-    from mmseg_esl.convert.config import Method
+    from mmseg_esl.conversion.config import Method
     from mmseg_esl.stages import Recipe, StPlusPlus, run_stages
     from mmseg_esl.stages.training import wrapped
     warnings.filterwarnings('ignore', category=UserWarning, module=r'(mmseg|mmengine)\.')

@@ -5,7 +5,7 @@ import sys
 import pytest
 from mmseg.registry import DATASETS
 
-from mmseg_esl.convert.config import check_folder
+from mmseg_esl.conversion.config import check_folder
 from mmseg_esl.datasets import unlabeled
 from mmseg_esl.predict.images import list_items
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import mmseg_esl.register  # noqa: F401 - registers every component
-from mmseg_esl.convert.config import Method, methods
+from mmseg_esl.conversion.config import Method, methods
 
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r'\| \[(?P<title>[^]]+)\]\((?P<page>[^)]+)\) \| (?P<line>[^|]+) \| '

@@ -7,7 +7,7 @@ import pytest
 from mmseg.registry import MODELS
 from test_summarize import FIGURES, config, of, parse_csv, parse_markdown, validation, write_start
 
-from mmseg_esl.convert.config import Method, methods
+from mmseg_esl.conversion.config import Method, methods
 from mmseg_esl.results import (
     make_table,
     read_figures,

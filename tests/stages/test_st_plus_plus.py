@@ -23,7 +23,7 @@ import st_plus_plus  # noqa: E402 - the tool
 from commands import tool  # noqa: E402
 from project import DATA, write_project  # noqa: E402
 
-from mmseg_esl.convert.config import Method  # noqa: E402
+from mmseg_esl.conversion.config import Method  # noqa: E402
 from mmseg_esl.datasets.pseudo import read_record  # noqa: E402
 from mmseg_esl.predict import load_segmentor  # noqa: E402
 from mmseg_esl.stages.images import Images  # noqa: E402

@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from mmseg_esl.convert import trial
+from mmseg_esl.conversion import trial
 from mmseg_esl.doctor.memory import measure
 from mmseg_esl.looks.scenes import _scene
 from mmseg_esl.models.probe import in_channels

@@ -12,10 +12,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
-from mmseg_esl.convert import Refused, convert, methods, trial
-from mmseg_esl.convert.data import leaves, weak_view
-from mmseg_esl.convert.schedule import prefixed
-from mmseg_esl.convert.text import WIDTH, literal
+from mmseg_esl.conversion import Refused, convert, methods, trial
+from mmseg_esl.conversion.data import leaves, weak_view
+from mmseg_esl.conversion.schedule import prefixed
+from mmseg_esl.conversion.text import WIDTH, literal
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 USER = f"""
@@ -466,7 +466,7 @@ def test_own_parts_fit_the_decoder_and_what_is_installed(made, monkeypatch):
     assert cfg.model.projector.channels == 24
     cfg, _, _ = made(method='esl_plus')
     assert cfg.model.strong_view.type == 'KorniaStrongView'
-    monkeypatch.setattr('mmseg_esl.convert.config.find_spec', lambda name: None)
+    monkeypatch.setattr('mmseg_esl.conversion.config.find_spec', lambda name: None)
     cfg, _, found = made(method='esl_plus')
     assert cfg.model.strong_view.type == 'RandomIntensity'
     assert any('mmseg_esl[strong]' in sentence for sentence in found.check)
