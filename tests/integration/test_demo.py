@@ -1,4 +1,5 @@
 """``make demo``, with few images and iterations: does everything run to the pictures?"""
+import re
 import sys
 
 from commands import ROOT, run
@@ -9,6 +10,8 @@ def test_quick_demo(tmp_path):
     said = run(sys.executable, 'tools/demo/run.py', '--quick', '--out', tmp_path, folder=ROOT)
     for word in ('supervised', 'EMA', 'ESL+ student', 'ESL+ teacher'):
         assert word in said, said
+    for method in ('supervised', 'esl_plus'):  # progress is readable where this goes into a file
+        assert re.search(rf'seed 0: {method} +20/40 loss \d', said), said
     logs = {path.parents[2].name for path in tmp_path.rglob('scalars.json')}
     assert logs == {'supervised', 'esl_plus'}
     pictures = sorted(tmp_path.rglob('*.png'))

@@ -121,7 +121,8 @@ def main(argv=None) -> int:
     from report import print_table, write_report
     from rich.console import Console
     torch.set_num_threads(1)  # networks this small gain nothing from more; the same sums everywhere
-    console = Console(highlight=False)
+    # this stream itself: while a method trains, sys.stdout is its log file
+    console = Console(highlight=False, file=sys.stdout)
     started = time.perf_counter()
     sizes = QUICK if args.quick else SIZES
     console.print('[bold]ESL+ demo[/bold]: {labeled} labelled and {unlabeled} unlabelled images to '
