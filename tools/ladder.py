@@ -159,13 +159,17 @@ def finish(rung: Rung, options: list[str]) -> str:
                      for name in rung.row.networks if rung.tested(name) is None]
     with open(rung.folder / 'ladder.log', 'a', encoding='utf-8') as log:
         for command in commands:
-            last = rung.folder / 'last_checkpoint'
-            command = [last.read_text().strip() if part == 'CHECKPOINT' else str(part)
+            command = [str(last_checkpoint(rung.folder) if part == 'CHECKPOINT' else part)
                        for part in command]
             done = subprocess.run([sys.executable, *command], stdout=log, stderr=subprocess.STDOUT)
             if done.returncode:
                 return f'{rung.folder.name} ended with {done.returncode}: see {log.name}'
     return ''
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """What a run names as its last; relative, so that folders can be moved."""
+    return folder / (folder / 'last_checkpoint').read_text().strip()
 
 
 def spread(values: list[float], each: bool = False) -> str:

@@ -1,4 +1,5 @@
 """Several methods by one recipe: trained once, gone on with, and their table."""
+import json
 import re
 
 import pytest
@@ -58,3 +59,29 @@ def test_trains_goes_on_and_prints(ladder):
 def test_an_unknown_method_is_named(ladder):
     with pytest.raises(AssertionError, match='ladder.py: --method nothing: choose one of.*cps'):
         ladder[1]('--methods', 'nothing')
+
+
+def test_a_row_of_keys_is_scored_on_the_test_images(ladder, tmp_path):
+    out, call = ladder
+    data = tmp_path / 'tested.py'
+    data.write_text(f"_base_ = '{out.parent / 'data.py'}'\n"
+                    "test_dataloader = dict(dataset=dict(ann_file='labeled.txt', data_prefix=dict("
+                    "img_path='images/train', seg_map_path='masks/train')))\n")
+    args = ('--data', data, '--out', tmp_path / 'out', '--row', 'both', 'supervised',
+            'average=True')
+    cells = rows(run('python', ROOT / 'tools/ladder.py', *args))['supervised: average=True']
+    folder = tmp_path / 'out/both_seed0'
+    found = {name: json.loads(next((folder / f'test_{name}').glob('*/*.json')).read_text())['mIoU']
+             for name in ('student', 'teacher')}
+    assert cells[1] == '1' and cells[4] == '3'
+    # the one that predicts is the config's choice, supervised's student
+    assert (cells[2], cells[3]) == tuple(f'{name} {found[name]:.2f}'
+                                         for name in ('student', 'teacher'))
+    validated = [json.loads(line) for line in next(folder.glob('*/vis_data/scalars.json')).open()]
+    assert [row['student/mIoU'] for row in validated if 'student/mIoU' in row][-1] != \
+        pytest.approx(found['student'], abs=1e-3)
+    again = run('python', ROOT / 'tools/ladder.py', *args)
+    assert '1 of 1 runs are finished' in again
+    wrong = tmp_path / 'wrong'
+    with pytest.raises(AssertionError, match='--row NAME METHOD'):
+        run('python', ROOT / 'tools/ladder.py', '--data', data, '--out', wrong, '--row', 'alone')
