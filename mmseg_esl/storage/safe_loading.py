@@ -65,8 +65,20 @@ def load(file, map_location=None, weights_only=None):
     odd = malformed(content)
     if odd:
         raise Unreadable(f'checkpoint {name} is no checkpoint: {odd}')
+    content = under_state_dict(content)
     refuse_nan(content, name)
     return content
+
+
+def under_state_dict(content: dict) -> dict:
+    """Weights under 'model', as DeiT, DINO, MAE and Swin publish them, under 'state_dict'."""
+    import torch
+
+    weights = content.get('model')
+    if 'state_dict' in content or not isinstance(weights, dict) or not weights or not all(
+            isinstance(value, torch.Tensor) for value in weights.values()):
+        return content
+    return {'state_dict': weights, **{k: v for k, v in content.items() if k != 'model'}}
 
 
 class Unreadable(RuntimeError):

@@ -5,8 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
-from mmseg_esl.storage.safe_loading import restricted_pickle
+from mmseg_esl.storage.safe_loading import load_from_local, restricted_pickle
 from mmseg_esl.storage.stand_ins import real
 
 
@@ -34,3 +35,18 @@ def test_bytes_of_arrays_come_through():
 def test_no_other_codec(codec):
     with pytest.raises(pickle.UnpicklingError, match=rf'encode\({codec}\)'):
         load(Encoded('abc', codec))
+
+
+@pytest.mark.parametrize('content, key', [
+    ({'model': {'a': 1.0}, 'epoch': 3}, 'state_dict'), ({'model': {}}, 'model'),
+    ({'model': 'vit', 'state_dict': {'a': 1.0}}, 'state_dict')])
+def test_weights_under_the_key_model(tmp_path, content, key):
+    """As DeiT, DINO and MAE publish them."""
+    content = {name: {k: torch.tensor(v) for k, v in value.items()} if isinstance(value, dict)
+               else value for name, value in content.items()}
+    torch.save(content, tmp_path / 'weights.pth')
+    found = load_from_local(str(tmp_path / 'weights.pth'))
+    assert key in found and (key == 'model') == ('state_dict' not in found)
+    if key == 'state_dict':
+        assert found['state_dict'] == {'a': torch.tensor(1.0)}
+    assert found.get('epoch') == content.get('epoch')
