@@ -117,6 +117,7 @@ def draw_predictions(cfg, args) -> None:
         if not any(kind(one) == 'LocalVisBackend' for one in backends or ()):
             cfg.visualizer['vis_backends'] = [*(backends or ()), dict(type='LocalVisBackend')]
         cfg.visualizer['save_dir'] = args.show_dir
+        cfg.visualizer['name'] = args.show_dir  # a process keeps the first of each name
 
 
 def use_tta(cfg) -> None:

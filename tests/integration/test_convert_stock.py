@@ -55,7 +55,8 @@ def data(tmp_path_factory):
 
 
 def convert(monkeypatch, source, out, folder, *options):
-    tool(monkeypatch, 'convert_config.py', source, '--unlabeled', folder, '--out', out, *options)
+    tool(monkeypatch, 'convert_config.py', source, '--unlabeled', folder, '--out', out,
+         '--method', 'esl', *options)
 
 
 def shrink(cfg, data, changes, work):
@@ -78,6 +79,7 @@ def shrink(cfg, data, changes, work):
     cfg.train_dataloader.update(num_workers=0, persistent_workers=False, batch_size=4)
     cfg.train_dataloader.batch_sampler.update(num_labeled=2, num_unlabeled=2)
     cfg.train_cfg.update(max_iters=2)
+    cfg.model.semi_train_cfg.update(warmup_iters=0, ramp_iters=0)
     for part in ('dataloader', 'cfg', 'evaluator'):
         cfg[f'val_{part}'] = cfg[f'test_{part}'] = None
     cfg.default_hooks.logger.interval = 1

@@ -8,7 +8,8 @@ from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from mmseg_esl.predict.tiles import Classes, source_rows, tiled_classes, windows
+from mmseg_esl.looks.windows import places
+from mmseg_esl.predict.tiles import Classes, source_rows, tiled_classes
 
 
 def build(**changes):
@@ -124,7 +125,7 @@ def test_less_than_all_logits_is_kept(monkeypatch):
     (64, 32, 32, 2), (65, 32, 32, 3)])
 def test_no_window_too_many(size, tile, stride, number):
     """A window more, moved inwards, would look at the last pixels twice."""
-    found = windows(size, tile, stride)
+    found = places(size, tile, stride)
     assert len(found) == len(set(found)) == number
     assert found[0][0] == 0 and found[-1][1] == size
     for (begin, end), (after, _) in zip(found, found[1:]):

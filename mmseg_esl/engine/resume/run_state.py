@@ -60,12 +60,9 @@ class RunStateHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint) -> None:
         if not (runner._resume and isinstance(runner._train_loop, IterBasedTrainLoop)):
             return
-        missing = missing_parts(runner, checkpoint)
-        if missing:
-            self._complain(runner, 'The checkpoint does not hold all that the run goes on from:\n'
-                           + '\n'.join(f'  {line}' for line in missing) + f'\n{INCOMPLETE}')
         state = checkpoint.get('run_state')
         if state is None:
+            self._refuse_incomplete(runner, checkpoint)
             runner.logger.warning(
                 'the checkpoint holds no run state (no RunStateHook saved it): whether this is the '
                 'same run is not checked, and random numbers begin anew')
@@ -91,7 +88,14 @@ class RunStateHook(Hook):
                            + '\n'.join(f'  {line}' for line in fatal[:12])
                            + (f'\n  and {len(fatal) - 12} more' if len(fatal) > 12 else '')
                            + f'\n{REMEDY}')
+        self._refuse_incomplete(runner, checkpoint)  # another run's tensors have other shapes
         self._resumed = state
+
+    def _refuse_incomplete(self, runner, checkpoint) -> None:
+        missing = missing_parts(runner, checkpoint)
+        if missing:
+            self._complain(runner, 'The checkpoint does not hold all that the run goes on from:\n'
+                           + '\n'.join(f'  {line}' for line in missing) + f'\n{INCOMPLETE}')
 
     def _complain(self, runner, message: str, kind: type = RuntimeError) -> None:
         if self.strict:
