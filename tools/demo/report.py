@@ -41,7 +41,8 @@ def print_table(results: list, console) -> None:
                            ('IoU of each class', [0, *range(first, len(header))])):
         table = Table(title=title)
         for i in columns:
-            table.add_column(header[i], justify='right' if i else 'left',
+            short = header[i].replace('seed ', '#').replace('mIoU mean', 'mean')
+            table.add_column(short, justify='right' if i else 'left',
                              style='bold' if i == 1 else None, no_wrap=True)
         for row in rows:
             table.add_row(*(row[i] for i in columns))
