@@ -108,7 +108,7 @@ def test_convert_and_train(python, installed, tmp_path):
     (tmp_path / 'supervised.py').write_text(SUPERVISED.replace('DATA', 'data') + TRAINING)
     tools = installed / '.mim/tools'
     said = run(python, tools / 'convert_config.py', 'supervised.py', '--unlabeled',
-               'data/images/unlabeled', '--out', 'esl.py', folder=tmp_path)
+               'data/images/unlabeled', '--out', 'esl.py', '--method', 'esl', folder=tmp_path)
     assert 'wrote esl.py' in said
     assert "'mmseg_esl::esl/method.py'" in (tmp_path / 'esl.py').read_text()
     said = run(python, tools / 'train.py', 'esl.py', '--cfg-options',
