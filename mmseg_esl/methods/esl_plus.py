@@ -93,7 +93,7 @@ class ESLPlus(ESL):
 
     def supervised(self, batch, company=True):
         if self.cfg.alignment:
-            self.class_shares.see_labels(batch.truth[:batch.num_labeled])
+            self.class_shares.see_labels(batch.truth)
         return super().supervised(batch, company)
 
     def step(self, batch):
@@ -128,7 +128,7 @@ class ESLPlus(ESL):
         if not self.cfg.alignment:
             return probs
         shares = self.class_shares
-        shares.see_labels(batch.truth[:batch.num_labeled])
+        shares.see_labels(batch.truth)
         shares.see_predictions(probs, batch.valid)
         return align_classes(probs, shares.labeled, shares.predicted,
                              strength=self.cfg.alignment)
