@@ -245,6 +245,10 @@ def _pace(cfg, method: Method, max_iters: int | None, report: Conversion):
     yield ''
     report.done.append(f'unlabelled images count from iteration {warm} on, fully from {warm + ramp}'
                        f' of {length}')
+    if (method.cfg.get('semi_train_cfg') or {}).get('alignment'):
+        report.check.append(
+            'labels of unlabelled images are brought to the class shares of the labelled ones: if '
+            'those were chosen to show rare classes, set semi_train_cfg.alignment=0')
 
 
 def _updates(name: str, settings: dict):
