@@ -78,4 +78,13 @@ class _Later:
         self.loader, self.dataset = loader, loader.dataset
 
     def __iter__(self) -> Iterator:
-        yield from self.loader
+        batches = iter(self.loader)
+        try:
+            yield from batches
+        except (ConnectionError, EOFError) as error:  # it ended while it handed a batch over
+            dead = [worker.pid for worker in getattr(batches, '_workers', ())
+                    if not worker.is_alive()]
+            raise RuntimeError(
+                f'DataLoader worker (pid {", ".join(map(str, dead)) or "unknown"}) exited '
+                'unexpectedly, in most cases for want of memory: lower num_workers, and go on '
+                'with --resume') from error
