@@ -9,10 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from cli_common import config_file  # which also finds the package and mends the stack
-from mmengine.config import Config, DictAction
-from rich.console import Console
-from rich.progress import Progress
+from cli_common import add_cfg_options, config_file, program, ready
 
 
 def parse_args():
@@ -29,12 +26,12 @@ def parse_args():
                         help='write the checksums of all images and masks, and stop')
     parser.add_argument('--work-dir', help='folder of the run, for the disk space and the '
                                            'supervised run beside it (default: work_dirs/CONFIG)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override keys of the config')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 
 def load(args):
+    from mmengine.config import Config
     cfg = Config.fromfile(config_file(args.config))
     cfg.merge_from_dict(args.cfg_options or {})
     cfg.work_dir = (args.work_dir or cfg.get('work_dir')
@@ -53,6 +50,9 @@ def write(cfg, path: str, track) -> int:
 
 def main() -> None:
     args = parse_args()
+    ready(status=2)
+    from rich.console import Console
+    from rich.progress import Progress
     screen = Console(stderr=True)  # the bar; what is found goes to stdout
     try:
         cfg = load(args)
@@ -68,7 +68,7 @@ def main() -> None:
                 return
             findings = diagnose(cfg, args.gpus, track)
     except Exception as error:
-        print(f'doctor.py: {type(error).__name__}: {error}', file=sys.stderr)
+        print(f'{program()}: {type(error).__name__}: {error}', file=sys.stderr)
         sys.exit(2)
     if args.json:
         print(as_json(findings, args.config, args.strict))

@@ -17,16 +17,17 @@ import pickle
 import sys
 import warnings
 
-from cli_common import config_file
-from mmengine.config import DictAction
+from cli_common import add_cfg_options, config_file, program, ready
+
+from mmseg_esl.commands import here
 
 KINDS = ('index', 'color', 'overlay')
 
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage='predict.py (WORK_DIR [CHECKPOINT] | CONFIG CHECKPOINT) IMAGE_OR_FOLDER... [options]')
+        description=here(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage='%(prog)s (WORK_DIR [CHECKPOINT] | CONFIG CHECKPOINT) IMAGE_OR_FOLDER... [options]')
     parser.add_argument('paths', nargs='+', metavar='PATH', help='the model, then images, folders')
     parser.add_argument('--out', default='predictions',
                         help='folder that mirrors the images (default: %(default)s)')
@@ -50,8 +51,7 @@ def parse_args(argv=None):
     parser.add_argument('--skip-existing', action='store_true',
                         help='leave out images whose results are there, which are replaced '
                              'otherwise')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override keys of the config; to be given last')
+    add_cfg_options(parser, '; to be given last')
     args = parser.parse_intermixed_args(argv)
     args.model, args.images = split(args.paths, parser)
     if not 0 < args.opacity <= 1:
@@ -148,6 +148,7 @@ def run(args, console):
 
 def main() -> None:
     args = parse_args()
+    ready(status=2)
     from rich.console import Console
     # what mmseg says of losses and shapes while it builds and predicts is of no use here
     warnings.filterwarnings('ignore', category=UserWarning, module=r'(mmseg|mmengine)\.')
@@ -155,7 +156,7 @@ def main() -> None:
     try:
         found = run(args, console)
     except (ValueError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        print(f'predict.py: {error}', file=sys.stderr)
+        print(f'{program()}: {error}', file=sys.stderr)
         sys.exit(2)
     already = f', {found.existing} were there already' if found.existing else ''
     broken = f', {len(found.broken)} could not be read' if found.broken else ''

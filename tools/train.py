@@ -6,13 +6,9 @@ import os
 import os.path as osp
 import sys
 
-import torch
-from cli_common import add_common_options, checkpoint_errors, load_config
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from cli_common import add_common_options, checkpoint_errors, load_config, ready
 
 from mmseg_esl import stack
-from mmseg_esl.storage.lock import FolderLock
 
 
 def parse_args():
@@ -64,6 +60,7 @@ def use_amp(cfg, precision: str) -> None:
 
 def has_bfloat16() -> bool:
     """Whether the GPU computes in bfloat16 itself: torch also counts emulation."""
+    import torch
     if not torch.cuda.is_available():
         return False
     return torch.version.hip is not None or torch.cuda.get_device_capability() >= (8, 0)
@@ -96,6 +93,11 @@ def use_resume(cfg, named: bool) -> None:
 
 def main() -> None:
     args = parse_args()
+    ready()
+    from mmengine.registry import RUNNERS
+    from mmengine.runner import Runner
+
+    from mmseg_esl.storage.lock import FolderLock
     if args.amp:
         try:
             stack.refuse_amp_on_cpu()

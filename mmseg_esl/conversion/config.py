@@ -127,7 +127,7 @@ def convert(source: str, unlabeled: str, out: str, max_iters: int | None = None,
     except ValueError as error:
         raise Refused(str(error)) from error
     head = [f'# {method.title} around {_shown(source)},\n# with the unlabelled images of\n'
-            f'# {unlabeled}\n# Written by convert_config.py; yours to edit.',
+            f'# {unlabeled}\n# Written by the converter of mmseg_esl; yours to edit.',
             one_a_line('_base_', [_reference(source, out), base_name(method, out)])]
     report.text = '\n'.join(head) + '\n\n' + '\n'.join(blocks) + '\n'
     return report

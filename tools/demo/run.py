@@ -16,7 +16,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]  # a clone works uninstalled
+sys.path[:0] = [str(ROOT / 'tools'), str(Path(__file__).resolve().parent)]
+
+from cli_common import ready
 
 CONFIGS = dict(supervised='esl/demo/supervised.py', esl_plus='esl_plus/demo/esl_plus.py')
 SIZES = dict(labeled=16, unlabeled=300, test=120)
@@ -115,8 +117,7 @@ def run_seed(seed: int, args, console) -> dict:
 
 def main(argv=None) -> int:
     args = parse_args(argv)
-    from mmseg_esl import stack
-    stack.install()
+    ready()
     import torch
     from report import print_table, write_report
     from rich.console import Console
