@@ -11,6 +11,8 @@ from pathlib import Path
 
 from cli_common import add_cfg_options, config_file, program, ready
 
+from mmseg_esl.progress import track
+
 
 def parse_args():
     parser = argparse.ArgumentParser(
@@ -40,7 +42,7 @@ def load(args):
     return cfg
 
 
-def write(cfg, path: str, track) -> int:
+def write(cfg, path: str) -> int:
     """Write the manifest; returns how many files it holds."""
     from mmseg_esl.datasets.manifest import write_manifest
     from mmseg_esl.doctor.lists import Lists
@@ -51,28 +53,22 @@ def write(cfg, path: str, track) -> int:
 def main() -> None:
     args = parse_args()
     ready(status=2)
-    from rich.console import Console
-    from rich.progress import Progress
-    screen = Console(stderr=True)  # the bar; what is found goes to stdout
     try:
         cfg = load(args)
+        if args.write_manifest:
+            number = write(cfg, args.write_manifest)
+            print(f'wrote the checksums of {number} files to {args.write_manifest}')
+            return
         from mmseg_esl.doctor import diagnose, exit_status
         from mmseg_esl.doctor.findings import as_json, show
-        with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
-            def track(items, what, total):
-                return bar.track(items, total=total, description=what)
-
-            if args.write_manifest:
-                number = write(cfg, args.write_manifest, track)
-                print(f'wrote the checksums of {number} files to {args.write_manifest}')
-                return
-            findings = diagnose(cfg, args.gpus, track)
+        findings = diagnose(cfg, args.gpus, track)
     except Exception as error:
         print(f'{program()}: {type(error).__name__}: {error}', file=sys.stderr)
         sys.exit(2)
     if args.json:
         print(as_json(findings, args.config, args.strict))
     else:
+        from rich.console import Console
         show(findings, Console())
     sys.exit(exit_status(findings, args.strict))
 

@@ -16,9 +16,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cli_common import installed, program, ready
+from cli_common import program, ready
 
 from mmseg_esl.commands import here
+from mmseg_esl.progress import track
 from mmseg_esl.splits import published
 from mmseg_esl.splits.generate import absent_classes, nested_partitions, partition_size
 from mmseg_esl.splits.lists import folder_ids, image_id, write_ids
@@ -126,9 +127,9 @@ def run_generate(args) -> int:
                          '--masks or --mask-suffix')
     for share in args.shares:
         partition_size(len(masks), share)  # before minutes of reading
-    with progress() as bar, ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool:
         found = pool.map(lambda path: mask_classes(path, args.ignore), masks.values())
-        classes = dict(zip(masks, bar.track(found, len(masks), description='masks')))
+        classes = dict(zip(masks, track(found, 'masks', len(masks))))
     for share, chosen in nested_partitions(classes, args.shares, args.seed).items():
         folder, taken = args.out / share.replace('/', '-'), set(chosen)
         absent = absent_classes(classes, chosen)
@@ -142,15 +143,6 @@ def run_generate(args) -> int:
         print(f'{folder}: {len(chosen)} labelled, {len(rest)} unlabelled, seed {args.seed}; '
               + describe(name))
     return 0
-
-
-def progress():
-    """A bar on a terminal; what is found goes to stdout."""
-    with installed('all'):
-        from rich.console import Console
-        from rich.progress import Progress
-    screen = Console(stderr=True)
-    return Progress(console=screen, disable=not screen.is_terminal)
 
 
 def mask_classes(path: Path, ignore) -> set[int]:
@@ -199,9 +191,8 @@ def write_checksums(args, layout, reports) -> None:
     from mmseg_esl.datasets.manifest import write_manifest
     files = {str(path) for report in reports
              for path in files_of(report, args.data_root, layout or None)}
-    with progress() as bar:
-        number = write_manifest(args.manifest, files, lambda found: bar.track(
-            found, len(files), description='checksums'))
+    number = write_manifest(args.manifest, files,
+                            lambda found: track(found, 'checksums', len(files)))
     print(f'wrote the checksums of {number} files to {args.manifest}')
 
 

@@ -122,6 +122,7 @@ def run(args, console):
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from mmseg_esl.predict import Masker, Painter, list_items, predict
+    from mmseg_esl.progress import Lines
 
     def warn(text):
         console.print(text, markup=False)
@@ -134,12 +135,15 @@ def run(args, console):
     masker = Masker(segmentor, args.tile, args.overlap, args.tta, args.batch)
     painter = Painter(**segmentor.dataset_meta, opacity=args.opacity, read=masker.read)
     warn(f'{checkpoint} on {device}: {len(items)} images to {args.out}')
+    lines = Lines('images', len(items), warn)
     columns = BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[rate]}')
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task('', total=len(items), rate='')
 
         def advance():
             bar.advance(task)
+            if not console.is_terminal:
+                lines.advance()
             speed = bar.tasks[0].speed
             bar.update(task, rate=f'{speed:.1f} images/s' if speed else '')
 

@@ -86,9 +86,9 @@ def main() -> None:
     args = parse_args()
     ready()
     from mmengine.registry import RUNNERS
-    from mmengine.runner import Runner
 
     from mmseg_esl.engine.hooks.testing import Finite, NamesOnce, Untestable
+    from mmseg_esl.engine.screen import ScreenRunner
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
     hooks = choose_network(cfg, args.network)
@@ -101,7 +101,7 @@ def main() -> None:
     hooks.append(Finite())
     if args.out or args.show_dir:
         hooks.append(NamesOnce())
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else ScreenRunner.from_cfg(cfg)
     for hook in hooks:
         runner.register_hook(hook)
     try:

@@ -95,8 +95,10 @@ def main() -> None:
     args = parse_args()
     ready()
     from mmengine.registry import RUNNERS
-    from mmengine.runner import Runner
 
+    from mmseg_esl.engine.hooks.best_network_hook import BestNetworkHook
+    from mmseg_esl.engine.hooks.time_left_hook import TimeLeftHook
+    from mmseg_esl.engine.screen import ScreenRunner
     from mmseg_esl.storage.lock import FolderLock
     if args.amp:
         try:
@@ -118,7 +120,9 @@ def main() -> None:
     if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':
         with checkpoint_errors():  # before the Runner writes its config over the other one's
             FolderLock(cfg.work_dir).check()
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else ScreenRunner.from_cfg(cfg)
+    for hook in (TimeLeftHook(), BestNetworkHook()):
+        runner.register_hook(hook)
     with checkpoint_errors():
         runner.train()
 
