@@ -57,8 +57,9 @@ def here(text: str) -> str:
 def command_line() -> str:
     """This process's command, to be typed again; a file of tools/ comes without ``python``."""
     first, *rest = sys.argv
-    return ' '.join([first if os.environ.get(CALLED) else shlex.quote(first),
-                     *map(shlex.quote, rest)])
+    called = os.environ.get(CALLED)  # of a process that a command started, too
+    typed = called and first.startswith(f'{called} ')
+    return ' '.join([first if typed else shlex.quote(first), *map(shlex.quote, rest)])
 
 
 def tools() -> Path:

@@ -175,7 +175,8 @@ def test_messages_name_what_exists(monkeypatch, called, wanted, text):
 
 @pytest.mark.parametrize('called, argv, wanted', [
     (None, ['tools/train.py', 'a b.py'], "tools/train.py 'a b.py'"),
-    ('mmseg-esl', ['mmseg-esl train', 'a b.py'], "mmseg-esl train 'a b.py'")])
+    ('mmseg-esl', ['mmseg-esl train', 'a b.py'], "mmseg-esl train 'a b.py'"),
+    ('mmseg-esl', ['my tools/train.py', 'a.py'], "'my tools/train.py' a.py")])
 def test_a_run_keeps_the_command_as_it_was_typed(monkeypatch, called, argv, wanted):
     monkeypatch.delenv(commands.CALLED, raising=False)
     if called:
