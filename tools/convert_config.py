@@ -23,7 +23,7 @@ def parse_args():
                         help='folder of images without labels (nested, any of the usual suffixes)')
     parser.add_argument('--out', required=True, metavar='FILE', help='config to write')
     parser.add_argument('--method', metavar='NAME',
-                        help='a folder of configs/ with a method.py; default: esl_plus')
+                        help=f'one of those that {command("methods")} lists; default: esl_plus')
     parser.add_argument('--also-supervised', action='store_true',
                         help='write FILE_supervised.py too: your training on the same images and '
                              'iterations without the unlabelled ones, to compare with')

@@ -153,6 +153,8 @@ def test_the_best_network(monkeypatch, scores, iteration, wanted):
     predicts = 'teacher' if 'teacher' in scores else 'student'
     assert sentence(scores, iteration, predicts, 'w/iter_100.pth') == wanted
     assert ': python' not in sentence(scores, iteration, predicts, None)
+    for path, typed in (('s3://a/b.pth', 's3://a/b.pth'), ('my runs/b.pth', "'my runs/b.pth'")):
+        assert f'.py {typed} ' in sentence(scores, iteration, predicts, path)
 
 
 @pytest.mark.parametrize('last, interval, begin', [

@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import os.path as osp
+import shlex
 
 from mmengine.hooks import Hook
 
 from ...commands import command
+from ...datasets.files import is_local
 from ..unwrap import unwrap
 
 METRIC = 'mIoU'
@@ -49,7 +51,8 @@ def sentence(scores: dict[str, float], iteration: int, predicts: str, checkpoint
     else:
         said = f'the {" and the ".join([best, *others[:1]])}: {said}'
     if checkpoint:
-        said += f': {command("export")} {osp.relpath(checkpoint)} {best}.pth --from {best}'
+        path = shlex.quote(osp.relpath(checkpoint) if is_local(checkpoint) else checkpoint)
+        said += f': {command("export")} {path} {best}.pth --from {best}'
     if others and best != predicts:
         said += f'. Tools take the {predicts} unless they are told --network {best}'
     return said

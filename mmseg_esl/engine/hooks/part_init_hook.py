@@ -16,6 +16,7 @@ from mmengine.dist import (
     is_main_process,
 )
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmseg.registry import HOOKS
 from torch.utils.data import DataLoader, Subset
 
@@ -80,7 +81,7 @@ class PartInitHook(Hook):
         if memory is None or memory.active or runner.iter < self.begin:
             return
         runner.logger.info(f'clustering encoder features into {memory.num_parts} parts a class')
-        self._say, began = runner.logger.info, time.time()
+        began = time.time()
         prototypes, mask, absent = self._prototypes(runner, memory)
         runner.logger.info(f'clustered in {time.time() - began:.0f} s')
         if absent:
@@ -132,7 +133,7 @@ class PartInitHook(Hook):
         kept = [Reservoir(self.max_samples) for _ in range(num_classes)]
         batches = iter(loader)
         shield_workers()  # they shall survive a Ctrl-C: the iteration is to be finished
-        for batch in self._track(batches, 'images read for the parts', len(loader)):
+        for batch in _track(batches, 'images read for the parts', len(loader)):
             data = model.data_preprocessor(batch, training=False)
             inputs, label = data['inputs'], data['data_samples'][0].gt_sem_seg.data[0]
             pad = [0, inputs.shape[-1] - label.shape[1], 0, inputs.shape[-2] - label.shape[0]]
@@ -149,9 +150,6 @@ class PartInitHook(Hook):
             reservoir.sort()
         return kept
 
-    def _track(self, items, what: str, total: int):
-        return track(items, what, total, self._say) if is_main_process() else items
-
     def _cluster_own(self, mine, keys, names, num_parts: int) -> dict:
         """Class -> its parts ``(k, D)``, or the error; of this rank's share of the classes.
 
@@ -159,7 +157,7 @@ class PartInitHook(Hook):
         """
         out, rank, world = {}, get_rank(), get_world_size()
         rounds = range(0, len(names), world)
-        for first in self._track(rounds, 'classes clustered', len(rounds)):
+        for first in _track(rounds, 'rounds of clustering', len(rounds)):
             gathered = {}
             for c in range(first, min(first + world, len(names))):
                 share = self._within(mine[c], [k[c][0] for k in keys])
@@ -195,6 +193,13 @@ class PartInitHook(Hook):
                 f'{num_parts} parts to find. Label more of it, raise '
                 'PartInitHook.max_samples, or lower model.part_memory.num_parts.')
         return fixed_parts(feats, num_parts, self.seed)
+
+
+def _track(items, what: str, total: int):
+    """The items; the first rank says how far they are."""
+    if not is_main_process():
+        return items
+    return track(items, what, total, lambda line: print_log(line, 'current'))
 
 
 def _undistorted(dataset, extra):
