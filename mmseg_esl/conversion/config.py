@@ -368,13 +368,14 @@ def _training(cfg, method: Method, max_iters: int | None, report: Conversion):
 
 def _evaluator(given):
     """Lines that let IoUMetric, alone or among others, say each class."""
-    if kind(given) == 'IoUMetric':
+    if isinstance(given, (list, tuple)):
+        if 'IoUMetric' in map(kind, given):
+            yield '# reports have each class'
+            yield assignment('val_evaluator', [
+                dict(each, type='PerClassIoUMetric') if kind(each) == 'IoUMetric' else dict(each)
+                for each in given])
+    elif kind(given) == 'IoUMetric':
         yield "val_evaluator = dict(type='PerClassIoUMetric')  # reports have each class"
-    elif isinstance(given, (list, tuple)) and 'IoUMetric' in map(kind, given):
-        yield '# reports have each class'
-        yield assignment('val_evaluator', [
-            dict(each, type='PerClassIoUMetric') if kind(each) == 'IoUMetric' else dict(each)
-            for each in given])
 
 
 def _hooks(cfg, method: Method, changes: dict, report: Conversion):
