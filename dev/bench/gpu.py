@@ -21,10 +21,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'dev'), str(ROOT / 'tools')]
 
-import torch
-from train import use_amp  # which installs the compatibility layer
+from cli_common import ready
+from train import use_amp
 
-# isort: split
+ready()
+import torch
 from mmengine.config import Config
 from torch.utils.flop_counter import FlopCounterMode
 

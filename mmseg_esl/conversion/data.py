@@ -1,6 +1,9 @@
 """The labelled loader becomes a loader of both sets."""
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from ..datasets.wrapped import LABEL_READERS
 from ..storage.config import kind
 from .text import Code
@@ -30,6 +33,16 @@ def leaves(dataset: dict) -> list[dict]:
             'train_dataloader.dataset be the dataset inside, or ConcatDataset or RepeatDataset '
             'around it')
     return [dataset]
+
+
+def mask_folders(sets: list, unlabeled: str) -> list[str]:
+    """The folders of masks, of some datasets' configs, that lie in a folder of images."""
+    named = [(each.get('data_root') or '', (each.get('data_prefix') or {}).get('seg_map_path'))
+             for each in sets]
+    found = dict.fromkeys(os.path.join(root, masks) for root, masks in named if masks)
+    above = Path(unlabeled).resolve()
+    return [folder for folder in found
+            if above in (Path(folder).resolve() / 'a mask').parents]
 
 
 def weak_view(pipeline: list, prepared: set) -> tuple[list, list]:

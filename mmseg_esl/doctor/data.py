@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 
+from ..commands import command
 from ..datasets.checks import IGNORE
 from ..datasets.files import survey_images
 from ..datasets.wrapped import leaves
@@ -120,7 +121,7 @@ def check_manifest(manifest, files, progress=iter) -> list[Finding]:
     """
     if manifest is None:
         return [Finding('note', 'manifest', 'no checksums: a damaged file that still decodes '
-                        'cannot be found', 'python tools/doctor.py CONFIG --write-manifest FILE, '
+                        'cannot be found', f'{command("doctor")} CONFIG --write-manifest FILE, '
                         'then SemiDataset(manifest=FILE)')]
     wrong = defaultdict(list)
     for path in progress(files):

@@ -49,6 +49,20 @@ def test_momentum_schedule_and_the_first_copy(tmp_path, data):
     assert not runner.optim_wrapper.optimizer._optimizer_step_post_hooks  # cleaned up
 
 
+def test_what_a_plain_checkpoint_cannot_have_is_no_mismatch(tmp_path, data, capsys):
+    plain = tiny.esl().student.state_dict()
+    torch.save(dict(state_dict=plain), tmp_path / 'plain.pth')
+    runner = tiny.runner(tmp_path / 'work', data, [dict(type='TeacherEMAHook'), tiny.PARTS],
+                         max_iters=1, load_from=str(tmp_path / 'plain.pth'), log_level='INFO')
+    runner.train()
+    said = capsys.readouterr().out
+    assert 'not in the checkpoint, so begun anew: ema_steps, projector, part_memory' in said
+    assert 'do not match' not in said and 'missing keys' not in said
+    lacking = {key: value for key, value in plain.items() if 'conv_seg' not in key}
+    with pytest.raises(RuntimeError, match='conv_seg'):  # of a network it is one, as before
+        runner.model.student.load_state_dict(lacking)
+
+
 def test_resume_goes_on_with_the_schedule(tmp_path, data):
     hooks = [dict(type='TeacherEMAHook', momentum=0.9)]
     tiny.run(tmp_path, data, hooks, max_iters=3, model=tiny.esl_cfg('dsl'), save_every=3)

@@ -18,7 +18,9 @@ from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]  # a clone works uninstalled
+sys.path[:0] = [str(ROOT / 'tools'), str(Path(__file__).resolve().parent)]
+
+from cli_common import ready
 
 CONFIGS = dict(supervised='esl/demo/supervised.py', esl_plus='esl_plus/demo/esl_plus.py')
 SIZES = dict(labeled=16, unlabeled=300, test=120)
@@ -76,10 +78,9 @@ def load_config(method: str, work_dir: Path, data: Path, seed: int, iters: int |
 
 def begin(queue) -> None:
     """What each training process does first; ``queue`` takes its progress."""
+    ready()
     import torch
 
-    from mmseg_esl import stack
-    stack.install()
     import mmseg_esl.register  # noqa: F401 - registers every component
     torch.set_num_threads(1)  # networks this small gain nothing from more; the same sums everywhere
     begin.queue = queue

@@ -3,9 +3,7 @@ from __future__ import annotations
 
 import json
 import os.path as osp
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import mmcv
@@ -15,6 +13,7 @@ from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
 from ... import __version__
+from ...commands import command_line
 from ...datasets.pseudo import PseudoLabeledDataset
 from ...datasets.wrapped import infos
 from ...splits import checksum, describe, image_id, is_published, protocol_of
@@ -113,7 +112,7 @@ def write_run(runner) -> None:
     write_info(osp.join(runner.log_dir, RUN_FILE), dict(
         mmseg_esl=__version__, commit=commit_of(Path(__file__).parent),
         versions=dict(mmcv=mmcv.__version__, mmseg=mmseg.__version__), seed=runner.seed,
-        world_size=get_world_size(), command=' '.join(map(shlex.quote, sys.argv)),
+        world_size=get_world_size(), command=command_line(),
         **(dict(method=method) if method else {})))
 
 

@@ -33,6 +33,11 @@ class StepHook(Hook):
     """
     priority = 'NORMAL'
 
+    def before_run(self, runner) -> None:  # before a checkpoint is loaded
+        model = unwrap(runner.model)
+        if isinstance(model, SemiSegmentor):  # test-time augmentation stands around it in a test
+            model.register_load_state_dict_post_hook(_start_anew)
+
     def before_train(self, runner) -> None:
         if any(isinstance(hook, EMAHook) for hook in runner.hooks):
             raise ValueError('EMAHook swaps the weights that the averages follow: remove it from '
@@ -88,6 +93,18 @@ class StepHook(Hook):
         self._handle.remove()
 
 
+def _start_anew(model, keys) -> None:
+    """Counters and memories that a checkpoint has not begin: mmengine would call that a mismatch.
+
+    A run that is resumed is refused without them, see engine.resume.completeness.
+    """
+    own = [key for key in keys.missing_keys if key.partition('.')[0] not in model.named(plain=True)]
+    if own:
+        keys.missing_keys[:] = [key for key in keys.missing_keys if key not in own]
+        names = dict.fromkeys(key.partition('.')[0] for key in own)
+        print_log(f'not in the checkpoint, so begun anew: {", ".join(names)}', 'current')
+
+
 @HOOKS.register_module()
 class TeacherEMAHook(StepHook):
     """The name that StepHook had in release 0.1.0; configs that use it go on working.
@@ -105,6 +122,7 @@ class TeacherEMAHook(StepHook):
         self.momentum = momentum
 
     def before_run(self, runner) -> None:  # before a checkpoint's settings are compared
+        super().before_run(runner)
         print_log("TeacherEMAHook is now StepHook: write dict(type='StepHook') and "
                   f'semi_train_cfg=dict(ema_momentum={self.momentum}). It works as it did',
                   'current')

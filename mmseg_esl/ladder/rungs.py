@@ -1,0 +1,179 @@
+"""Rows of the table, and their runs: trained, tested and read."""
+from __future__ import annotations
+
+import ast
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+
+from ..commands import tools
+from ..conversion import Method
+from ..results import Run, read_run
+from ..results.run import SCALARS, key_of
+
+METRIC = 'mIoU'
+
+
+class Row:
+    """A method, and keys of its ``semi_train_cfg``: a row of the table.
+
+    Args:
+        name: of the row's config and folders. method: a folder of configs/. options: 'KEY=VALUE'.
+    """
+
+    def __init__(self, name: str, method: str, options: list[str] = ()):
+        self.name, self.method, self.keys = name, Method(method), {}
+        for option in options:
+            key, _, value = option.partition('=')
+            try:
+                self.keys[key] = ast.literal_eval(value)
+            except (ValueError, SyntaxError):  # a bare word
+                self.keys[key] = value
+        self.cfg = self.method.model.parse_cfg(
+            {**self.method.cfg.get('semi_train_cfg', {}), **self.keys})
+
+    @property
+    def title(self) -> str:
+        given = ', '.join(f'{key}={value}' for key, value in self.keys.items())
+        return self.method.model.name_of(self.cfg) + (f': {given}' if given else '')
+
+    @property
+    def networks(self) -> list[str]:
+        """The whole segmentors, the one that predicts first."""
+        plain = [name for name, role in self.method.model.roles_of(self.cfg).items() if role.plain]
+        chosen = (self.method.cfg.get('semi_test_cfg') or {}).get('predict_on', plain[-1])
+        return sorted(plain, key=lambda name: name != chosen)
+
+    @property
+    def cost(self) -> str:
+        """Forwards of an encoder (and decoder, where they differ) for a labelled and an unlabelled
+        image; a forward with its backward counts 3."""
+        encoder, decoder = (sum(parts) for parts in
+                            zip(*self.method.model.passes(self.cfg).values()))
+        return f'{encoder:g}' if encoder == decoder else f'{encoder:g} ({decoder:g})'
+
+    def leaf(self, data: Path) -> str:
+        """Text of its config around the data config."""
+        cfg, method = Config.fromfile(str(data)), self.method
+        lines = [f"_base_ = ['{data.as_posix()}', '{method.path.as_posix()}']",
+                 'model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)',
+                 'default_hooks = _base_.method_hooks',
+                 'default_hooks["checkpoint"].pop("save_best", None)  # the last one counts']
+        if 'custom_imports' not in cfg:
+            lines.insert(1, "custom_imports = dict(imports=['mmseg_esl.register'])")
+        if method.sees_unlabeled and 'warm_up' in cfg:
+            lines.append("model['semi_train_cfg'].update(_base_.warm_up)")
+        if self.keys:
+            lines.append(f"model['semi_train_cfg'].update({self.keys!r})")
+        if not method.sees_unlabeled and 'labeled_only' in cfg:
+            lines.append('train_dataloader = _base_.labeled_only')
+        if 'method_optim' in Config.fromfile(str(method.path)):
+            lines.append('optim_wrapper = _base_.method_optim')
+        return '\n'.join(lines) + '\n'
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One run: a row, a seed, the folder of all runs."""
+    row: Row
+    seed: int
+    out: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.out / f'{self.row.name}_seed{self.seed}'
+
+    @property
+    def config(self) -> Path:
+        return self.out / f'{self.row.name}.py'
+
+    def read(self) -> Run | None:
+        """What it has logged; None if that is nothing yet."""
+        return read_run(self.folder, check=False) if list(
+            self.folder.glob(f'*/{SCALARS}')) else None
+
+    @property
+    def trained(self) -> bool:
+        run = self.read()
+        return run is not None and run.max_iters in run.validations
+
+    def tested(self, network: str) -> float | None:
+        """Its last test; None if there is none."""
+        found = sorted((self.folder / f'test_{network}').glob('*/*.json'))
+        return json.loads(found[-1].read_text())[METRIC] if found else None
+
+    @property
+    def apart(self) -> bool:
+        """Whether it is tested on other images than it is validated on."""
+        cfg = Config.fromfile(str(self.config))
+        return cfg.test_dataloader.dataset != cfg.val_dataloader.dataset
+
+    @property
+    def finished(self) -> bool:
+        return self.trained and (not self.apart or None not in map(self.tested, self.row.networks))
+
+    def values(self) -> dict[str, float]:
+        """The metric of each network that the table is of."""
+        if self.apart:
+            return {name: self.tested(name) for name in self.row.networks}
+        last = self.read().validations[self.read().max_iters]
+        return {name: last[key_of(name, METRIC)] for name in self.row.networks}
+
+    def minutes(self) -> float:
+        run = self.read()
+        return statistics.median(row['time'] for row in run.training.values()
+                                 if 'time' in row) * run.max_iters / 60
+
+
+def finish(rung: Rung, options: list[str]) -> str:
+    """Train a run to its end, from where it stands, and test it; '' or what went wrong."""
+    rung.folder.mkdir(parents=True, exist_ok=True)
+    given = ['--cfg-options', f'randomness.seed={rung.seed}',
+             *(option.replace('{seed}', str(rung.seed)) for option in options)]
+    commands = [] if rung.trained else [
+        [tools() / 'train.py', rung.config, '--work-dir', rung.folder, '--resume', *given]]
+    if rung.apart:
+        commands += [[tools() / 'test.py', rung.config, 'CHECKPOINT', '--network', name,
+                      '--work-dir', rung.folder / f'test_{name}', *given]
+                     for name in rung.row.networks if rung.tested(name) is None]
+    with open(rung.folder / 'ladder.log', 'a', encoding='utf-8') as log:
+        for command in commands:
+            command = [str(last_checkpoint(rung.folder) if part == 'CHECKPOINT' else part)
+                       for part in command]
+            done = subprocess.run([sys.executable, *command], stdout=log, stderr=subprocess.STDOUT)
+            if done.returncode:
+                return f'{rung.folder.name} ended with {done.returncode}: see {log.name}'
+    return ''
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """What a run names as its last; relative, so that folders can be moved."""
+    return folder / (folder / 'last_checkpoint').read_text().strip()
+
+
+def spread(values: list[float], each: bool = False) -> str:
+    """'mean ± sd' of several values, and themselves."""
+    if not values:
+        return '–'
+    sd = f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else ''
+    listed = f' ({", ".join(f"{value:.1f}" for value in values)})' if each and sd else ''
+    return f'{statistics.fmean(values):.2f}{sd}{listed}'
+
+
+def table(rows: list[Row], rungs: list[Rung]) -> str:
+    """Markdown: the last iteration of each network, mean ± sd over the seeds that are finished."""
+    lines = ['| method | seeds | the network that predicts | others | forwards a pair | minutes |',
+             '|---|--:|--:|--:|--:|--:|']
+    for row in rows:
+        runs = [rung for rung in rungs if rung.row is row and rung.finished]
+        values = [rung.values() for rung in runs]
+        cells = [f'{name} ' + spread([value[name] for value in values], each=True)
+                 for name in row.networks]
+        lines.append(f'| {row.title} | {len(runs)} | {cells[0]} | {", ".join(cells[1:]) or "–"} | '
+                     f'{row.cost} | {spread([rung.minutes() for rung in runs])} |')
+    return '\n'.join(lines)
