@@ -35,20 +35,17 @@ def load(depth: int, crop: int, classes: int, method: str = 'esl') -> Config:
     return _wrapped(cfg, segmentor, Method(method))
 
 
-def load_network(name: str, crop: int, classes: int, method: str = 'esl', **backbone) -> Config:
-    """A method around a network of configs/_base_/networks, on the same data.
-
-    Args:
-        backbone: keys of the backbone that are to be otherwise.
+def load_network(name: str, crop: int, classes: int, method: str = 'esl') -> Config:
+    """A method around a network of configs/_base_/networks, without weights, on the same data.
 
     Raises:
-        ImportError: the network is of timm, and timm is not installed.
+        ImportError: on building, if the network is of timm and timm is not installed.
     """
     cfg, network = Config.fromfile(str(DATA)), Config.fromfile(str(NETWORKS / f'{name}.py'))
     segmentor = ConfigDict(cfg.model, **network.network)
     segmentor.data_preprocessor.size = (crop, crop)
-    segmentor.backbone.pop('init_cfg', None)  # without weights
-    segmentor.backbone.update(img_size=crop, **backbone)
+    segmentor.backbone.pop('init_cfg', None)
+    segmentor.backbone.update(img_size=crop)
     segmentor.decode_head.update(num_classes=classes,
                                  loss_decode=cfg.model.decode_head.loss_decode)
     segmentor.test_cfg = dict(mode='whole')
