@@ -3,6 +3,7 @@
     python tools/ladder.py --data configs/_base_/partitions/camvid_1-16.py --seeds 0 1 2
     python tools/ladder.py --data my_data.py --methods supervised esl unimatch --jobs 2
     python tools/ladder.py --data my_data.py --methods supervised --row soft esl variant=dsl
+    python tools/ladder.py --data my_data.py --minutes 25           # goes on the next time
     python tools/ladder.py --data my_data.py --table                # what there is; trains nothing
 
 ``--data`` is a config that trains a segmentor on a SemiDataset: data, network, optimiser, schedule,
@@ -16,9 +17,12 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import signal
 import statistics
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +37,9 @@ from mmseg_esl.results.run import SCALARS, key_of
 
 TOOLS = Path(__file__).resolve().parent
 METRIC = 'mIoU'
+READING = threading.Lock()  # mmengine reloads pkg_resources for a base of mmseg's
+GRACE = 120  # seconds in which a run that was asked to stop saves
+STOPPED = 'is not finished: the same command goes on'
 
 
 class Row:
@@ -146,25 +153,53 @@ class Rung:
                                  if 'time' in row) * run.max_iters / 60
 
 
-def finish(rung: Rung, options: list[str]) -> str:
-    """Train a run to its end, from where it stands, and test it; '' or what went wrong."""
+def finish(rung: Rung, options: list[str], end: float = float('inf')) -> str:
+    """Train a run to its end, from where it stands, and test it; '' or what went wrong.
+
+    Args:
+        end: of time.monotonic, at which it has to stop; it then saves, and goes on the next time.
+    """
     rung.folder.mkdir(parents=True, exist_ok=True)
     given = ['--cfg-options', f'randomness.seed={rung.seed}',
              *(option.replace('{seed}', str(rung.seed)) for option in options)]
-    commands = [] if rung.trained else [
-        [TOOLS / 'train.py', rung.config, '--work-dir', rung.folder, '--resume', *given]]
-    if rung.apart:
-        commands += [[TOOLS / 'test.py', rung.config, 'CHECKPOINT', '--network', name,
-                      '--work-dir', rung.folder / f'test_{name}', *given]
-                     for name in rung.row.networks if rung.tested(name) is None]
+    with READING:
+        commands = [] if rung.trained else [
+            [TOOLS / 'train.py', rung.config, '--work-dir', rung.folder, '--resume', *given]]
+        if rung.apart:
+            commands += [[TOOLS / 'test.py', rung.config, 'CHECKPOINT', '--network', name,
+                          '--work-dir', rung.folder / f'test_{name}', *given]
+                         for name in rung.row.networks if rung.tested(name) is None]
     with open(rung.folder / 'ladder.log', 'a', encoding='utf-8') as log:
         for command in commands:
             command = [str(last_checkpoint(rung.folder) if part == 'CHECKPOINT' else part)
                        for part in command]
-            done = subprocess.run([sys.executable, *command], stdout=log, stderr=subprocess.STDOUT)
-            if done.returncode:
-                return f'{rung.folder.name} ended with {done.returncode}: see {log.name}'
+            code = run_until(end, [sys.executable, *command], log)
+            if code is None:
+                return f'{rung.folder.name} {STOPPED}'
+            if code:
+                return f'{rung.folder.name} ended with {code}: see {log.name}'
     return ''
+
+
+def run_until(end: float, command: list[str], log) -> int | None:
+    """Exit code of a command; None if the time was up before its end, or its beginning.
+
+    It is then sent SIGTERM, on which tools/train.py saves.
+    """
+    left = end - time.monotonic()
+    if left <= 0:
+        return None
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        return process.wait(None if left == float('inf') else left)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    return None
 
 
 def last_checkpoint(folder: Path) -> Path:
@@ -195,7 +230,7 @@ def table(rows: list[Row], rungs: list[Rung]) -> str:
     return '\n'.join(lines)
 
 
-def parse_args():
+def parse_args(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data', type=Path, required=True, metavar='CONFIG')
@@ -207,13 +242,16 @@ def parse_args():
     parser.add_argument('--seeds', nargs='+', type=int, default=[0])
     parser.add_argument('--out', type=Path, default=Path('work_dirs/ladder'))
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time')
+    parser.add_argument('--minutes', type=float, default=float('inf'),
+                        help='then stop the runs, which save, and print the table')
     parser.add_argument('--table', action='store_true', help='print the table alone')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv=None) -> str:
+    """Do what the command line says; returns the table that it prints."""
+    args, start = parse_args(argv), time.monotonic()
     names = methods() if args.methods == ['all'] or not args.methods + args.row else args.methods
     out, data = args.out.resolve(), args.data.resolve()
     try:
@@ -229,9 +267,13 @@ def main() -> None:
             left = [rung for rung in rungs if not rung.finished]
             print(f'{len(rungs) - len(left)} of {len(rungs)} runs are finished', flush=True)
             with ThreadPoolExecutor(args.jobs) as pool:
-                for rung, fault in zip(left, pool.map(lambda r: finish(r, args.cfg_options), left)):
+                end = start + 60 * args.minutes
+                for rung, fault in zip(left, pool.map(
+                        lambda r: finish(r, args.cfg_options, end), left)):
                     print(fault or f'{rung.folder.name} is finished', flush=True)
-        print(table(rows, rungs))
+        text = table(rows, rungs)
+        print(text, flush=True)
+        return text
     except (Refused, OSError, ValueError) as error:
         sys.exit(f'ladder.py: {error}')
 
