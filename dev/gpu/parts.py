@@ -34,7 +34,7 @@ class Sizes:
         self.rehearse, self.device = rehearse, 'cpu' if rehearse else 'cuda'
         self.depth, self.crop, self.classes = (18, 33, 3) if rehearse else (50, 513, 19)
         self.batches = (2,) if rehearse else (8, 4)  # images of each kind; the next if too many
-        self.rounds, self.warmup = (1, 0) if rehearse else (10, 6)  # of a setting
+        self.rounds, self.warmup = (1, 0) if rehearse else (5, 3)  # of a setting
         first = [name for name in FIRST if name in methods()]
         self.methods = ['esl'] if rehearse else [*first, *(
             name for name in methods() if name not in first)]
@@ -161,7 +161,7 @@ def step(sizes: Sizes, network: str, load: Callable) -> dict:
 
 def settings(sizes: Sizes, out: Path) -> Iterator[Item]:
     """What mixed precision, channels-last, a fused optimiser and compilation bring to ESL."""
-    batch = settings_of.make_batch(sizes.batches[-1], sizes.batches[-1], sizes.crop,
+    batch = settings_of.make_batch(sizes.batches[0], sizes.batches[0], sizes.crop,
                                    pin=not sizes.rehearse)
     names = {'fp32, channels-last': dict(channels_last=True)} \
         if sizes.rehearse else settings_of.SETTINGS
