@@ -3,6 +3,7 @@
     python tools/ladder.py --data configs/_base_/partitions/camvid_1-16.py --seeds 0 1 2
     python tools/ladder.py --data my_data.py --methods supervised esl unimatch --jobs 2
     python tools/ladder.py --data my_data.py --methods supervised --row soft esl variant=dsl
+    python tools/ladder.py --data my_data.py --minutes 25           # goes on the next time
     python tools/ladder.py --data my_data.py --table                # what there is; trains nothing
 
 ``--data`` is a config that trains a segmentor on a SemiDataset: data, network, optimiser, schedule,
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from cli_common import program, ready
 from mmseg_esl.commands import command, here
 
 
-def parse_args():
+def parse_args(argv=None):
     parser = argparse.ArgumentParser(
         description=here(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data', type=Path, required=True, metavar='CONFIG')
@@ -35,13 +37,20 @@ def parse_args():
     parser.add_argument('--seeds', nargs='+', type=int, default=[0])
     parser.add_argument('--out', type=Path, default=Path('work_dirs/ladder'))
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time')
+    parser.add_argument('--start', nargs='+', default=[], metavar='CHECKPOINT',
+                        help='trained segmentors (plain, or a supervised run of this package) from '
+                             'which all networks begin; {seed} in a path stands for the seed. Where '
+                             'a method has two students, the second begins from a second one')
+    parser.add_argument('--minutes', type=float, default=float('inf'),
+                        help='then stop the runs, which save, and print the table')
     parser.add_argument('--table', action='store_true', help='print the table alone')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv=None) -> str:
+    """Do what the command line says; returns the table that it prints."""
+    args, begun = parse_args(argv), time.monotonic()
     ready()
     from mmseg_esl.conversion import Refused, methods
     from mmseg_esl.ladder import Row, Rung, finish, table
@@ -59,10 +68,14 @@ def main() -> None:
         if not args.table:
             left = [rung for rung in rungs if not rung.finished]
             print(f'{len(rungs) - len(left)} of {len(rungs)} runs are finished', flush=True)
+            end = begun + 60 * args.minutes
             with ThreadPoolExecutor(args.jobs) as pool:
-                for rung, fault in zip(left, pool.map(lambda r: finish(r, args.cfg_options), left)):
+                for rung, fault in zip(left, pool.map(
+                        lambda r: finish(r, args.cfg_options, args.start, end), left)):
                     print(fault or f'{rung.folder.name} is finished', flush=True)
-        print(table(rows, rungs))
+        text = table(rows, rungs)
+        print(text, flush=True)
+        return text
     except (Refused, OSError, ValueError) as error:
         sys.exit(f'{program()}: {error}')
 

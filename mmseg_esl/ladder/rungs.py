@@ -3,9 +3,12 @@ from __future__ import annotations
 
 import ast
 import json
+import signal
 import statistics
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +18,12 @@ from ..commands import tools
 from ..conversion import Method
 from ..results import Run, read_run
 from ..results.run import SCALARS, key_of
+from .start import write_start
 
 METRIC = 'mIoU'
+READING = threading.Lock()  # mmengine reloads pkg_resources for a base of mmseg's
+GRACE = 120  # seconds in which a run that was asked to stop saves
+STOPPED = 'is not finished: the same command goes on'
 
 
 class Row:
@@ -130,25 +137,62 @@ class Rung:
                                  if 'time' in row) * run.max_iters / 60
 
 
-def finish(rung: Rung, options: list[str]) -> str:
-    """Train a run to its end, from where it stands, and test it; '' or what went wrong."""
+def finish(rung: Rung, options: list[str], start: list[str] = (),
+           end: float = float('inf')) -> str:
+    """Train a run to its end, from where it stands, and test it; '' or what went wrong.
+
+    Args:
+        options: KEY=VALUE of the config. start: checkpoints that it begins from, see
+            :func:`.start.write_start`. In both, '{seed}' stands for the seed.
+        end: of time.monotonic, at which it has to stop; it then saves, and goes on the next time.
+    """
     rung.folder.mkdir(parents=True, exist_ok=True)
     given = ['--cfg-options', f'randomness.seed={rung.seed}',
              *(option.replace('{seed}', str(rung.seed)) for option in options)]
-    commands = [] if rung.trained else [
-        [tools() / 'train.py', rung.config, '--work-dir', rung.folder, '--resume', *given]]
-    if rung.apart:
-        commands += [[tools() / 'test.py', rung.config, 'CHECKPOINT', '--network', name,
-                      '--work-dir', rung.folder / f'test_{name}', *given]
-                     for name in rung.row.networks if rung.tested(name) is None]
+    with READING:
+        commands = []
+        if not rung.trained:
+            begin = ['--resume', *given]
+            if start and not (rung.folder / 'last_checkpoint').is_file():
+                begin = [*given, 'load_from=' + str(write_start(
+                    rung.row, [path.replace('{seed}', str(rung.seed)) for path in start],
+                    rung.folder / 'start.pth'))]
+            commands = [[tools() / 'train.py', rung.config, '--work-dir', rung.folder, *begin]]
+        if rung.apart:
+            commands += [[tools() / 'test.py', rung.config, 'CHECKPOINT', '--network', name,
+                          '--work-dir', rung.folder / f'test_{name}', *given]
+                         for name in rung.row.networks if rung.tested(name) is None]
     with open(rung.folder / 'ladder.log', 'a', encoding='utf-8') as log:
         for command in commands:
             command = [str(last_checkpoint(rung.folder) if part == 'CHECKPOINT' else part)
                        for part in command]
-            done = subprocess.run([sys.executable, *command], stdout=log, stderr=subprocess.STDOUT)
-            if done.returncode:
-                return f'{rung.folder.name} ended with {done.returncode}: see {log.name}'
+            code = run_until(end, [sys.executable, *command], log)
+            if code is None:
+                return f'{rung.folder.name} {STOPPED}'
+            if code:
+                return f'{rung.folder.name} ended with {code}: see {log.name}'
     return ''
+
+
+def run_until(end: float, command: list[str], log) -> int | None:
+    """Exit code of a command; None if the time was up before its end, or its beginning.
+
+    It is then sent SIGTERM, on which tools/train.py saves.
+    """
+    left = end - time.monotonic()
+    if left <= 0:
+        return None
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        return process.wait(None if left == float('inf') else left)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    return None
 
 
 def last_checkpoint(folder: Path) -> Path:

@@ -6,6 +6,7 @@ from mmengine.logging import print_log
 from mmengine.runner import ValLoop
 from mmseg.registry import LOOPS
 
+from ..device_memory import VALIDATION, memory_explained
 from ..unwrap import unwrap
 from .own_output import own_output
 
@@ -22,6 +23,7 @@ class SemiValLoop(ValLoop):
             that predicts (``semi_test_cfg.predict_on``) first.
 
     Raises:
+        torch.cuda.OutOfMemoryError: of an image, with what to change.
         ValueError: ``networks`` names one that the method has not.
     """
 
@@ -48,7 +50,8 @@ class SemiValLoop(ValLoop):
                 self._announce(name)
                 with own_output(self.runner, self.evaluator, name):
                     for idx, data_batch in enumerate(self.dataloader):
-                        self.run_iter(idx, data_batch)
+                        with memory_explained('an image of the validation', VALIDATION):
+                            self.run_iter(idx, data_batch)
                     found = self.evaluator.evaluate(len(self.dataloader.dataset))
                 metrics.update({f'{name}/{key}': value for key, value in found.items()})
         finally:
