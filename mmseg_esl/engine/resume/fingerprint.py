@@ -8,7 +8,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import get_world_size
 
-from ...datasets.wrapped import infos
+from ...datasets.wrapped import infos, leaves
 from ...storage.config import flatten, hooks_in, kind
 from ..unwrap import unwrap
 
@@ -61,6 +61,9 @@ def _listed(dataset) -> str:
             if path and folder and path.startswith(folder):
                 path = path[len(folder):].lstrip('/\\')
             total.update(f'{path}\n'.encode('utf-8', 'surrogateescape'))
+    for leaf in leaves(dataset):
+        if getattr(leaf, 'unlisted', False):
+            total.update(leaf.checksum().encode())
     return f'{len(dataset)} images ({total.hexdigest()[:12]})'
 
 
