@@ -23,9 +23,9 @@ MAY_CHANGE = ('model.semi_test_cfg', 'model.semi_train_cfg')
 HOOKS = ('PartInitHook',)
 # Keys within them that do not count: where files lie (the lists are compared by what they name),
 # the start weights (the checkpoint's go over them), how a network is tested.
-LEFT_OUT = {'data_root', 'data_prefix', 'ann_file', 'img_suffix', 'seg_map_suffix', 'metainfo',
-            'backend_args', 'file_client_args', 'check_files', 'lazy_init', 'serialize_data',
-            'max_refetch', 'init_cfg', 'pretrained', 'test_cfg'}
+LEFT_OUT = {'data_root', 'data_prefix', 'ann_file', 'index_dir', 'img_suffix', 'seg_map_suffix',
+            'metainfo', 'backend_args', 'file_client_args', 'check_files', 'lazy_init',
+            'serialize_data', 'max_refetch', 'init_cfg', 'pretrained', 'test_cfg'}
 COUNTS = ('world size', 'num_labeled', 'num_unlabeled')
 LOGGED = ('train_cfg.max_iters', 'device', 'torch')
 UNSET = '(not set)'
