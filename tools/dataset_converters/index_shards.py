@@ -15,15 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmseg_esl import stack
-
-stack.install()
-
-from mmseg_esl.datasets.tar_files import INDEX_SUFFIX, TarIndex, write_index
-
 
 def index_one(tar: Path, folder: Path, again: bool) -> int:
     """Number of images of a tar, whose index is written if there is no good one."""
+    from mmseg_esl.datasets.tar_files import INDEX_SUFFIX, TarIndex, write_index
     index = folder / (tar.name + INDEX_SUFFIX)
     try:
         if not again and (found := TarIndex(str(index))).tar_size == tar.stat().st_size:
