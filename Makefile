@@ -11,6 +11,8 @@
 # make gpu-study    every method on CamVid at full size; GPU_ARGS='--minutes 25' stops in time
 # make drill-communication  what a step sends to other ranks, in calls and bytes; some minutes
 # make drill-scale   start-up time and memory with a million unlabelled images; K-means of 81 classes
+# make drill-growth  memory and gathered tensors of every method at 150 classes and 64 ranks
+# make drill-shards  start-up, batches and resume with a hundred million images in tar shards
 # make mutants      put faults into the code, one at a time, and list those that no test notices;
 #                    a night for all, MUTANTS_ARGS='--sample 40 --seed 0' for some; it goes on where
 #                    it stopped
@@ -35,7 +37,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: test demo demo-seeds test-stacks drill-resume drill-crash drill-ranks \
-	drill-communication drill-scale bench gpu gpu-study mutants lint clean
+	drill-communication drill-scale drill-growth drill-shards bench gpu gpu-study mutants lint clean
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
@@ -76,6 +78,12 @@ drill-communication: $(STAMP)
 
 drill-scale: $(STAMP)
 	$(BIN)/python dev/drills/scale.py $(DRILL_ARGS)
+
+drill-growth: $(STAMP)
+	$(BIN)/python dev/drills/growth.py $(DRILL_ARGS)
+
+drill-shards: $(STAMP)
+	$(BIN)/python dev/drills/shards.py $(DRILL_ARGS)
 
 mutants: $(STAMP)
 	$(BIN)/python dev/mutants.py $(MUTANTS_ARGS)

@@ -45,6 +45,8 @@ class BuildWithMim(build_py):
 EXTRAS = {
     # colour jitter, grey and blur on the device (KorniaStrongView)
     'strong': ['kornia'],
+    # UnlabeledShards with shards on s3://, read by byte ranges
+    'shards': ['fsspec', 's3fs'],
     # tools/dataset_converters/voc_aug.py: SBD's masks are MATLAB files
     'data': ['scipy'],
     # tools/report.py: a template that escapes every name, and the curves. torch and mmengine

@@ -50,6 +50,17 @@ def check_files(images: dict, scans: dict) -> list[Finding]:
     return out
 
 
+def check_shards(unlabeled) -> list[Finding]:
+    """What is not looked at: images of tar shards. ``unlabeled``: the data set, or None."""
+    shards = [leaf for leaf in (leaves(unlabeled) if unlabeled is not None else ())
+              if getattr(leaf, 'unlisted', False)]
+    if not shards:
+        return []
+    return [Finding('note', 'files', f'{sum(map(len, shards))} unlabelled images in tar shards are '
+                    'not looked at here, nor whether they are labelled as well: training checks '
+                    'each when it first reads it')]
+
+
 def check_class_number(model: dict, lists) -> list[Finding]:
     """The decode head predicts the classes that the labelled set and the validation set have."""
     head = (model.get('segmentor') or model).get('decode_head') or {}

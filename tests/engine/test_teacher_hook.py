@@ -1,10 +1,13 @@
 """TeacherEMAHook and DiagnosticsHook under a real Runner."""
 import json
+import types
 
 import pytest
 import tiny
 import torch
 from mmengine.hooks import Hook
+from mmengine.model import MMDistributedDataParallel
+from mmengine.model.wrappers import MMFullyShardedDataParallel
 
 from mmseg_esl.engine import StepHook
 
@@ -26,6 +29,24 @@ def test_another_number_of_classes_is_refused(tmp_path, data, number, said):
                        f'num_classes is {number}: .*{said}.*num_classes of decode_head'):
         tiny.run(tmp_path, data, [tiny.EMA], max_iters=1,
                  model=tiny.esl_cfg('dsl', num_classes=number))
+
+
+@pytest.mark.parametrize('hook', ['StepHook', 'TeacherEMAHook'])
+def test_shards_are_refused_before_they_are_initialised(tmp_path, data, hook):
+    """Averages go tensor by tensor, and shards of two networks hold other pieces of them."""
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/meet', rank=0, world_size=1)
+    try:
+        cfg = tiny.runner_cfg(tmp_path, data, [dict(type=hook)], model=tiny.esl_cfg('dsl'))
+        runner = tiny.Runner(**cfg)
+        runner.model = MMFullyShardedDataParallel(runner.model, device_id=torch.device('cpu'))
+        with pytest.raises(ValueError, match='MMFullyShardedDataParallel cannot train a method.*'
+                           "type='MMDistributedDataParallel'.*with_cp=True"):
+            runner.train()
+        wrapped = MMDistributedDataParallel(torch.nn.Linear(2, 2))
+        StepHook().before_run(types.SimpleNamespace(model=wrapped))
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 # ----------------------------------------------------------------------------------------- EMA

@@ -15,7 +15,7 @@ from mmseg.registry import HOOKS
 from ... import __version__
 from ...commands import command_line
 from ...datasets.pseudo import PseudoLabeledDataset
-from ...datasets.wrapped import infos
+from ...datasets.wrapped import infos, leaves
 from ...splits import checksum, describe, image_id, is_published, protocol_of
 from ...splits.protocol import PSEUDO
 from ...storage.atomic import atomic_file
@@ -68,6 +68,8 @@ def protocol_info(dataset) -> dict:
                    description=f'{describe(name)}, with {"; ".join(pseudo)}')
     if unlabeled is not None:
         out['unlabeled'] = _list(unlabeled)
+        for shards in (leaf for leaf in leaves(rest) if getattr(leaf, 'unlisted', False)):
+            out['unlabeled'].update(count=len(rest), sha256=shards.checksum())
     return out
 
 

@@ -5,9 +5,11 @@ import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
+from mmengine.model import MMSeparateDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop
 from mmseg.registry import HOOKS
+from torch.nn.parallel import DistributedDataParallel
 
 from ...semi import SemiSegmentor
 from ...semi.roles import first_average, to_meta
@@ -29,11 +31,21 @@ class StepHook(Hook):
         ValueError: a decode head for another number of classes than the data set has;
             mmengine's EMAHook in the same run, two hooks of this kind, mmengine's
             OptimWrapperDict, or a train loop that counts epochs (the two endless streams of images
-            have none).
+            have none); a model wrapper other than DistributedDataParallel.
     """
     priority = 'NORMAL'
 
-    def before_run(self, runner) -> None:  # before a checkpoint is loaded
+    def before_run(self, runner) -> None:
+        # before weights are initialised, which fails on shards, and before a checkpoint is loaded
+        wrapper = type(runner.model)
+        if is_model_wrapper(runner.model) and (not issubclass(wrapper, DistributedDataParallel)
+                                               or wrapper is MMSeparateDistributedDataParallel):
+            raise ValueError(
+                f"model_wrapper_cfg: {wrapper.__name__} cannot train a method: an average follows "
+                'its network tensor by tensor, and of shards each rank has other pieces of the '
+                "two. Set model_wrapper_cfg=dict(type='MMDistributedDataParallel'), or leave it "
+                'out; to save memory take --amp bf16, with_cp=True of the backbone, fewer images '
+                'a GPU (docs/scaling.md)')
         model = unwrap(runner.model)
         if isinstance(model, SemiSegmentor):  # test-time augmentation stands around it in a test
             model.register_load_state_dict_post_hook(_start_anew)
