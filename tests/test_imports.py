@@ -90,7 +90,7 @@ RULES = {
     'doctor': {'semi', 'models', 'functional', 'engine', 'datasets', 'results', 'splits',
                'storage', 'register', 'commands'},
     'conversion': {'semi', 'models', 'functional', 'datasets', 'splits', 'storage', 'register'},
-    'ladder': {'conversion', 'results', 'register', 'commands'},
+    'ladder': {'conversion', 'results', 'register', 'commands', 'storage'},
     'register': {'stack', 'datasets', 'engine', 'methods', 'models'},
     'registry': set(),
 }
