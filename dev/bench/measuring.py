@@ -44,7 +44,7 @@ def synchronise() -> None:
 
 
 def seconds(work: Callable) -> float:
-    """Of one thread on a CPU those that it computed, whatever else ran beside; else by the clock."""
+    """On one thread of a CPU those that it computed, whatever ran beside; else by the clock."""
     alone = not torch.cuda.is_available() and torch.get_num_threads() == 1
     clock = time.process_time if alone else time.perf_counter
     synchronise()
