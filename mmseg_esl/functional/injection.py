@@ -1,6 +1,7 @@
 """Adaptive label injection: labelled patches for images that the teacher is unsure of (AugSeg)."""
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,7 @@ def image_certainty(logits: Tensor, valid: Tensor) -> Tensor:
     """
     log_probs = at_least_float(logits.detach()).log_softmax(dim=1)
     probs = log_probs.exp()
-    relative = -(probs * log_probs).sum(dim=1) / log_probs.new_tensor(logits.shape[1]).log()
+    relative = -(probs * log_probs).sum(dim=1) / math.log(logits.shape[1])
     sure = torch.where(valid, (1 - relative) * probs.amax(dim=1), 0.0)
     return sure.flatten(1).sum(dim=1) / valid.flatten(1).sum(dim=1).clamp(min=1)
 

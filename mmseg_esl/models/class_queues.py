@@ -94,14 +94,14 @@ class ClassQueues(Staged):
 
     @torch.no_grad()
     def commit(self) -> None:
-        """Write what is staged."""
+        """Write what is staged: of each queue the slots that as many pixels can have reached."""
         if self._rows is not None:
-            start = 0
+            total = self.total
             for c, length in enumerate(self.lengths):  # one at a time: all would be a second copy
-                slots = torch.arange(length, device=self.queue.device)
-                self.queue[start:start + length] = self.read(torch.full_like(slots, c), slots)
-                start += length
-            self.pushed.copy_(self.total)
+                back = torch.arange(min(length, len(self._rows)), device=self.queue.device)
+                slots = (total[c] - 1 - back) % length
+                self.queue[self.start[c] + slots] = self.read(torch.full_like(slots, c), slots)
+            self.pushed.copy_(total)
         self.rollback()
 
     def rollback(self) -> None:

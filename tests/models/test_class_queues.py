@@ -5,6 +5,7 @@ import pytest
 import tiny  # noqa: F401
 import torch
 from mmengine.runner.checkpoint import load_state_dict
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmseg_esl.models import ClassQueues
 
@@ -43,10 +44,11 @@ def check(memory, model):
             assert torch.equal(content(memory, c), torch.stack(list(d)))
 
 
+@pytest.mark.parametrize('lengths', [{}, dict(length=40, first_length=30)])
 @pytest.mark.parametrize('stages', [1, 3])
-def test_fifo(stages):
+def test_fifo(stages, lengths):
     """Staged entries read as written ones do; under accumulation several stages make a step."""
-    memory, gen = queues(), torch.Generator().manual_seed(0)
+    memory, gen = queues(**lengths), torch.Generator().manual_seed(0)
     model = [deque(maxlen=n) for n in memory.lengths]
     for step in range(20):
         for _ in range(stages):
@@ -56,6 +58,29 @@ def test_fifo(stages):
             check(memory, model)
         memory.commit()
         check(memory, model)
+
+
+class Written(TorchDispatchMode):
+    """Numbers that are written into a part of a tensor."""
+    total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ in ('index_put_', 'copy_'):
+            self.total += args[-1 if func.overloadpacket.__name__ == 'copy_' else 2].numel()
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_writes_no_more_than_it_has_pixels():
+    """The release's queues hold 30,000 pixels each: to write all of them takes longer than a step
+    of small images."""
+    memory, gen = queues(length=4000, first_length=5000), torch.Generator().manual_seed(0)
+    features, candidates = random_step(gen)
+    memory.stage(features, candidates)
+    with Written() as written:
+        memory.commit()
+    pixels = len(features) * 2 * 3
+    assert memory.pushed.sum() > 0 and 0 < written.total <= C * pixels * L + C
+    assert memory.queue.any(dim=1).sum() == memory.pushed.sum()
 
 
 def test_an_oversize_push_keeps_the_newest():

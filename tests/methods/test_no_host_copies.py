@@ -1,0 +1,50 @@
+"""No step makes a tensor on the host and waits until the device has it.
+
+torch.tensor(x, device=...), x.new_tensor(...) and x.to(device) copy from memory that is not pinned
+and wait, which CUDA's check calls a synchronising operation; the operators that are dispatched on a
+CPU do not show it, so the calls are looked at.
+"""
+from __future__ import annotations
+
+import every
+import pytest
+import tiny
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+
+class HostCopies(TorchFunctionMode):
+    """Collects calls that would wait for such a copy, were the device a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        moves = func is Tensor.to and not kwargs.get('non_blocking') and (
+            'device' in kwargs or any(isinstance(x, (str, torch.device)) for x in args[1:]))
+        if (func in (torch.tensor, torch.as_tensor) and kwargs.get('device') is not None
+                or func is Tensor.new_tensor or moves):
+            self.found.append(func.__name__)
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize('case', every.CASES, ids=repr)
+def test_a_step_copies_nothing_from_the_host(case):
+    model = case.build(sharp=1.0)
+    inputs, samples = tiny.batch()
+    with HostCopies() as copies:
+        total, _ = model.parse_losses(model.loss(inputs, samples))
+        model.after_optimizer_step(3)
+    assert total.isfinite()
+    assert copies.found == []
+
+
+def test_it_notices():
+    x = torch.ones(2)
+    with HostCopies() as copies:
+        x.new_tensor(3.0), torch.tensor(1.0, device='cpu'), x.to('cpu'), x.to(device='cpu')
+        torch.tensor(1.0), x.to(torch.float64), x.to('cpu', non_blocking=True)
+    assert copies.found == ['new_tensor', 'tensor', 'to', 'to']
