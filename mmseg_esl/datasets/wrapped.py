@@ -11,7 +11,7 @@ from mmengine.dataset import Compose
 from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
-from .checks import IGNORE, CheckFiles, CheckMask, LabelValues
+from .checks import IGNORE, CheckFiles, CheckMask, LabelValues, bad_data
 from .files import Folders, is_local
 from .manifest import Manifest
 
@@ -199,6 +199,30 @@ def forget_masks(unlabeled) -> None:
             pipeline.transforms.insert(0, _ForgetMask())
 
 
+class Reading(Compose):
+    """A pipeline in which whatever reads a file has to give something.
+
+    For None mmengine takes another image in silence, which a transform may mean that finds no crop
+    to its liking; of a loader it is a fault of this file, or a forgotten ``return results``.
+
+    Raises:
+        BadDataError: a transform gives None that reads labels, or before which there is no image.
+    """
+
+    def __call__(self, results: dict):
+        for step in self.transforms:
+            labels = reads_labels(step)
+            reads, what = labels or 'img' not in results, 'mask' if labels else 'image'
+            path = results.get('seg_map_path' if labels else 'img_path')
+            results = step(results)
+            if results is None and reads:
+                raise bad_data(what, path, f'{type(step).__name__} gave None for it. A loader '
+                               'returns the results, or raises an error that says what is wrong')
+            if results is None:
+                return None
+        return results
+
+
 def insert_checks(dataset, values: LabelValues, manifest: Manifest | None) -> None:
     """Let every pipeline check its files first, and its label map right after reading it."""
     for leaf in leaves(dataset):
@@ -215,6 +239,7 @@ def insert_checks(dataset, values: LabelValues, manifest: Manifest | None) -> No
                            stock_step(pipeline, 'LoadAnnotations'), manifest,
                            getattr(leaf, 'masks_as_loaded', False))
         steps.insert(1 if steps and isinstance(steps[0], _ForgetMask) else 0, check)
+        leaf.pipeline = Reading(steps)
 
 
 def loading_steps(pipeline: Compose) -> list:

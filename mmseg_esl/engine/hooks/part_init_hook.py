@@ -6,7 +6,7 @@ import copy
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.dataset import Compose, ConcatDataset, RepeatDataset, pseudo_collate
+from mmengine.dataset import ConcatDataset, RepeatDataset, pseudo_collate
 from mmengine.dist import (
     all_gather_object,
     gather_object,
@@ -20,7 +20,7 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Subset
 
 from ...datasets.bad_samples import ReadAgain
-from ...datasets.wrapped import first_places, loading_steps
+from ...datasets.wrapped import Reading, first_places, loading_steps
 from ...functional import sample_features
 from ...looks.windows import shares
 from ...models.feature_tap import last_stage
@@ -208,5 +208,5 @@ def _undistorted(dataset, extra):
         raise ValueError('PartInitHook needs the labels, but the labelled pipeline has no '
                          'LoadAnnotations transform')
     plain = copy.copy(dataset)
-    plain.pipeline = Compose([*loads, *extra, dict(type='PackSegInputs')])
+    plain.pipeline = Reading([*loads, *extra, dict(type='PackSegInputs')])
     return plain
