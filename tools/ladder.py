@@ -121,7 +121,9 @@ class Rung:
     def tested(self, network: str) -> float | None:
         """Its last test; None if there is none."""
         found = sorted((self.folder / f'test_{network}').glob('*/*.json'))
-        return json.loads(found[-1].read_text())[METRIC] if found else None
+        logged = json.loads(found[-1].read_text()) if found else {}
+        return next((value for key, value in logged.items()  # an evaluator may have a prefix
+                     if key.split('/')[-1] == METRIC), None)
 
     @property
     def apart(self) -> bool:

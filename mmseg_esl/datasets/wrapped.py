@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import copy
 import os.path as osp
+from functools import partial
 from typing import Iterator
 
 from mmengine.dataset import Compose
+from mmseg.datasets import MultiImageMixDataset
 from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
@@ -27,11 +29,42 @@ def build(dataset, which: str) -> Dataset:
         if not (hasattr(dataset, 'metainfo') and hasattr(dataset, 'full_init')):
             raise TypeError(f'SemiDataset: {which} is a {type(dataset).__name__}. Give the config '
                             'of an mmseg dataset, or such a dataset')
-        return dataset
-    for cfg in _configs(dataset):
-        _check_config(cfg, which)
-    with _EmptyIsNamed(which):
-        return DATASETS.build(dataset)
+    else:
+        for cfg in _configs(dataset):
+            _check_config(cfg, which)
+        with _EmptyIsNamed(which):
+            dataset = DATASETS.build(dataset)
+    _let_mix(dataset, which)
+    return dataset
+
+
+def _let_mix(dataset, which: str) -> None:
+    """Transforms of several images (RandomMosaic) find them, or the key that is to change is named.
+
+    mmseg's draws one index too many (``random.randint(0, len(dataset))``).
+    """
+    for inner in _nested(dataset):
+        pipeline = getattr(inner, 'pipeline', ())
+        mixes = isinstance(inner, MultiImageMixDataset)
+        for transform in _transforms(pipeline):
+            if not hasattr(transform, 'get_indices'):
+                continue
+            if not (mixes and transform in pipeline):
+                name = type(transform).__name__
+                raise ValueError(
+                    f'SemiDataset: {name} in the pipeline of {which} needs several images, which '
+                    f"only a MultiImageMixDataset gives it: set {which}=dict(type='"
+                    "MultiImageMixDataset', dataset=dict(...), pipeline=[...]) with the set as it "
+                    'is as dataset, its pipeline cut after its last Load... transform, and as '
+                    f'pipeline what followed, {name} among it and in no other transform')
+            if not isinstance(transform.get_indices, partial):
+                transform.get_indices = partial(_within, transform.get_indices)
+
+
+def _within(draw, dataset) -> list[int]:
+    found = draw(dataset)
+    return [index % len(dataset) for index in (
+        found if isinstance(found, (list, tuple)) else [found])]
 
 
 def without_file_checks(dataset):

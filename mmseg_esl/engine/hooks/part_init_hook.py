@@ -15,6 +15,7 @@ from mmengine.dist import (
     is_main_process,
 )
 from mmengine.hooks import Hook
+from mmseg.datasets import MultiImageMixDataset
 from mmseg.registry import HOOKS
 from rich.progress import track
 from torch.utils.data import DataLoader, Subset
@@ -203,6 +204,8 @@ def _undistorted(dataset, extra):
         plain = copy.copy(dataset)
         plain.dataset = _undistorted(dataset.dataset, extra)
         return plain
+    if isinstance(dataset, MultiImageMixDataset):  # one image each: mosaics are random
+        return _undistorted(dataset.dataset, extra)
     loads = loading_steps(dataset.pipeline)
     if not loads:
         raise ValueError('PartInitHook needs the labels, but the labelled pipeline has no '
