@@ -135,20 +135,22 @@ def _check_config(cfg: dict, which: str) -> None:
         raise FileNotFoundError(
             f"SemiDataset: the list '{ann_file}' (ann_file of {which}) does not exist. Set "
             f"ann_file, relative to data_root (now '{root}'), to a text file with one image a line")
-    if not (osp.isfile(ann_file) or osp.isdir(ann_file)):
+    if osp.isdir(ann_file):  # mmseg would take every image of the set
+        raise ValueError(f"SemiDataset: the list '{ann_file}' (ann_file of {which}) is a folder. "
+                         'Name the file in it, or leave ann_file out to take the whole folder of '
+                         'images')
+    if not osp.isfile(ann_file):
         raise ValueError(f"SemiDataset: the list '{ann_file}' (ann_file of {which}) is no regular "
                          'file: reading it could wait for ever')
-    if osp.isfile(ann_file):
-        with open(ann_file, 'rb') as file:
-            lines = [line for line in file if line.strip()]
-            if lines and lines[0].startswith(codecs.BOM_UTF8) and 'Unlabeled' not in str(
-                    cfg.get('type')):
-                raise ValueError(f"SemiDataset: the list '{ann_file}' (ann_file of {which}) begins "
-                                 'with a byte-order mark, which mmseg takes for a part of the '
-                                 'first name: save it as UTF-8 without one')
-            if not lines:
-                raise ValueError(f"SemiDataset: the list '{ann_file}' (ann_file of {which}) is "
-                                 'empty. Write one image a line')
+    with open(ann_file, 'rb') as file:
+        lines = [line for line in file if line.strip()]
+    if lines and lines[0].startswith(codecs.BOM_UTF8) and 'Unlabeled' not in str(cfg.get('type')):
+        raise ValueError(f"SemiDataset: the list '{ann_file}' (ann_file of {which}) begins with a "
+                         'byte-order mark, which mmseg takes for a part of the first name: save it '
+                         'as UTF-8 without one')
+    if not lines:
+        raise ValueError(f"SemiDataset: the list '{ann_file}' (ann_file of {which}) is empty. "
+                         'Write one image a line')
 
 
 def _nested(dataset) -> Iterator:
