@@ -15,24 +15,31 @@ from __future__ import annotations
 
 import argparse
 import ast
-import json
+import re
+import shutil
 import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cli_common  # noqa: F401 - finds the package and mends the stack
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 import mmseg_esl.register  # noqa: F401 - registers every component
 from mmseg_esl.conversion.config import Method, Refused, methods
 from mmseg_esl.results import Run, read_run
-from mmseg_esl.results.run import SCALARS, key_of
+from mmseg_esl.results.run import SCALARS, key_of, read_json
+from mmseg_esl.results.training import SECTIONS, differences
+from mmseg_esl.storage.config import flatten
 
 TOOLS = Path(__file__).resolve().parent
 METRIC = 'mIoU'
+# what may differ between a run and its row: how files are read, and precision, which a CPU changes
+ASIDE = {'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'backend_args',
+         'file_client_args', 'check_files', 'loss_scale', 'dtype'}
 
 
 class Row:
@@ -43,6 +50,9 @@ class Row:
     """
 
     def __init__(self, name: str, method: str, options: list[str] = ()):
+        if not re.fullmatch(r'\w[\w.+-]*', name):
+            raise ValueError(f"--row {name!r} names a file and folders: take letters, digits and "
+                             "'_', '-', '+', '.'")
         self.name, self.method, self.keys = name, Method(method), {}
         for option in options:
             key, _, value = option.partition('=')
@@ -76,7 +86,7 @@ class Row:
     def leaf(self, data: Path) -> str:
         """Text of its config around the data config."""
         cfg, method = Config.fromfile(str(data)), self.method
-        lines = [f"_base_ = ['{data.as_posix()}', '{method.path.as_posix()}']",
+        lines = [f'_base_ = [{data.as_posix()!r}, {method.path.as_posix()!r}]',
                  'model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)',
                  'default_hooks = _base_.method_hooks',
                  'default_hooks["checkpoint"].pop("save_best", None)  # the last one counts']
@@ -95,10 +105,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Rung:
-    """One run: a row, a seed, the folder of all runs."""
+    """One run: a row, a seed, the folder of all runs, 'KEY=VALUE' beside the row's config."""
     row: Row
     seed: int
     out: Path
+    options: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -108,6 +119,19 @@ class Rung:
     def config(self) -> Path:
         return self.out / f'{self.row.name}.py'
 
+    @property
+    def given(self) -> list[str]:
+        """The options of its training."""
+        return [f'randomness.seed={self.seed}',
+                *(option.replace('{seed}', str(self.seed)) for option in self.options)]
+
+    @cached_property
+    def cfg(self) -> Config:
+        parser, cfg = argparse.ArgumentParser(), Config.fromfile(str(self.config))
+        parser.add_argument('given', nargs='+', action=DictAction)
+        cfg.merge_from_dict(parser.parse_args(self.given).given)
+        return cfg
+
     def read(self) -> Run | None:
         """What it has logged; None if that is nothing yet."""
         return read_run(self.folder, check=False) if list(
@@ -115,21 +139,27 @@ class Rung:
 
     @property
     def trained(self) -> bool:
+        """Whether it has come to its end; ValueError if it is another training's."""
         run = self.read()
-        return run is not None and run.max_iters in run.validations
+        if run is None or run.last < self.cfg.train_cfg.max_iters:
+            return False
+        was, now = differences([_settings(run.cfg), _settings(self.cfg)])
+        if was:
+            raise ValueError(f'{self.folder} is of another training, {was}; the row says {now}. '
+                             'Give the --cfg-options of that training, or another --out')
+        return True
 
     def tested(self, network: str) -> float | None:
         """Its last test; None if there is none."""
         found = sorted((self.folder / f'test_{network}').glob('*/*.json'))
-        logged = json.loads(found[-1].read_text()) if found else {}
+        logged = read_json(found[-1]) if found else {}
         return next((value for key, value in logged.items()  # an evaluator may have a prefix
                      if key.split('/')[-1] == METRIC), None)
 
     @property
     def apart(self) -> bool:
         """Whether it is tested on other images than it is validated on."""
-        cfg = Config.fromfile(str(self.config))
-        return cfg.test_dataloader.dataset != cfg.val_dataloader.dataset
+        return self.cfg.test_dataloader.dataset != self.cfg.val_dataloader.dataset
 
     @property
     def finished(self) -> bool:
@@ -139,7 +169,8 @@ class Rung:
         """The metric of each network that the table is of."""
         if self.apart:
             return {name: self.tested(name) for name in self.row.networks}
-        last = self.read().validations[self.read().max_iters]
+        run = self.read()
+        last = run.validations[run.last]
         return {name: last[key_of(name, METRIC)] for name in self.row.networks}
 
     def minutes(self) -> float:
@@ -148,13 +179,22 @@ class Rung:
                                  if 'time' in row) * run.max_iters / 60
 
 
-def finish(rung: Rung, options: list[str]) -> str:
+def _settings(cfg) -> dict:
+    out: dict = {}
+    for section in (*SECTIONS, 'load_from'):
+        flatten(section, cfg.get(section), out, ASIDE)
+    return {key: value for key, value in out.items() if key != 'optim_wrapper.type'}
+
+
+def finish(rung: Rung) -> str:
     """Train a run to its end, from where it stands, and test it; '' or what went wrong."""
     rung.folder.mkdir(parents=True, exist_ok=True)
-    given = ['--cfg-options', f'randomness.seed={rung.seed}',
-             *(option.replace('{seed}', str(rung.seed)) for option in options)]
-    commands = [] if rung.trained else [
-        [TOOLS / 'train.py', rung.config, '--work-dir', rung.folder, '--resume', *given]]
+    given, commands = ['--cfg-options', *rung.given], []
+    if not rung.trained:
+        for earlier in rung.folder.glob('test_*'):  # of a shorter training
+            shutil.rmtree(earlier)
+        commands = [[TOOLS / 'train.py', rung.config, '--work-dir', rung.folder, '--resume',
+                     *given]]
     if rung.apart:
         commands += [[TOOLS / 'test.py', rung.config, 'CHECKPOINT', '--network', name,
                       '--work-dir', rung.folder / f'test_{name}', *given]
@@ -223,17 +263,25 @@ def main() -> None:
             raise ValueError('--row NAME METHOD [KEY=VALUE ...]')
         rows = [*(Row(name, name) for name in names),
                 *(Row(name, method, options) for name, method, *options in args.row)]
-        rungs = [Rung(row, seed, out) for seed in args.seeds for row in rows]
+        for what, found in (('row', [row.name for row in rows]), ('seed', args.seeds)):
+            twice = [one for one in dict.fromkeys(found) if found.count(one) > 1]
+            if twice:
+                raise ValueError(f'the {what} {twice[0]} is given twice: they would share folders')
+        rungs = [Rung(row, seed, out, tuple(args.cfg_options))
+                 for seed in args.seeds for row in rows]
         out.mkdir(parents=True, exist_ok=True)
         for row in rows:
             (out / f'{row.name}.py').write_text(row.leaf(data), encoding='utf-8')
+        faults = []
         if not args.table:
             left = [rung for rung in rungs if not rung.finished]
             print(f'{len(rungs) - len(left)} of {len(rungs)} runs are finished', flush=True)
             with ThreadPoolExecutor(args.jobs) as pool:
-                for rung, fault in zip(left, pool.map(lambda r: finish(r, args.cfg_options), left)):
+                for rung, fault in zip(left, pool.map(finish, left)):
                     print(fault or f'{rung.folder.name} is finished', flush=True)
+                    faults += [fault] if fault else []
         print(table(rows, rungs))
+        sys.exit(1 if faults else 0)
     except (Refused, OSError, ValueError) as error:
         sys.exit(f'ladder.py: {error}')
 

@@ -1,6 +1,8 @@
 """The labelled loader becomes a loader of both sets."""
 from __future__ import annotations
 
+from mmseg.registry import TRANSFORMS
+
 from ..datasets.wrapped import LABEL_READERS
 from ..storage.config import kind
 from .text import Code
@@ -46,7 +48,7 @@ def weak_view(pipeline: list, prepared: set) -> tuple[list, list]:
     loading, view, dropped = [], [], []
     for step in pipeline:
         name = kind(step)
-        if name in LABEL_READERS:
+        if _reads_labels(name):
             continue
         if name.startswith('Load'):
             loading.append(step)
@@ -55,6 +57,12 @@ def weak_view(pipeline: list, prepared: set) -> tuple[list, list]:
             view += [] if kept is None else [kept]
     loading.append(dict(type='LoadEmptyAnnotations'))
     return loading, view, dropped
+
+
+def _reads_labels(name: str) -> bool:
+    """Whether it is one of the transforms that open label files, or derived from one."""
+    found = TRANSFORMS.get(name)
+    return bool(LABEL_READERS & {name, *(base.__name__ for base in getattr(found, '__mro__', ()))})
 
 
 def _kept(step: dict, prepared: set, dropped: list):

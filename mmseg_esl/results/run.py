@@ -172,6 +172,9 @@ def _read(folder: Path, check: bool) -> Run:
         seed=infos[0].get('seed', (configs[0].get('randomness') or {}).get('seed')),
         commit=' then '.join(dict.fromkeys(i['commit'] for i in infos if i.get('commit'))),
         world_size=infos[-1].get('world_size'), method=method)
+    length = (run.cfg.get('train_cfg') or {}).get('max_iters')
+    if not isinstance(length, (int, type(None))):
+        raise ValueError(f'{folder}: train_cfg.max_iters is {length!r} in its config and no number')
     if check:
         _check(run)
     return run

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
+from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.registry import MODELS, TRANSFORMS
 
 from mmseg_esl.conversion import Refused, convert, methods, trial
 from mmseg_esl.conversion.data import leaves, weak_view
@@ -121,6 +122,17 @@ def test_weak_view_moves_pixels_and_nothing_else():
     assert dropped == ['CLAHE', 'Albu', 'AdjustGamma', 'GenerateEdge', 'RandomCrop.cat_max_ratio',
                        'MyOwn']
     assert crop['cat_max_ratio'] == 0.75  # the user's stays what it is
+
+
+def test_a_label_reader_of_ones_own_stays_with_the_labels():
+    class LoadColours(LoadAnnotations):
+        pass
+
+    TRANSFORMS.register_module(module=LoadColours, force=True)
+    loading, view, dropped = weak_view([
+        dict(type='LoadImageFromFile'), dict(type='LoadColours'), dict(type='PackSegInputs')], ())
+    assert kinds(loading + view) == ['LoadImageFromFile', 'LoadEmptyAnnotations', 'PackSegInputs']
+    assert dropped == []
 
 
 def test_datasets_are_found_inside_wrappers():
@@ -284,7 +296,8 @@ def test_several_losses_and_a_sigmoid(made):
 def test_a_classifier_of_another_name_is_found(made, folder, monkeypatch):
     (folder / 'own_head.py').write_text("""
 from mmseg.models.decode_heads import FCNHead
-from mmseg.registry import MODELS
+from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.registry import MODELS, TRANSFORMS
 from torch import nn
 
 @MODELS.register_module(force=True)
