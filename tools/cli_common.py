@@ -18,8 +18,8 @@ stack.install()
 
 from mmengine.config import Config, DictAction
 
+from mmseg_esl.storage.errors import Misfit, NoCheckpoint, Unreadable
 from mmseg_esl.storage.lock import Locked
-from mmseg_esl.storage.safe_loading import Unreadable
 
 
 def add_common_options(parser) -> None:
@@ -40,7 +40,7 @@ def checkpoint_errors():
     """A checkpoint that cannot be read or is refused, and a folder in use, end in a sentence."""
     try:
         yield
-    except (pickle.UnpicklingError, Unreadable, Locked) as error:
+    except (pickle.UnpicklingError, Misfit, NoCheckpoint, Unreadable, Locked) as error:
         sys.exit(f'{osp.basename(sys.argv[0])}: {error}')
 
 
@@ -52,7 +52,10 @@ def config_file(name: str) -> str:
 def load_config(args) -> Config:
     """Read the config, apply the command line to it, and adapt it to a machine without a GPU."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(config_file(args.config))
+    name = config_file(args.config)
+    if not osp.isfile(name):
+        sys.exit(f"{osp.basename(sys.argv[0])}: there is no config '{args.config}'")
+    cfg = Config.fromfile(name)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)

@@ -13,6 +13,7 @@ Validation, data loading and communication are left out. Memory is the doctor's 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import cli_common  # noqa: F401  (finds the package, makes mmseg importable)
@@ -59,8 +60,9 @@ def passes_per_step(cfg) -> tuple[float, float]:
 def row(path: str, tflops: float, gpus: int) -> tuple:
     """The cells of one config, in the order of HEAD."""
     cfg = Config.fromfile(path)
+    passes = passes_per_step(cfg)  # which names what is no method
     flops, iters = forward_flops(cfg), cfg.train_cfg.max_iters
-    step = sum(one * times for one, times in zip(flops, passes_per_step(cfg)))
+    step = sum(one * times for one, times in zip(flops, passes))
     return (Path(path).name, iters, round(sum(flops) / 1e9), f'{step / 1e12:.1f}',
             f'{step * iters / 1e18:.2f}', round(step * iters / (tflops * 1e12) / 3600),
             f'{1.2 * measure(cfg, gpus).step / GB:.0f}')
@@ -76,7 +78,11 @@ def main() -> None:
     args = parser.parse_args()
     print('| ' + ' | '.join(HEAD) + ' |\n|---' + '|--:' * (len(HEAD) - 1) + '|')
     for path in args.configs:
-        print('| ' + ' | '.join(map(str, row(path, args.tflops, args.gpus))) + ' |', flush=True)
+        try:
+            cells = row(path, args.tflops, args.gpus)
+        except (ValueError, OSError, RuntimeError, KeyError, AttributeError) as error:
+            sys.exit(f'cost.py: {path}: {type(error).__name__}: {error}')
+        print('| ' + ' | '.join(map(str, cells)) + ' |', flush=True)
 
 
 if __name__ == '__main__':

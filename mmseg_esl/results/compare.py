@@ -9,7 +9,7 @@ from typing import Sequence
 
 from scipy import stats
 
-from .run import Run, key_of, read_run
+from .run import Run, as_training_leaves_it, key_of, read_run
 from .table import mean_sd
 from .training import differences, evaluation, identity, title
 from .trend import rising
@@ -179,6 +179,8 @@ def _read_all(runs) -> dict:
 
 def _read(run) -> Run:
     run = run if isinstance(run, Run) else read_run(run)
+    with as_training_leaves_it(run.folder):  # what is asked of it below, while it has a name
+        title(run), evaluation(run.cfg), identity(run), sees_unlabeled(run), list(run.protocol)
     if not run.finished:
         raise ValueError(f'{run.folder}: validated last at {run.last} of {run.max_iters} '
                          'iterations: finish it (--resume) first')
@@ -237,7 +239,7 @@ def _distinct(*sides):
 def _values(runs: list, network: str, metric: str, check: bool = True) -> list[float]:
     found = [run.validations[run.last][key_of(network, metric)] for run in runs]
     for run, value in zip(runs, found):
-        if check and not math.isfinite(value):
+        if check and not (isinstance(value, (int, float)) and math.isfinite(value)):
             raise ValueError(f'{run.folder}: its last {metric} is {value}, which compares with '
                              'nothing: leave this run out')
     return found
