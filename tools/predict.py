@@ -26,7 +26,7 @@ KINDS = ('index', 'color', 'overlay')
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage='predict.py (WORK_DIR [CHECKPOINT] | CONFIG CHECKPOINT) IMAGE_OR_FOLDER... [options]')
+        usage='%(prog)s (WORK_DIR [CHECKPOINT] | CONFIG CHECKPOINT) IMAGE_OR_FOLDER... [options]')
     parser.add_argument('paths', nargs='+', metavar='PATH', help='the model, then images, folders')
     parser.add_argument('--out', default='predictions',
                         help='folder that mirrors the images (default: %(default)s)')

@@ -168,7 +168,7 @@ def sees_unlabeled(run: Run) -> bool:
     if run.method:
         return run.method.get('sees_unlabeled', not published.startswith('Sup baseline'))
     model = run.cfg['model']
-    return 'segmentor' in model and (model.get('semi_train_cfg') or {}).get('variant') != 'sup'
+    return 'segmentor' in model and 'sup' not in (model.get('semi_train_cfg') or {}).values()
 
 
 def _read_all(runs) -> dict:
