@@ -296,6 +296,7 @@ def _data(cfg, method: Method, unlabeled: str, number: int, report: Conversion):
         raise Refused('the config has no train_dataloader: convert the one that you train with')
     user = user.to_dict()
     sets = data.leaves(user['dataset'])
+    report.check.extend(data.lossy_masks(sets))
     pipelines = [each.get('pipeline') or [] for each in sets]
     if not pipelines[0]:
         raise Refused(f'the training set {kind(sets[0])} has no pipeline in the config')

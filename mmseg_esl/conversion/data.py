@@ -1,8 +1,11 @@
 """The labelled loader becomes a loader of both sets."""
 from __future__ import annotations
 
+import os
+
 from mmseg.registry import TRANSFORMS
 
+from ..datasets.files import find_images, is_jpeg_name
 from ..datasets.wrapped import LABEL_READERS
 from ..storage.config import kind
 from .text import Code
@@ -32,6 +35,21 @@ def leaves(dataset: dict) -> list[dict]:
             'train_dataloader.dataset be the dataset inside, or ConcatDataset or RepeatDataset '
             'around it')
     return [dataset]
+
+
+def lossy_masks(sets: list[dict]) -> list[str]:
+    """What is to be said of labelled sets whose masks are JPEG files, counted; by their suffix."""
+    found = []
+    for each in sets:
+        suffix = each.get('seg_map_suffix') or '.png'
+        folder = os.path.join(each.get('data_root') or '',
+                              (each.get('data_prefix') or {}).get('seg_map_path') or '')
+        if is_jpeg_name(suffix):
+            there = find_images(folder, suffix) if os.path.isdir(folder) else []
+            found.append(f'{len(there) or "the"} masks in {folder} are JPEG (*{suffix}), which '
+                         'changes values: classes get mixed up at their borders, or lost. Make '
+                         'them anew as PNG')
+    return found
 
 
 def weak_view(pipeline: list, prepared: set) -> tuple[list, list]:

@@ -124,6 +124,27 @@ def test_weak_view_moves_pixels_and_nothing_else():
     assert crop['cat_max_ratio'] == 0.75  # the user's stays what it is
 
 
+def test_jpeg_masks_are_said_and_counted(made, folder):
+    for path in (folder / 'data/ann').glob('*.png'):
+        path.rename(path.with_suffix('.jpg'))
+    _, _, found = made("images = dict(seg_map_suffix='.jpg')\ntrain_dataloader = dict(dataset="
+                       "dict(seg_map_suffix='.jpg'))")
+    said = [sentence for sentence in found.check if 'JPEG' in sentence]
+    assert len(said) == 1 and said[0].startswith('3 masks in data/ann are JPEG (*.jpg)')
+    assert not [sentence for sentence in made()[2].check if 'JPEG' in sentence]
+
+
+def test_what_lies_beside_the_images_is_said(made, folder):
+    for name in ('a.heic', 'b.AVIF', 'c.gif', 'd.jp2', 'e.jfif', '@eaDir/f.jpg'):
+        path = folder / 'more' / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    said = ' '.join(made()[2].check)
+    assert '5 files are images of a kind that is not read' in said
+    assert '1 folders of thumbnails were left out' in said and 'of 3 unlabelled' in ' '.join(
+        made()[2].done)
+
+
 def test_a_label_reader_of_ones_own_stays_with_the_labels():
     class LoadColours(LoadAnnotations):
         pass
