@@ -77,15 +77,32 @@ def made(folder):
 # ------------------------------------------------------------------------------------- text
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(
-        st.text('ab.', min_size=1), inner), max_leaves=30)
+        st.text('ab.', min_size=1) | st.sampled_from(['class', 'lambda', 'from', 'é']), inner),
+    max_leaves=30)
 
 
 @given(plain)
 def test_literals_are_the_values(value):
     assert eval(literal(value)) == value
+
+
+def test_what_python_has_no_word_for():
+    value = {'lambda': float('-inf'), 'in': [float('inf')], 'more': dict(a=float('nan'))}
+    found = eval(literal(value))
+    assert found['lambda'] == value['lambda'] and found['in'] == value['in']
+    assert found['more']['a'] != found['more']['a']
+
+
+def test_a_name_of_several_lines_stays_in_the_comment(folder):
+    (folder / 'more').rename(folder / 'more\nimport nothing_of_the_kind')
+    (folder / 'base.py').write_text(USER)
+    text = convert('base.py', 'more\nimport nothing_of_the_kind', 'esl.py', method='esl').text
+    (folder / 'esl.py').write_text(text)
+    assert '\n# import nothing_of_the_kind\n' in text
+    assert Config.fromfile('esl.py').train_dataloader.dataset.unlabeled.data_prefix.img_path == \
+        'more\nimport nothing_of_the_kind'
 
 
 def test_literals_are_broken_into_lines():
