@@ -6,8 +6,13 @@
 # make drill-crash   kill a training run 120 times and see that nothing is lost
 # make drill-ranks   two and four processes for fifty steps: do they agree, and with one process
 # make bench         measure the speed, write docs/performance.md's tables; BENCH_ARGS=--quick: less
+# make gpu          prove and measure everything on one GPU, in less than nine minutes; what is found
+#                    goes to GPU_OUT, and the same command goes on. GPU_PYTHON: the environment's
+# make gpu-study    every method on CamVid at full size; GPU_ARGS='--minutes 25' stops in time
 # make drill-communication  what a step sends to other ranks, in calls and bytes; some minutes
 # make drill-scale   start-up time and memory with a million unlabelled images; K-means of 81 classes
+# make drill-growth  memory and gathered tensors of every method at 150 classes and 64 ranks
+# make drill-shards  start-up, batches and resume with a hundred million images in tar shards
 # make mutants      put faults into the code, one at a time, and list those that no test notices;
 #                    a night for all, MUTANTS_ARGS='--sample 40 --seed 0' for some; it goes on where
 #                    it stopped
@@ -23,13 +28,16 @@ JOBS ?= 2
 DRILL_ARGS ?=
 BENCH_ARGS ?=
 MUTANTS_ARGS ?=
+GPU_ARGS ?=
+GPU_OUT ?= work_dirs/gpu
+GPU_PYTHON ?= python3
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: test demo demo-seeds test-stacks drill-resume drill-crash drill-ranks \
-	drill-communication drill-scale bench mutants lint clean
+	drill-communication drill-scale drill-growth drill-shards bench gpu gpu-study mutants lint clean
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
@@ -58,11 +66,24 @@ drill-ranks: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python dev/benchmark.py $(BENCH_ARGS)
 
+# in the environment that is there, not in .venv: the GPU's torch is another one
+gpu:
+	$(GPU_PYTHON) dev/gpu/run.py --out $(GPU_OUT) $(GPU_ARGS)
+
+gpu-study:
+	$(GPU_PYTHON) dev/gpu/study.py $(GPU_ARGS)
+
 drill-communication: $(STAMP)
 	$(BIN)/python dev/drills/communication.py $(DRILL_ARGS)
 
 drill-scale: $(STAMP)
 	$(BIN)/python dev/drills/scale.py $(DRILL_ARGS)
+
+drill-growth: $(STAMP)
+	$(BIN)/python dev/drills/growth.py $(DRILL_ARGS)
+
+drill-shards: $(STAMP)
+	$(BIN)/python dev/drills/shards.py $(DRILL_ARGS)
 
 mutants: $(STAMP)
 	$(BIN)/python dev/mutants.py $(MUTANTS_ARGS)

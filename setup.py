@@ -42,6 +42,22 @@ class BuildWithMim(build_py):
                 shutil.copy2(ROOT / name, target / name)
 
 
+EXTRAS = {
+    # colour jitter, grey and blur on the device (KorniaStrongView)
+    'strong': ['kornia'],
+    # UnlabeledShards with shards on s3://, read by byte ranges
+    'shards': ['fsspec', 's3fs'],
+    # tools/dataset_converters/voc_aug.py: SBD's masks are MATLAB files
+    'data': ['scipy'],
+    # tools/report.py: a template that escapes every name, and the curves. torch and mmengine
+    # bring both along, as a rule
+    'report': ['jinja2', 'matplotlib>=3.6'],
+    # logging to TensorBoard, when a config asks for it
+    'tensorboard': ['tensorboard'],
+    # tools/export_onnx.py: the file format, torch's exporter from 2.6 on, and the check
+    'onnx': ['onnx', 'onnxscript', 'onnxruntime'],
+}
+
 setup(
     name='mmseg_esl',
     version=VERSION,
@@ -55,22 +71,15 @@ setup(
     package_data={'mmseg_esl.splits': ['published.csv'], 'mmseg_esl.report': ['page.html']},
     install_requires=[
         'numpy',
+        'pillow',
+        'rich',  # progress bars
         'scikit-learn',  # K-means of the parts, before training
     ],
     entry_points={'console_scripts': ['mmseg-esl = mmseg_esl.commands:main']},
     extras_require={
+        **EXTRAS,
+        'all': sorted({package for extra in EXTRAS.values() for package in extra}),
         # the tests, the linter
         'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff'],
-        # colour jitter, grey and blur on the device (KorniaStrongView)
-        'strong': ['kornia'],
-        # tools/dataset_converters/voc_aug.py: SBD's masks are MATLAB files
-        'data': ['scipy'],
-        # tools/report.py: a template that escapes every name, and the curves. torch and mmengine
-        # bring both along, as a rule
-        'report': ['jinja2', 'matplotlib>=3.6'],
-        # logging to TensorBoard, when a config asks for it
-        'tensorboard': ['tensorboard'],
-        # tools/export_onnx.py: the file format, torch's exporter from 2.6 on, and the check
-        'onnx': ['onnx', 'onnxscript', 'onnxruntime'],
     },
 )

@@ -3,6 +3,7 @@
     python dev/benchmark.py                       # all of it, on the GPU if there is one
     CUDA_VISIBLE_DEVICES= python dev/benchmark.py # on the CPU all the same
     python dev/benchmark.py --quick --only pieces
+    python dev/benchmark.py --only step --methods all  # each method's step against its floor
     python dev/benchmark.py --tables              # write the tables anew, measure nothing
 
 Results go to OUT/cpu.json or OUT/cuda.json, section by section, plots beside them; the tables of
@@ -28,9 +29,11 @@ from mmseg_esl import stack
 stack.install()
 
 import torch
-from bench import loading, measuring, pieces, plots, ranks, step, tables
+from bench import floors, loading, measuring, models, pieces, plots, ranks, step, tables
 
-SECTIONS = ('pieces', 'step', 'loading', 'growth', 'ranks')
+from mmseg_esl.conversion.config import methods
+
+SECTIONS = ('pieces', 'step', 'methods', 'loading', 'growth', 'ranks')
 
 
 def parse_args(argv=None):
@@ -43,13 +46,19 @@ def parse_args(argv=None):
     parser.add_argument('--rounds', type=int,
                         help='repetitions of everything; default: 5, quick 3; GPU 20')
     of_step = parser.add_argument_group('the whole step')
-    of_step.add_argument('--depth', type=int, choices=list(step.WIDTHS), default=50)
+    of_step.add_argument('--methods', nargs='+', metavar='NAME', choices=['all', *methods()],
+                         help="section 'methods' in place of 'step', of all or some of "
+                              f'{", ".join(methods())}')
+    of_step.add_argument('--depth', type=int, choices=list(models.WIDTHS), default=50)
     of_step.add_argument('--crop', type=int, help='default: 513, quick 257')
     of_step.add_argument('--batch', type=int, help='images of each kind; default: 8, CPU 1')
     of_step.add_argument('--classes', type=int, nargs='+', help='default: 21 81, quick 21')
     args = parser.parse_args(argv)
     cpu = not torch.cuda.is_available()
     args.device = 'cpu' if cpu else 'cuda'
+    if args.methods:
+        args.only = ['methods' if section == 'step' else section for section in args.only]
+    args.methods = methods() if args.methods in (None, ['all']) else args.methods
     args.rounds = args.rounds or (20 if not cpu else 3 if args.quick else 5)
     args.crop = args.crop or (257 if args.quick else 513)
     args.batch = args.batch or (1 if cpu else 8)
@@ -60,11 +69,15 @@ def parse_args(argv=None):
 def run(args, section: str) -> Iterable[dict]:
     """A section's rows, as they are measured."""
     if section == 'pieces':
-        segmentor = step.build(step.load(args.depth, args.crop, 21), args.device)[0].main
+        segmentor = models.build(models.load(args.depth, args.crop, 21), args.device)[0].main
         return pieces.run(args.device, args.rounds, args.quick, segmentor, say)
     if section == 'step':
         return (step.run(args.device, args.rounds, args.depth, args.crop, args.batch, classes, say)
                 for classes in args.classes)
+    if section == 'methods':
+        return (row for classes in args.classes for row in floors.run(
+            args.device, args.rounds, args.depth, args.crop, args.batch, classes, args.methods,
+            say))
     if section == 'loading':
         return loading.run(4 * args.rounds, args.crop, say=say)
     if section == 'growth':

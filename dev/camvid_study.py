@@ -15,7 +15,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools'))
-import cli_common  # noqa: F401 - finds the package and mends the stack
+from cli_common import ready
+
+ready()
 from mmengine.config import Config
 
 from mmseg_esl.results import group, make_table, read_run, to_markdown

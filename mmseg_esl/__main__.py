@@ -2,4 +2,4 @@
 from .commands import main
 
 if __name__ == '__main__':
-    main()
+    main(called='python -m mmseg_esl')

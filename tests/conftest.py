@@ -10,7 +10,7 @@ os.environ['PYTHONPATH'] = os.pathsep.join(
     filter(None, [ROOT, os.environ.get('PYTHONPATH', '')]))
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 sys.path.insert(0, ROOT)
-sys.path += [os.path.join(ROOT, 'dev'), os.path.join(ROOT, 'tools')]  # dev/bench, tools/cost.py
+sys.path += [os.path.join(ROOT, 'dev'), os.path.join(ROOT, 'tools')]  # dev/bench, tools/train.py
 
 # A shell that starts pytest in the background lets it, and all that it starts, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

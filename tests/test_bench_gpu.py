@@ -78,7 +78,7 @@ def test_no_wait_on_a_gpu(gpu):
     """torch.cuda.set_sync_debug_mode('error') from the teacher's forward to the end of the EMA."""
     model, optimizer = gpu.build(gpu.load(18, 8, 65), 'cuda')
     batch = gpu.make_batch(2, 2, 65, pin=True)
-    gpu.whole.esl_step(model, optimizer, batch)  # first calls may wait for libraries
+    gpu.whole.train_step(model, optimizer, batch)  # first calls may wait for libraries
     assert gpu.waits(model, optimizer, batch) == 'none'
 
 

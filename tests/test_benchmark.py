@@ -223,7 +223,7 @@ def test_a_step_trains_on_all_terms(whole):
     found = model.loss(**model.data_preprocessor(deepcopy(batch), training=True))
     assert all(found[key] > 0 for key in ('decode.loss_ce', 'loss_sce', 'loss_ctr'))
     before = deepcopy(model.teacher.state_dict()), model.part_memory.prototypes.clone()
-    step.esl_step(model, optimizer, batch)
+    step.train_step(model, optimizer, batch)
     assert any(not torch.equal(v, before[0][k]) for k, v in model.teacher.state_dict().items())
     assert not torch.equal(model.part_memory.prototypes, before[1])
 
@@ -234,7 +234,7 @@ def test_the_floor_reaches_every_weight_and_leaves_the_teacher_alone(whole):
     reached = []
     handles = [p.register_post_accumulate_grad_hook(lambda p: reached.append(id(p)))
                for p in model.parameters() if p.requires_grad]
-    step.floor_step(model, optimizer, batch, torch.zeros(2, 65, 65, dtype=torch.long))
+    step.Floor(model, optimizer, batch)()
     for handle in handles:
         handle.remove()
     assert len(reached) == len(handles) and {*map(id, model.projector.parameters())} <= {*reached}

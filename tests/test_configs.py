@@ -199,3 +199,18 @@ def test_deeper_network_is_one_command(method):
     cfg.merge_from_dict(dict(option.split('=') for option in command.split()))
     assert cfg.model.segmentor.backbone.depth in (101, '101')
     assert cfg.model.segmentor.pretrained == 'open-mmlab://resnet101_v1c'
+
+
+@pytest.mark.parametrize('method, cells', [('u2pl', 13), ('gta_seg', 13)])
+def test_networks_of_u2pl(method, cells):
+    """Dilations of the last stage, block by block, and 512 channels before the classifier."""
+    init_default_scope('mmseg')
+    paths = sorted((ALL / method).glob('*_r50_*.py'))
+    assert len(paths) == cells
+    configs = [loaded(path).model.segmentor for path in paths]
+    assert len({str((c.backbone, c.decode_head.channels, c.decode_head.c1_channels))
+                for c in configs}) == 1
+    net = built(copy.deepcopy(configs[0]))
+    assert [block.conv2.dilation[0] for block in net.backbone.layer4] == [4, 8, 16]
+    assert [block.conv2.dilation[0] for block in net.backbone.layer3] == [1, 2, 2, 2, 2, 2]
+    assert net.decode_head.sep_bottleneck[0].depthwise_conv.in_channels == 512

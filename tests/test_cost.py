@@ -1,5 +1,4 @@
 """tools/cost.py counts what a layer-by-layer count gives."""
-import cost
 import pytest
 import tiny
 import torch
@@ -7,6 +6,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import nn
+
+from mmseg_esl.doctor import cost
 
 
 def config(variant='dsl+ctr', kind='num', **changes):

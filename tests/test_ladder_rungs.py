@@ -7,6 +7,8 @@ import ladder
 import pytest
 import tiny
 
+from mmseg_esl.ladder import Row, Rung, finish, rungs
+
 DATA = f"""
 default_scope = 'mmseg'
 model = {tiny.segmentor()!r}
@@ -25,9 +27,9 @@ def rung(tmp_path):
     """Makes rungs of a row of mean_teacher, after writing its config."""
     def make(*options, given=(), data=DATA, seed=0):
         (tmp_path / "a user's data.py").write_text(data)
-        row = ladder.Row('mine', 'mean_teacher', options)
+        row = Row('mine', 'mean_teacher', options)
         (tmp_path / 'mine.py').write_text(row.leaf(tmp_path / "a user's data.py"))
-        return ladder.Rung(row, seed, tmp_path, tuple(given))
+        return Rung(row, seed, tmp_path, tuple(given))
     return make
 
 
@@ -76,8 +78,8 @@ def test_a_shorter_run_goes_on_and_its_tests_are_forgotten(rung, monkeypatch, tm
         result.write_text('{"mIoU": 12.0}')
     assert longer.tested('teacher') == 12.0 and not longer.finished
     (tmp_path / 'train.py').write_text('raise SystemExit(3)')
-    monkeypatch.setattr(ladder, 'TOOLS', tmp_path)
-    assert ladder.finish(longer).startswith('mine_seed0 ended with 3: see')
+    monkeypatch.setattr(rungs, 'tools', lambda: tmp_path)
+    assert finish(longer).startswith('mine_seed0 ended with 3: see')
     assert longer.tested('teacher') is None
 
 
@@ -108,7 +110,7 @@ def test_rows_that_would_share_a_folder_are_refused(rung, tmp_path, monkeypatch,
 def test_a_run_that_fails_is_in_the_exit_status(rung, tmp_path, monkeypatch, capsys):
     rung()
     (tmp_path / 'train.py').write_text('raise SystemExit(3)')
-    monkeypatch.setattr(ladder, 'TOOLS', tmp_path)
+    monkeypatch.setattr(rungs, 'tools', lambda: tmp_path)
     monkeypatch.setattr(sys, 'argv', ['ladder.py', '--data', str(tmp_path / "a user's data.py"),
                                       '--out', str(tmp_path / 'out'), '--methods', 'cps'])
     with pytest.raises(SystemExit) as ended:

@@ -16,7 +16,7 @@ from mmengine.config import DictAction
 
 import mmseg_esl.register  # noqa: F401
 from mmseg_esl.conversion.config import Method, methods
-from mmseg_esl.datasets import SemiBatchSampler, SemiDataset, UnlabeledDataset
+from mmseg_esl.datasets import SemiBatchSampler, SemiDataset, UnlabeledDataset, UnlabeledShards
 from mmseg_esl.datasets.sampler import counts_per_rank
 from mmseg_esl.engine.hooks.audit_hook import PseudoLabelAuditHook
 from mmseg_esl.engine.hooks.diagnostics_hook import DiagnosticsHook
@@ -351,7 +351,7 @@ def defaults(target) -> dict:
     (PartMemory, ()), (ESLProjector, ('init_cfg',)),
     (PartInitHook, ()), (DiagnosticsHook, ()), (RunStateHook, ()), (FiniteGuardHook, ()),
     (PseudoLabelAuditHook, ()),
-    (SemiDataset, ()), (UnlabeledDataset, ()), (SemiValLoop, ('fp16',)),
+    (SemiDataset, ()), (UnlabeledDataset, ()), (UnlabeledShards, ()), (SemiValLoop, ('fp16',)),
     (SemiBatchSampler, ('num_labeled', 'num_unlabeled', 'total_labeled', 'total_unlabeled'))],
     ids=lambda value: getattr(value, '__name__', ''))
 def test_every_key_is_in_the_page(target, left_out):

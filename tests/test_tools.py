@@ -14,6 +14,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 
+from mmseg_esl.engine.hooks import testing
+
 TOOLS = Path(__file__).parents[1] / 'tools'
 
 
@@ -209,14 +211,14 @@ def test_options_of_test_py(tools):
     hook = cfg.default_hooks.visualization
     assert (hook.draw, hook.show, hook.wait_time, cfg.visualizer.save_dir) == (True, True, 3, 'd')
     assert hook.interval == 1 and cfg.visualizer.vis_backends == [dict(type='LocalVisBackend')]
-    module.NamesOnce().before_test(of_images('a/x.png', 'a/y.png', 'a/x.png'))
-    with pytest.raises(SystemExit, match="'a/x.png' and 'b/x.jpg' would share a result"):
-        module.NamesOnce().before_test(of_images('a/x.png', 'a/y.png', 'b/x.jpg'))
+    testing.NamesOnce().before_test(of_images('a/x.png', 'a/y.png', 'a/x.png'))
+    with pytest.raises(testing.Untestable, match="'a/x.png' and 'b/x.jpg' would share a result"):
+        testing.NamesOnce().before_test(of_images('a/x.png', 'a/y.png', 'b/x.jpg'))
     model = torch.nn.Linear(1, 1)
     runner = SimpleNamespace(model=model, _load_from='a.pth')
-    module.Finite().after_load_checkpoint(runner, dict(state_dict=model.state_dict()))
-    with pytest.raises(SystemExit, match='a.pth is of a training that diverged.*weight'):
-        module.Finite().after_load_checkpoint(runner, dict(
+    testing.Finite().after_load_checkpoint(runner, dict(state_dict=model.state_dict()))
+    with pytest.raises(testing.Untestable, match='a.pth is of a training that diverged.*weight'):
+        testing.Finite().after_load_checkpoint(runner, dict(
             state_dict=dict(model.state_dict(), weight=torch.tensor([[math.inf]]))))
     with pytest.raises(SystemExit, match='tta_pipeline'):
         module.use_tta(Config(dict(model=dict(type='M'))))

@@ -11,15 +11,14 @@ import argparse
 import sys
 from pathlib import Path
 
-import cli_common  # noqa: F401 - finds the package and mends the stack
+from cli_common import installed, program
 
-from mmseg_esl.results.compare import compare
-from mmseg_esl.results.run import as_training_leaves_it
+from mmseg_esl.commands import here
 
 
 def parse_args():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=here(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('work_dirs', nargs='+', help='work folders of runs')
     parser.add_argument('--baseline', nargs='+', default=[], metavar='DIR',
                         help='the supervised ones (default: those that are)')
@@ -30,6 +29,9 @@ def parse_args():
 
 def main() -> None:
     args = parse_args()
+    with installed('all'):
+        from mmseg_esl.results.compare import compare
+        from mmseg_esl.results.run import as_training_leaves_it
     try:
         with as_training_leaves_it(', '.join(args.work_dirs)):
             text = '\n\n'.join(found.markdown() for found in compare(
@@ -38,7 +40,7 @@ def main() -> None:
         if args.out:
             Path(args.out).write_text(text + '\n', encoding='utf-8')
     except (ValueError, OSError) as error:
-        sys.exit(f'compare.py: {error}')
+        sys.exit(f'{program()}: {error}')
 
 
 if __name__ == '__main__':

@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 
-import cli_common  # noqa: F401 - finds the package and mends the stack
+from cli_common import ready
 
 from mmseg_esl.commands import command
 from mmseg_esl.storage.atomic import atomic_file
@@ -23,7 +23,7 @@ def parse_args():
                         help='folder of images without labels (nested, any of the usual suffixes)')
     parser.add_argument('--out', required=True, metavar='FILE', help='config to write')
     parser.add_argument('--method', metavar='NAME',
-                        help='a folder of configs/ with a method.py; default: esl_plus')
+                        help=f'one of those that {command("methods")} lists; default: esl_plus')
     parser.add_argument('--also-supervised', action='store_true',
                         help='write FILE_supervised.py too: your training on the same images and '
                              'iterations without the unlabelled ones, to compare with')
@@ -53,6 +53,7 @@ def main() -> None:
         check_out(out, args.force)
     if args.max_iters is not None and args.max_iters < 1:
         sys.exit(f'--max-iters {args.max_iters}: give a positive number')
+    ready()
     import mmseg_esl.register  # noqa: F401 - registers every component
     from mmseg_esl.conversion import DEFAULT, Refused, convert
     try:

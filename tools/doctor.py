@@ -9,10 +9,9 @@ import os
 import sys
 from pathlib import Path
 
-from cli_common import config_file  # which also finds the package and mends the stack
-from mmengine.config import Config, DictAction
-from rich.console import Console
-from rich.progress import Progress
+from cli_common import add_cfg_options, config_file, program, ready
+
+from mmseg_esl.progress import track
 
 
 def parse_args():
@@ -29,12 +28,12 @@ def parse_args():
                         help='write the checksums of all images and masks, and stop')
     parser.add_argument('--work-dir', help='folder of the run, for the disk space and the '
                                            'supervised run beside it (default: work_dirs/CONFIG)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override keys of the config')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 
 def load(args):
+    from mmengine.config import Config
     cfg = Config.fromfile(config_file(args.config))
     cfg.merge_from_dict(args.cfg_options or {})
     cfg.work_dir = (args.work_dir or cfg.get('work_dir')
@@ -43,7 +42,7 @@ def load(args):
     return cfg
 
 
-def write(cfg, path: str, track) -> int:
+def write(cfg, path: str) -> int:
     """Write the manifest; returns how many files it holds."""
     from mmseg_esl.datasets.manifest import write_manifest
     from mmseg_esl.doctor.lists import Lists
@@ -53,26 +52,23 @@ def write(cfg, path: str, track) -> int:
 
 def main() -> None:
     args = parse_args()
-    screen = Console(stderr=True)  # the bar; what is found goes to stdout
+    ready(status=2)
     try:
         cfg = load(args)
+        if args.write_manifest:
+            number = write(cfg, args.write_manifest)
+            print(f'wrote the checksums of {number} files to {args.write_manifest}')
+            return
         from mmseg_esl.doctor import diagnose, exit_status
         from mmseg_esl.doctor.findings import as_json, show
-        with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
-            def track(items, what, total):
-                return bar.track(items, total=total, description=what)
-
-            if args.write_manifest:
-                number = write(cfg, args.write_manifest, track)
-                print(f'wrote the checksums of {number} files to {args.write_manifest}')
-                return
-            findings = diagnose(cfg, args.gpus, track)
+        findings = diagnose(cfg, args.gpus, track)
     except Exception as error:
-        print(f'doctor.py: {type(error).__name__}: {error}', file=sys.stderr)
+        print(f'{program()}: {type(error).__name__}: {error}', file=sys.stderr)
         sys.exit(2)
     if args.json:
         print(as_json(findings, args.config, args.strict))
     else:
+        from rich.console import Console
         show(findings, Console())
     sys.exit(exit_status(findings, args.strict))
 

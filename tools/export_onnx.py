@@ -17,8 +17,9 @@ import sys
 import tempfile
 import warnings
 
-from cli_common import config_file
-from mmengine.config import DictAction
+from cli_common import add_cfg_options, config_file, program, ready
+
+from mmseg_esl.commands import here
 
 TOLERANCE = 1e-3  # of the largest logit
 AGREEMENT = 0.999  # of the classes: a tie may fall either way
@@ -26,7 +27,7 @@ AGREEMENT = 0.999  # of the classes: a tie may fall either way
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=here(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config, of a method or of a plain segmentor')
     parser.add_argument('checkpoint', help='checkpoint, of either')
     parser.add_argument('out', help='file to write')
@@ -39,8 +40,7 @@ def parse_args(argv=None):
     parser.add_argument('--argmax', action='store_true', help='classes in place of logits')
     parser.add_argument('--no-check', dest='check', action='store_false',
                         help='do not compare the graph in onnxruntime with torch')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override keys of the config')
+    add_cfg_options(parser)
     args = parser.parse_args(argv)
     if args.size and min(args.size) < 1:
         parser.error(f'--size must be positive, got {args.size}')
@@ -101,15 +101,16 @@ def run(args) -> None:
 
 def main() -> None:
     args = parse_args()
+    ready()
     # what mmseg says of losses and shapes while it builds and predicts is of no use here
     warnings.filterwarnings('ignore', category=UserWarning, module=r'(mmseg|mmengine)\.')
     try:
         run(args)
     except ImportError as error:
-        sys.exit(f"export_onnx.py: {error}. pip install onnx onnxscript onnxruntime, or "
+        sys.exit(f"{program()}: {error}. pip install onnx onnxscript onnxruntime, or "
                  '--no-check where only onnxruntime is missing')
     except (ValueError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        sys.exit(f'export_onnx.py: {error}')
+        sys.exit(f'{program()}: {error}')
 
 
 if __name__ == '__main__':

@@ -9,14 +9,9 @@ import os
 import pickle
 import sys
 
-import cli_common  # noqa: F401 - finds the package and mends the stack
-import torch
-from mmengine.runner.checkpoint import CheckpointLoader
+from cli_common import ready
 
-from mmseg_esl.looks.networks import one_network
-from mmseg_esl.storage.atomic import atomic_file
-from mmseg_esl.storage.keys import networks_in
-from mmseg_esl.storage.portable import portable
+from mmseg_esl.commands import command
 
 KEPT_META = ('dataset_meta', 'iter', 'epoch', 'seed', 'experiment_name', 'time',
              'mmengine_version')
@@ -38,6 +33,7 @@ def export(checkpoint: dict, state: dict) -> dict:
     Args:
         checkpoint: of the training run. state: of one of its networks, under plain keys.
     """
+    from mmseg_esl.storage.portable import portable
     meta = checkpoint.get('meta', {})
     # cloned, since a view would drag the storage that it looks at into the file
     return {
@@ -49,6 +45,13 @@ def export(checkpoint: dict, state: dict) -> dict:
 
 def main() -> None:
     args = parse_args()
+    ready()
+    import torch
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    from mmseg_esl.looks.networks import one_network
+    from mmseg_esl.storage.atomic import atomic_file
+    from mmseg_esl.storage.keys import networks_in
     if os.path.isdir(args.out):
         sys.exit(f'{args.out} is a folder: give the name of the file to write')
     try:
@@ -57,7 +60,8 @@ def main() -> None:
         sys.exit(str(error))
     state_dict = checkpoint.get('state_dict')
     if state_dict is None:
-        sys.exit(f'{args.checkpoint} has no state_dict: give a checkpoint that train.py wrote')
+        sys.exit(f'{args.checkpoint} has no state_dict: give a checkpoint of a training, by '
+                 f'{command("train")}')
     if not networks_in(state_dict):
         sys.exit(f"{args.checkpoint} is a plain segmentor's checkpoint already (no NAME.backbone.* "
                  'in it): use it as it is')

@@ -1,4 +1,4 @@
-"""Lists of labelled and unlabelled images: import published ones, draw your own, check them.
+r"""Lists of labelled and unlabelled images: import published ones, draw your own, check them.
 
     python tools/make_splits.py verify --lists UniMatch/splits
     python tools/make_splits.py import UniMatch/splits --protocol cityscapes-unimatch \
@@ -16,24 +16,20 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# the package beside this folder goes first, so that a clone works without being installed
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from cli_common import program, ready
 
-from rich.console import Console
-from rich.progress import Progress
-
+from mmseg_esl.commands import here
+from mmseg_esl.progress import track
 from mmseg_esl.splits import published
 from mmseg_esl.splits.generate import absent_classes, nested_partitions, partition_size
 from mmseg_esl.splits.lists import folder_ids, image_id, write_ids
 from mmseg_esl.splits.protocol import describe, is_published, protocol_of
 from mmseg_esl.splits.verify import files_of, missing_files, not_listed, verify_folder
 
-SCREEN = Console(stderr=True)  # the bars; what is found goes to stdout
-
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
-                                     epilog=__doc__.splitlines()[-1])
+    parser = argparse.ArgumentParser(description=here(__doc__),
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest='command', required=True)
 
     add = commands.add_parser('import', help='write published lists in our style')
@@ -131,10 +127,9 @@ def run_generate(args) -> int:
                          '--masks or --mask-suffix')
     for share in args.shares:
         partition_size(len(masks), share)  # before minutes of reading
-    with Progress(console=SCREEN, disable=not SCREEN.is_terminal) as bar, \
-            ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool:
         found = pool.map(lambda path: mask_classes(path, args.ignore), masks.values())
-        classes = dict(zip(masks, bar.track(found, len(masks), description='masks')))
+        classes = dict(zip(masks, track(found, 'masks', len(masks))))
     for share, chosen in nested_partitions(classes, args.shares, args.seed).items():
         folder, taken = args.out / share.replace('/', '-'), set(chosen)
         absent = absent_classes(classes, chosen)
@@ -192,12 +187,12 @@ def run_verify(args) -> int:
 def write_checksums(args, layout, reports) -> None:
     if not args.data_root:
         raise ValueError('--manifest needs --data-root: the files to read')
+    ready(status=2)
     from mmseg_esl.datasets.manifest import write_manifest
     files = {str(path) for report in reports
              for path in files_of(report, args.data_root, layout or None)}
-    with Progress(console=SCREEN, disable=not SCREEN.is_terminal) as bar:
-        number = write_manifest(args.manifest, files, lambda found: bar.track(
-            found, len(files), description='checksums'))
+    number = write_manifest(args.manifest, files,
+                            lambda found: track(found, 'checksums', len(files)))
     print(f'wrote the checksums of {number} files to {args.manifest}')
 
 
@@ -232,7 +227,7 @@ def main() -> None:
     try:
         status = commands[args.command](args)
     except (OSError, ValueError) as error:
-        print(f'make_splits.py: {error}', file=sys.stderr)
+        print(f'{program()}: {error}', file=sys.stderr)
         sys.exit(2)
     sys.exit(status)
 

@@ -17,15 +17,16 @@ import pickle
 import sys
 import warnings
 
-from cli_common import config_file
-from mmengine.config import DictAction
+from cli_common import add_cfg_options, config_file, program, ready
+
+from mmseg_esl.commands import here
 
 KINDS = ('index', 'color', 'overlay')
 
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=here(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter,
         usage='%(prog)s (WORK_DIR [CHECKPOINT] | CONFIG CHECKPOINT) IMAGE_OR_FOLDER... [options]')
     parser.add_argument('paths', nargs='+', metavar='PATH', help='the model, then images, folders')
     parser.add_argument('--out', default='predictions',
@@ -50,8 +51,7 @@ def parse_args(argv=None):
     parser.add_argument('--skip-existing', action='store_true',
                         help='leave out images whose results are there, which are replaced '
                              'otherwise')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override keys of the config; to be given last')
+    add_cfg_options(parser, '; to be given last')
     args = parser.parse_intermixed_args(argv)
     args.model, args.images = split(args.paths, parser)
     if not 0 < args.opacity <= 1:
@@ -122,6 +122,7 @@ def run(args, console):
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from mmseg_esl.predict import Masker, Painter, list_items, predict
+    from mmseg_esl.progress import Lines
 
     def warn(text):
         console.print(text, markup=False)
@@ -134,12 +135,15 @@ def run(args, console):
     masker = Masker(segmentor, args.tile, args.overlap, args.tta, args.batch)
     painter = Painter(**segmentor.dataset_meta, opacity=args.opacity, read=masker.read)
     warn(f'{checkpoint} on {device}: {len(items)} images to {args.out}')
+    lines = Lines('images', len(items), warn)
     columns = BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[rate]}')
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task('', total=len(items), rate='')
 
         def advance():
             bar.advance(task)
+            if not console.is_terminal:
+                lines.advance()
             speed = bar.tasks[0].speed
             bar.update(task, rate=f'{speed:.1f} images/s' if speed else '')
 
@@ -148,6 +152,7 @@ def run(args, console):
 
 def main() -> None:
     args = parse_args()
+    ready(status=2)
     from rich.console import Console
     # what mmseg says of losses and shapes while it builds and predicts is of no use here
     warnings.filterwarnings('ignore', category=UserWarning, module=r'(mmseg|mmengine)\.')
@@ -155,7 +160,7 @@ def main() -> None:
     try:
         found = run(args, console)
     except (ValueError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        print(f'predict.py: {error}', file=sys.stderr)
+        print(f'{program()}: {error}', file=sys.stderr)
         sys.exit(2)
     already = f', {found.existing} were there already' if found.existing else ''
     broken = f', {len(found.broken)} could not be read' if found.broken else ''

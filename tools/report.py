@@ -9,11 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cli_common  # noqa: F401 - finds the package and mends the stack
+from cli_common import installed, program
 
-from mmseg_esl.results.run import config_of, read_run
+from mmseg_esl.commands import command
 from mmseg_esl.storage.atomic import atomic_file
-from mmseg_esl.storage.resumable import read_pointer
 
 VISUALIZE = Path(__file__).resolve().parent / 'visualize.py'
 
@@ -27,7 +26,7 @@ def parse_args():
                         help='finished supervised runs: the page says whether the unlabelled '
                              'images help (default: WORK_DIR_supervised, if it is there)')
     parser.add_argument('--pictures', action='store_true',
-                        help='first run tools/visualize.py on the last checkpoint, into '
+                        help=f'first run {command("visualize")} on the last checkpoint, into '
                              'WORK_DIR/pictures')
     return parser.parse_args()
 
@@ -38,6 +37,7 @@ def make_pictures(folder: Path) -> None:
     Raises:
         ValueError: there is no checkpoint, or it fails; with its last words.
     """
+    from mmseg_esl.results.run import config_of, read_run
     run = read_run(folder, check=False)
     checkpoint = last_checkpoint(folder)
     command = [sys.executable, VISUALIZE, config_of(folder, run.starts[-1]), checkpoint,
@@ -52,6 +52,7 @@ def make_pictures(folder: Path) -> None:
 
 def last_checkpoint(folder: Path) -> Path:
     """What ``last_checkpoint`` names; in the folder itself, should that have been moved."""
+    from mmseg_esl.storage.resumable import read_pointer
     path = read_pointer(folder, folder)
     if path is not None:
         return path
@@ -61,10 +62,8 @@ def last_checkpoint(folder: Path) -> Path:
 
 def main() -> None:
     args = parse_args()
-    try:
+    with installed('report'):
         from mmseg_esl.report import make_page
-    except ModuleNotFoundError as error:
-        sys.exit(f"report.py: {error}; pip install 'mmseg_esl[report]' brings it")
     out = args.out or args.work_dir / 'report.html'
     try:
         if args.pictures:
@@ -73,7 +72,7 @@ def main() -> None:
         with atomic_file(out) as file:
             file.write(page)
     except (ValueError, OSError) as error:
-        sys.exit(f'report.py: {error}')
+        sys.exit(f'{program()}: {error}')
     print(f'{out}: {len(page) / 2 ** 20:.1f} MB')
 
 

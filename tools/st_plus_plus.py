@@ -20,15 +20,16 @@ import warnings
 from dataclasses import asdict
 from pathlib import Path
 
-from cli_common import config_file
-from mmengine.config import Config, DictAction
+from cli_common import add_cfg_options, config_file, program, ready
+
+from mmseg_esl.commands import here
 
 TOOLS = Path(__file__).resolve().parent
 
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=here(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config')
     parser.add_argument('--work-dir', type=Path, required=True)
     parser.add_argument('--st', action='store_true', help='ST: all images at once, three stages')
@@ -40,7 +41,7 @@ def parse_args(argv=None):
                         help='label the reliable half anew too, before the last training')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--gpus', type=int, default=1, help='processes of the training stages')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    add_cfg_options(parser)
     return parser.parse_args(argv)
 
 
@@ -76,7 +77,9 @@ def wait(process) -> int:
 
 def main() -> None:
     args = parse_args()
+    ready()
     import torch
+    from mmengine.config import Config
 
     from mmseg_esl.conversion.config import Method
     from mmseg_esl.stages import Recipe, StPlusPlus, run_stages
@@ -97,7 +100,7 @@ def main() -> None:
                           lambda text: print(text, flush=True))
         made = run_stages(args.work_dir, work.stages(), identity, work.say)
     except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f'st_plus_plus.py: {error}')
+        sys.exit(f'{program()}: {error}')
     print(f'the segmentor: {list(made.values())[-1][0]}')
 
 

@@ -8,19 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-import cli_common  # noqa: F401 - finds the package and mends the stack
-
-from mmseg_esl.results import (
-    classes_to_csv,
-    group,
-    make_table,
-    read_figures,
-    read_published,
-    read_run,
-    to_csv,
-    to_markdown,
-)
-from mmseg_esl.results.run import as_training_leaves_it
+from cli_common import installed, program
 
 FIGURES = Path(__file__).resolve().parents[1] / 'docs/results/paper_results.csv'
 PUBLISHED = FIGURES.with_name('published.csv')
@@ -53,6 +41,7 @@ def figures(path, usual: Path, read, option: str):
 
 
 def write(table, name: str, text: str, per_class: bool) -> None:
+    from mmseg_esl.results import classes_to_csv, to_csv
     files = {'.md': text, '.csv': to_csv(table)}
     if per_class:
         files['_classes.csv'] = classes_to_csv(table)
@@ -63,6 +52,16 @@ def write(table, name: str, text: str, per_class: bool) -> None:
 
 def main() -> None:
     args = parse_args()
+    with installed('all'):
+        from mmseg_esl.results import (
+            group,
+            make_table,
+            read_figures,
+            read_published,
+            read_run,
+            to_markdown,
+        )
+        from mmseg_esl.results.run import as_training_leaves_it
     try:
         runs = [read_run(folder) for folder in dict.fromkeys(map(Path, args.work_dirs))]
         known = figures(args.paper, FIGURES, read_figures, '--paper')
@@ -79,7 +78,7 @@ def main() -> None:
                 suffix = re.sub(r'[^\w.-]+', '-', f'_{name}') if name else ''
                 write(table, args.out + suffix, text, args.per_class)
     except (ValueError, OSError) as error:
-        sys.exit(f'summarize.py: {error}')
+        sys.exit(f'{program()}: {error}')
 
 
 if __name__ == '__main__':

@@ -3,58 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os.path as osp
 import sys
 
-from cli_common import add_common_options, checkpoint_errors, load_config
-from mmengine.hooks import Hook
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
-from mmseg.registry import MODELS
+from cli_common import add_common_options, checkpoint_errors, load_config, program, ready
 
-from mmseg_esl.datasets.wrapped import infos
-from mmseg_esl.looks.networks import one_network
 from mmseg_esl.storage.config import kind
-from mmseg_esl.storage.finite_weights import refuse_infinite
-from mmseg_esl.storage.fit import strip_module
-from mmseg_esl.storage.keys import networks_in
-
-
-class OneNetwork(Hook):
-    """Sees to it that the network that is tested is in the checkpoint, before it is loaded.
-
-    Args:
-        name: of the network; None: the one that predicted in training.
-        plain: the config is a plain segmentor's: give it that network's tensors alone.
-    """
-
-    def __init__(self, name: str | None, plain: bool):
-        self.name, self.plain = name, plain
-
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        if not networks_in(checkpoint.get('state_dict', checkpoint)):
-            if self.name:
-                sys.exit('test.py: the checkpoint is of a plain segmentor and holds one network: '
-                         'leave --network out')
-            return
-        try:
-            _, state = one_network(checkpoint, self.name)
-        except ValueError as error:
-            sys.exit(f'test.py: the checkpoint: {error} (--network)')
-        if self.plain:
-            checkpoint['state_dict'] = state
-
-
-class Finite(Hook):
-    """Refuses weights of a training that diverged; a method's are checked by the method."""
-    priority = 'LOWEST'  # after OneNetwork
-
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        state = strip_module(checkpoint.get('state_dict', checkpoint))
-        try:
-            refuse_infinite(state, runner.model.state_dict(), runner._load_from)
-        except ValueError as error:
-            sys.exit(f'test.py: {error}')
 
 
 def parse_args():
@@ -75,6 +28,9 @@ def parse_args():
 
 def choose_network(cfg, name: str | None) -> list:
     """Let the model predict with a network, as --network asks; returns the hooks that it needs."""
+    from mmseg.registry import MODELS
+
+    from mmseg_esl.engine.hooks.testing import OneNetwork
     if 'segmentor' not in cfg.model:
         return [OneNetwork(name, plain=True)]
     if name is None:
@@ -83,23 +39,10 @@ def choose_network(cfg, name: str | None) -> list:
     roles = method.roles_of(method.parse_cfg(cfg.model.get('semi_train_cfg')))
     there = [each for each, role in roles.items() if role.plain]
     if name not in there:
-        sys.exit(f"test.py: a {method.__name__} has no network '{name}': choose "
+        sys.exit(f"{program()}: a {method.__name__} has no network '{name}': choose "
                  f"{' or '.join(there)} (--network)")
     cfg.model.semi_test_cfg = dict(cfg.model.get('semi_test_cfg') or {}, predict_on=name)
     return [OneNetwork(name, plain=False)]
-
-
-class NamesOnce(Hook):
-    """mmseg names what it writes after an image's file alone: two of one name share a result."""
-
-    def before_test(self, runner) -> None:
-        seen: dict = {}
-        for _, info in infos(runner.test_dataloader.dataset):
-            path = info.get('img_path', '')
-            stem = osp.splitext(osp.basename(path))[0]
-            if seen.setdefault(stem, path) != path:
-                sys.exit(f"test.py: '{seen[stem]}' and '{path}' would share a result (--out, "
-                         '--show-dir). Rename one, or use predict.py, which keeps their folders')
 
 
 def draw_predictions(cfg, args) -> None:
@@ -141,6 +84,11 @@ def write_predictions(cfg, folder: str) -> None:
 
 def main() -> None:
     args = parse_args()
+    ready()
+    from mmengine.registry import RUNNERS
+
+    from mmseg_esl.engine.hooks.testing import Finite, NamesOnce, Untestable
+    from mmseg_esl.engine.screen import ScreenRunner
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
     hooks = choose_network(cfg, args.network)
@@ -153,11 +101,14 @@ def main() -> None:
     hooks.append(Finite())
     if args.out or args.show_dir:
         hooks.append(NamesOnce())
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else ScreenRunner.from_cfg(cfg)
     for hook in hooks:
         runner.register_hook(hook)
-    with checkpoint_errors():
-        runner.test()
+    try:
+        with checkpoint_errors():
+            runner.test()
+    except Untestable as error:
+        sys.exit(f'{program()}: {error}')
 
 
 if __name__ == '__main__':

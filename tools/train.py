@@ -6,13 +6,9 @@ import os
 import os.path as osp
 import sys
 
-import torch
-from cli_common import add_common_options, checkpoint_errors, load_config
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from cli_common import add_common_options, checkpoint_errors, load_config, ready
 
 from mmseg_esl import stack
-from mmseg_esl.storage.lock import FolderLock
 
 
 def parse_args():
@@ -64,6 +60,7 @@ def use_amp(cfg, precision: str) -> None:
 
 def has_bfloat16() -> bool:
     """Whether the GPU computes in bfloat16 itself: torch also counts emulation."""
+    import torch
     if not torch.cuda.is_available():
         return False
     return torch.version.hip is not None or torch.cuda.get_device_capability() >= (8, 0)
@@ -96,6 +93,13 @@ def use_resume(cfg, named: bool) -> None:
 
 def main() -> None:
     args = parse_args()
+    ready()
+    from mmengine.registry import RUNNERS
+
+    from mmseg_esl.engine.hooks.best_network_hook import BestNetworkHook
+    from mmseg_esl.engine.hooks.time_left_hook import TimeLeftHook
+    from mmseg_esl.engine.screen import ScreenRunner
+    from mmseg_esl.storage.lock import FolderLock
     if args.amp:
         try:
             stack.refuse_amp_on_cpu()
@@ -116,7 +120,9 @@ def main() -> None:
     if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':
         with checkpoint_errors():  # before the Runner writes its config over the other one's
             FolderLock(cfg.work_dir).check()
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else ScreenRunner.from_cfg(cfg)
+    for hook in (TimeLeftHook(), BestNetworkHook()):
+        runner.register_hook(hook)
     with checkpoint_errors():
         runner.train()
 

@@ -1,4 +1,6 @@
-"""The paper's pictures of a checkpoint: ``python tools/visualize.py CONFIG CKPT``.
+"""The paper's pictures of a checkpoint.
+
+    python tools/visualize.py my_esl.py iter_40000.pth
 
     --what dominant    how many classes compete at each pixel, and one pixel's probabilities
            entropy     of the probabilities
@@ -17,27 +19,18 @@ import pickle
 import sys
 from pathlib import Path
 
-from cli_common import config_file  # which also finds the package and mends the stack
-from mmengine.config import Config, DictAction
+from cli_common import add_cfg_options, config_file, program, ready
 
-from mmseg_esl.looks.album import KINDS, Album
-from mmseg_esl.looks.scenes import (
-    file_scenes,
-    list_files,
-    load_trained,
-    validation_scenes,
-)
-from mmseg_esl.storage.dumped import read_buildable
+from mmseg_esl.commands import here
 
 
 def parse_args():
     parser = argparse.ArgumentParser(
-        description="The paper's pictures of a checkpoint.", epilog=__doc__.split('\n\n', 1)[1],
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=here(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint: of a method, or of a plain segmentor')
-    parser.add_argument('--what', nargs='+', choices=[*KINDS, 'all'], default=['all'],
-                        metavar='KIND', help=f'one or more of {", ".join(KINDS)}, all')
+    parser.add_argument('--what', nargs='+', default=['all'], metavar='KIND',
+                        help='one or more of those above (default: all)')
     parser.add_argument('--images', nargs='+', metavar='PATH',
                         help="files or folders (default: the first of the config's validation set)")
     parser.add_argument('--masks', nargs='+', metavar='PATH', default=[],
@@ -54,8 +47,7 @@ def parse_args():
     parser.add_argument('--palette', choices=['safe', 'dataset'], default='safe',
                         help="colours of the classes: safe for colour-blind readers, or the data "
                              "set's own")
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override keys of the config')
+    add_cfg_options(parser)
     parser.add_argument('--dumped', action='store_true',
                         help='the config is the dump of a run: read it as data, never run it')
     args = parser.parse_args()
@@ -66,7 +58,10 @@ def parse_args():
     return args
 
 
-def read_config(name: str, args) -> Config:
+def read_config(name: str, args):
+    from mmengine.config import Config
+
+    from mmseg_esl.storage.dumped import read_buildable
     if args.dumped:
         cfg = Config(read_buildable(name, print))
     else:
@@ -77,6 +72,7 @@ def read_config(name: str, args) -> Config:
 
 def find_scenes(cfg, args) -> list:
     """The images; of folders and the validation set the first --limit."""
+    from mmseg_esl.looks.scenes import file_scenes, list_files, validation_scenes
     if not args.images:
         return validation_scenes(cfg, args.limit)
     files = []
@@ -89,6 +85,11 @@ def find_scenes(cfg, args) -> list:
 
 
 def draw(args) -> None:
+    from mmseg_esl.looks.album import KINDS, Album
+    from mmseg_esl.looks.scenes import load_trained
+    for kind in args.what:
+        if kind not in (*KINDS, 'all'):
+            raise ValueError(f'--what {kind}: choose of {", ".join(KINDS)}, all')
     cfg = read_config(args.config, args)
     trained, other = load_trained(cfg, args.checkpoint, args.device), None
     if args.other:
@@ -108,10 +109,12 @@ def draw(args) -> None:
 
 
 def main() -> None:
+    args = parse_args()
+    ready()
     try:
-        draw(parse_args())
+        draw(args)
     except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        sys.exit(f'visualize.py: {error}')
+        sys.exit(f'{program()}: {error}')
 
 
 if __name__ == '__main__':

@@ -34,3 +34,16 @@ class SyncCounter(TorchDispatchMode):
                 i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1]):
             self.waits[f'{name} with a mask'] += 1
         return func(*args, **(kwargs or {}))
+
+
+def count_step(model, batch) -> dict:
+    """Operations and waits from the teacher's forward to the end of backward, and of the EMA."""
+    data = model.data_preprocessor(batch, training=True)
+    with SyncCounter() as step:
+        loss, _ = model.parse_losses(model(**data, mode='loss'))
+        loss.backward()
+    with SyncCounter() as after:
+        model.after_optimizer_step(10 ** 6)
+    model.zero_grad()
+    return dict(operations=step.all, waits=dict(step.waits), ema_operations=after.all,
+                ema_waits=dict(after.waits))

@@ -21,14 +21,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'dev'), str(ROOT / 'tools')]
 
-import torch
-from train import use_amp  # which installs the compatibility layer
+from cli_common import ready
+from train import use_amp
 
-# isort: split
+ready()
+import torch
 from mmengine.config import Config
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import step as whole
+from bench import models as whole
+from bench.floors import Floor
 from mmseg_esl.engine.hooks.channels_last_hook import use_channels_last
 from mmseg_esl.engine.hooks.compile_hook import compile_networks
 
@@ -57,9 +59,8 @@ def load(depth: int, stride: int, crop: int) -> Config:
     return cfg
 
 
-def build(cfg: Config, device: str, amp=None, channels_last=False, fused=False, compiled=False):
-    """Model in the middle of training, and its optimiser; ``compiled`` may be torch.compile's
-    arguments."""
+def build(cfg: Config, device: str, amp=None, channels_last=False, fused=False):
+    """Model in the middle of training, and its optimiser."""
     if amp:
         use_amp(cfg, amp)
     if fused:
@@ -67,8 +68,6 @@ def build(cfg: Config, device: str, amp=None, channels_last=False, fused=False, 
     model, optimizer = whole.build(cfg, device)
     if channels_last:
         use_channels_last(model)
-    if compiled:
-        compile_networks(model, **(compiled if isinstance(compiled, dict) else {}))
     return model, optimizer
 
 
@@ -118,7 +117,7 @@ def count_flops(cfg: Config, device: str, batch: dict) -> int:
     """
     model, optimizer = build(cfg, device)
     with FlopCounterMode(display=False) as counter:
-        whole.esl_step(model, optimizer, batch)
+        whole.train_step(model, optimizer, batch)
     counts = counter.get_flop_counts()['Global']
     forward = counts[torch.ops.aten.convolution]
     return counter.get_total_flops() - counts[torch.ops.aten.convolution_backward] + forward
@@ -143,20 +142,22 @@ def waits(model, optimizer, batch: dict) -> str:
     return 'none'
 
 
-def measure(cfg: Config, device: str, batch: dict, rounds: int, warmup: int, **setting) -> dict:
+def measure(cfg: Config, device: str, batch: dict, rounds: int, warmup: int, compiled=False,
+            **setting) -> dict:
     """Seconds of a step and of the floor loop, images per second, peak bytes and waits (None on a
-    CPU) of one setting."""
+    CPU) of one setting; ``compiled`` may be torch.compile's arguments."""
     model, optimizer = build(cfg, device, **setting)
+    floor = Floor(model, optimizer, batch)  # it listens to networks that are not compiled
+    if compiled:
+        compile_networks(model, **(compiled if isinstance(compiled, dict) else {}))
     cuda = device != 'cpu'
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    seconds = timed(lambda: whole.esl_step(model, optimizer, batch), device, rounds, warmup)
+    seconds = timed(lambda: whole.train_step(model, optimizer, batch), device, rounds, warmup)
     peak = torch.cuda.max_memory_allocated() if cuda else None
     images = batch['inputs']
-    labels = torch.randint(model.num_classes, (len(images), *images[0].shape[-2:]), device=device)
-    floor = timed(lambda: whole.floor_step(model, optimizer, batch, labels), device, rounds, warmup)
-    return dict(seconds=seconds, floor=floor, images_per_second=len(images) / seconds,
-                peak_bytes=peak,
+    return dict(seconds=seconds, floor=timed(floor, device, rounds, warmup),
+                images_per_second=len(images) / seconds, peak_bytes=peak,
                 waits=waits(model, optimizer, batch) if cuda else None)
 
 

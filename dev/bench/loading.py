@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 import mmseg_esl.register  # noqa: F401  (registers every component)
 
 from .measuring import ROOT
-from .step import CONFIG
+from .models import DATA
 
 sys.path.append(str(ROOT / 'tests/integration'))
 from cityscapes_folder import write_cityscapes
@@ -22,7 +22,7 @@ SIZES, WORKERS = ((1024, 2048), (375, 500)), (0, 2)
 
 def loader_cfg(folder, size: tuple, crop: int, workers: int) -> dict:
     """The config's training loader on another folder; images are scaled around their own size."""
-    cfg = Config.fromfile(str(CONFIG)).train_dataloader
+    cfg = Config.fromfile(str(DATA)).train_dataloader
     cfg.update(num_workers=workers, persistent_workers=workers > 0)
     for stream in (cfg.dataset.labeled, cfg.dataset.unlabeled):
         stream.data_root = str(folder)

@@ -86,6 +86,33 @@ def step(found: dict) -> str:
     return by_class(found, 'step', lines)
 
 
+def methods(found: dict) -> str:
+    """A row for each method and network, a ratio for each number of classes; both devices."""
+    rows = [dict(row, device=name) for name, rows in both(found, 'methods').items()
+            for row in rows or []]
+    if not rows:
+        return NONE
+    counts, kinds = sorted({r['classes'] for r in rows}), {}
+    for r in rows:
+        key = r['device'], r['network'], r['crop'], r['images'], r['method']
+        kinds.setdefault(key, {})[r['classes']] = r
+    lines = []
+    for (device, network, crop, images, method), by in kinds.items():
+        any_ = next(iter(by.values()))
+        encoder, decoder = any_['units']
+        lines.append([
+            method, f'{DEVICES[device]}, {network}, {crop}, {images}',
+            number(encoder) if encoder == decoder else f'{number(encoder)} ({number(decoder)})',
+            *[f"{by[c]['ratio']:.2f}×" if c in by else NONE for c in counts],
+            *[number(by[c]['memory']['step'] / by[c]['memory']['floor']) + '×' if c in by else NONE
+              for c in counts],
+            any_['counts']['operations'] + any_['counts']['ema_operations'],
+            waits(any_['counts']['waits']), number(any_['images_per_second'])])
+    return table(['method', 'network, crop, images', 'forwards a pair',
+                  *[f'time, C = {c}' for c in counts], *[f'memory, C = {c}' for c in counts],
+                  'operations', 'waits', 'images/s'], lines)
+
+
 def waits(counts: dict) -> str:
     return ', '.join(f'{n} × {name}' for name, n in counts.items()) or '0'
 
@@ -145,8 +172,8 @@ def ranks(found: dict) -> str:
         [r['ranks'], r['images'], number(r['seconds'] / rows[0]['seconds']) + '×'] for r in rows])
 
 
-TABLES = dict(machines=machines, pieces=pieces, step=step, shares=shares, loading=loading,
-              growth=growth, ranks=ranks)
+TABLES = dict(machines=machines, pieces=pieces, step=step, shares=shares, methods=methods,
+              loading=loading, growth=growth, ranks=ranks)
 
 
 def fill(page: Path, found: dict) -> None:

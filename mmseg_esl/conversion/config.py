@@ -127,7 +127,7 @@ def convert(source: str, unlabeled: str, out: str, max_iters: int | None = None,
     except ValueError as error:
         raise Refused(str(error)) from error
     head = [heading(f'{method.title} around {_shown(source)},\nwith the unlabelled images of\n'
-                    f'{unlabeled}\nWritten by convert_config.py; yours to edit.'),
+                    f'{unlabeled}\nWritten by the converter of mmseg_esl; yours to edit.'),
             one_a_line('_base_', [_reference(source, out), base_name(method, out)])]
     report.text = '\n'.join(head) + '\n\n' + '\n'.join(blocks) + '\n'
     return report
@@ -327,6 +327,9 @@ def _data(cfg, method: Method, unlabeled: str, number: int, report: Conversion):
                            'if it does not fit')
     yield assignment('train_dataloader', data.dataloader(user, unlabeled, loading, more))
     report.scale = next((step for step in prepared if kind(step) == 'Resize'), None)
+    for folder in data.mask_folders([*sets, validation], unlabeled):
+        report.check.append(f'the masks in {folder} lie below --unlabeled: photos would be learnt '
+                            'from them. Name the folder of the photos alone')
     report.check.append('an image of --unlabeled that is among the labelled ones too is refused in '
                        'training: list the others and set unlabeled.ann_file')
     yield ''
@@ -354,8 +357,7 @@ def _training(cfg, method: Method, max_iters: int | None, report: Conversion):
         yield assignment('val_cfg', dict(**dict(_delete_=True) if delete else {},
                                          type='SemiValLoop'))
         report.done.append('validation: ' + ' and '.join(f'{n}/mIoU' for n in method.networks))
-        if kind(cfg.get('val_evaluator') or {}) == 'IoUMetric':
-            yield "val_evaluator = dict(type='PerClassIoUMetric')  # reports have each class"
+        yield from _evaluator(cfg.get('val_evaluator') or {})
     else:
         report.check.append('your config does not validate, so nothing says how well it learns')
     if 'max_epochs' in cfg.train_cfg:
@@ -363,6 +365,18 @@ def _training(cfg, method: Method, max_iters: int | None, report: Conversion):
         report.done.append(f'{cfg.train_cfg.max_epochs} epochs became {max_iters} iterations')
     yield from _hooks(cfg, method, schedule.hooks(cfg, train, factor, method.predicts), report)
     yield assignment('custom_imports', schedule.joined_imports(cfg))
+
+
+def _evaluator(given):
+    """Lines that let IoUMetric, alone or among others, say each class."""
+    if isinstance(given, (list, tuple)):
+        if 'IoUMetric' in map(kind, given):
+            yield '# reports have each class'
+            yield assignment('val_evaluator', [
+                dict(each, type='PerClassIoUMetric') if kind(each) == 'IoUMetric' else dict(each)
+                for each in given])
+    elif kind(given) == 'IoUMetric':
+        yield "val_evaluator = dict(type='PerClassIoUMetric')  # reports have each class"
 
 
 def _hooks(cfg, method: Method, changes: dict, report: Conversion):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from mmseg.registry import TRANSFORMS
 
@@ -50,6 +51,16 @@ def lossy_masks(sets: list[dict]) -> list[str]:
                          'changes values: classes get mixed up at their borders, or lost. Make '
                          'them anew as PNG')
     return found
+
+
+def mask_folders(sets: list, unlabeled: str) -> list[str]:
+    """The folders of masks, of some datasets' configs, that lie in a folder of images."""
+    named = [(each.get('data_root') or '', (each.get('data_prefix') or {}).get('seg_map_path'))
+             for each in sets]
+    found = dict.fromkeys(os.path.join(root, masks) for root, masks in named if masks)
+    above = Path(unlabeled).resolve()
+    return [folder for folder in found
+            if above in (Path(folder).resolve() / 'a mask').parents]
 
 
 def weak_view(pipeline: list, prepared: set) -> tuple[list, list]:

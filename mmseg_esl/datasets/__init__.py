@@ -8,11 +8,13 @@ from .bad_samples import BadDataError  # noqa: E402
 from .pseudo import PseudoLabeledDataset  # noqa: E402
 from .sampler import SemiBatchSampler  # noqa: E402
 from .semi import SemiDataset  # noqa: E402
+from .shards import UnlabeledShards  # noqa: E402
 from .strong import NoiseCutOut, StrongColours  # noqa: E402
 from .transforms import EvaluatedCenterCrop, LoadEmptyAnnotations  # noqa: E402
 from .unlabeled import UnlabeledDataset  # noqa: E402
 
 __all__ = [
     'BadDataError', 'EvaluatedCenterCrop', 'LoadEmptyAnnotations', 'NoiseCutOut',
-    'PseudoLabeledDataset', 'SemiBatchSampler', 'SemiDataset', 'StrongColours', 'UnlabeledDataset'
+    'PseudoLabeledDataset', 'SemiBatchSampler', 'SemiDataset', 'StrongColours', 'UnlabeledDataset',
+    'UnlabeledShards'
 ]

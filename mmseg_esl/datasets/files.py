@@ -12,6 +12,10 @@ import mmengine.fileio as fileio
 OTHER_IMAGES = ('.heic', '.heif', '.avif', '.gif', '.jp2', '.j2k', '.jxl', '.jfif', '.jpe', '.dng')
 THUMBNAILS = ('@eaDir', '__MACOSX')  # folders that storage boxes and archives add
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+# what masks, and folders of masks, are called: photos/masks/a.png, a_mask.png, a-labelIds.png
+OF_MASKS = ('mask', 'masks', 'label', 'labels', 'labelids', 'labeltrainids', 'annotation',
+            'annotations', 'gt', 'segmentation', 'segmentations')
+ENDINGS = tuple(mark + word for mark in '_-. ' for word in OF_MASKS)
 ARRAY_SUFFIX = '.npy'  # images for a loader of the user's own, where there are no others
 
 
@@ -104,7 +108,8 @@ class LeftOut:
     """What a folder holds beside the images that are taken from it, counted."""
 
     def __init__(self) -> None:
-        self.closed, self.other, self.thumbnails, self.twins = (Findings() for _ in range(4))
+        self.closed, self.other, self.thumbnails, self.twins, self.masks = (
+            Findings() for _ in range(5))
 
     def sentences(self) -> list:
         """What a user should know, one sentence each; [] where there is nothing."""
@@ -113,7 +118,9 @@ class LeftOut:
                              'convert them to PNG or JPEG'),
                 (self.thumbnails, 'folders of thumbnails were left out'),
                 (self.twins, 'images have the name of another one but for the suffix: if they are '
-                             'masks beside their images, move them to a folder of their own'))
+                             'masks beside their images, move them to a folder of their own'),
+                (self.masks, 'images look like masks of others, by their names: photos would be '
+                             'learnt from them. Move masks to a folder beside this one'))
         return [f'{found.count} {what}: {found}' for found, what in said if found]
 
     def look_for_twins(self, names: list) -> None:
@@ -121,6 +128,25 @@ class LeftOut:
         for name in names:
             if seen.setdefault(osp.splitext(name)[0], name) != name:
                 self.twins.add(name)
+
+    def look_for_masks(self, names: list) -> None:
+        """Images of another one's name in a folder of masks, or with a word such as _mask."""
+        named = {folder: any(map(_of_masks, folder.replace(os.sep, '/').split('/')))
+                 for folder in set(map(osp.dirname, names))}
+        odd = [name for name in names if named[osp.dirname(name)] or _of_masks(_stem(name))]
+        photos = set(map(_stem, set(names).difference(odd))) if odd else set()
+        for name in odd:
+            stem = _stem(name)
+            if stem in photos or stem[:max(map(stem.rfind, '_-. '))] in photos:
+                self.masks.add(name)
+
+
+def _stem(name: str) -> str:
+    return osp.splitext(osp.basename(name))[0]
+
+
+def _of_masks(word: str) -> bool:
+    return word.lower() in OF_MASKS or word.lower().endswith(ENDINGS)
 
 
 def survey_images(folder: str, suffix: str | None = None,
@@ -144,6 +170,7 @@ def survey_images(folder: str, suffix: str | None = None,
     taken = taken or arrays  # of a loader of the user's own
     taken.sort(key=lambda name: name.replace(os.sep, '/'))
     left.look_for_twins(taken)
+    left.look_for_masks(taken)
     return taken, left
 
 

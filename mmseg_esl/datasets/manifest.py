@@ -14,6 +14,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Iterable, Iterator
 
+from ..commands import command
 from .files import is_local
 
 _LINE = re.compile(r'([0-9a-fA-F]{64}) [ *](.+)')
@@ -83,7 +84,7 @@ class Manifest:
         if not osp.isfile(path):
             raise FileNotFoundError(
                 f"manifest '{path}' does not exist. Write it with "
-                f"'python tools/doctor.py CONFIG --write-manifest {path}', or remove the key "
+                f"'{command('doctor')} CONFIG --write-manifest {path}', or remove the key "
                 'manifest')
         self.path, self.folder = path, osp.dirname(osp.abspath(path))
         self.digests = dict(self._entries())

@@ -25,6 +25,34 @@ def permutation(n: int, seed: int, stream: int, number: int) -> np.ndarray:
     return np.random.RandomState(np.random.MT19937(words)).permutation(n)
 
 
+LARGE = 2 ** 24  # images beyond which the order of a pass is computed place by place, not held
+
+
+class Scattered:
+    """As :func:`permutation`, for sets of any size: image by image, in no memory.
+
+    A bijection of [0, n): a Feistel network on the next power of four, followed until it falls
+    inside. Whole numbers only, so that it is the same everywhere.
+    """
+
+    def __init__(self, n: int, seed: int, stream: int, number: int) -> None:
+        self.n, self.half = n, ((n - 1).bit_length() + 1) // 2
+        self.keys = np.random.SeedSequence([seed, stream, number]).generate_state(
+            8, np.uint64).tolist()
+
+    def __getitem__(self, position: int) -> int:
+        half, mask, word = self.half, (1 << self.half) - 1, (1 << 64) - 1
+        while True:
+            left, right = position >> half, position & mask
+            for key in self.keys:
+                mixed = (right + key) * 0x9e3779b97f4a7c15 & word
+                mixed = (mixed ^ mixed >> 29) * 0xbf58476d1ce4e5b9 & word
+                left, right = right, left ^ (mixed >> 32 & mask)
+            position = left << half | right
+            if position < self.n:
+                return position
+
+
 class _Stream:
     """An endless sequence of passes over ``n`` images, readable from any position."""
 
@@ -42,7 +70,8 @@ class _Stream:
         if number not in self._passes:
             # a batch may straddle two passes: keep the one before, no more
             self._passes = {k: v for k, v in self._passes.items() if k == number - 1}
-            self._passes[number] = permutation(self.n, self.seed, self.stream, number)
+            order = permutation if self.n <= LARGE else Scattered
+            self._passes[number] = order(self.n, self.seed, self.stream, number)
         return int(self._passes[number][offset])
 
 

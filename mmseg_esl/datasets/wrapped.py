@@ -181,8 +181,13 @@ def first_places(dataset, start: int = 0) -> Iterator[int]:
 
 
 def infos(dataset) -> Iterator[tuple[Dataset, dict]]:
-    """(leaf, data info) one at a time: a list of a million dicts would stay in every worker."""
+    """(leaf, data info) one at a time: a list of a million dicts would stay in every worker.
+
+    Without the images of ``unlisted`` leaves (UnlabeledShards), which nobody should walk through.
+    """
     for leaf in leaves(dataset):
+        if getattr(leaf, 'unlisted', False):
+            continue
         for index in range(len(leaf)):
             yield leaf, leaf.get_data_info(index)
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 
+from ..commands import command
 from ..datasets.checks import IGNORE
 from ..datasets.files import survey_images
 from ..datasets.wrapped import leaves
@@ -47,6 +48,17 @@ def check_files(images: dict, scans: dict) -> list[Finding]:
     if not out:
         out.append(Finding('ok', 'files', f'all images can be read: {total}'))
     return out
+
+
+def check_shards(unlabeled) -> list[Finding]:
+    """What is not looked at: images of tar shards. ``unlabeled``: the data set, or None."""
+    shards = [leaf for leaf in (leaves(unlabeled) if unlabeled is not None else ())
+              if getattr(leaf, 'unlisted', False)]
+    if not shards:
+        return []
+    return [Finding('note', 'files', f'{sum(map(len, shards))} unlabelled images in tar shards are '
+                    'not looked at here, nor whether they are labelled as well: training checks '
+                    'each when it first reads it')]
 
 
 def check_class_number(model: dict, lists) -> list[Finding]:
@@ -120,7 +132,7 @@ def check_manifest(manifest, files, progress=iter) -> list[Finding]:
     """
     if manifest is None:
         return [Finding('note', 'manifest', 'no checksums: a damaged file that still decodes '
-                        'cannot be found', 'python tools/doctor.py CONFIG --write-manifest FILE, '
+                        'cannot be found', f'{command("doctor")} CONFIG --write-manifest FILE, '
                         'then SemiDataset(manifest=FILE)')]
     wrong = defaultdict(list)
     for path in progress(files):

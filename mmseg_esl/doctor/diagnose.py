@@ -20,6 +20,7 @@ from .data import (
     check_lossy_masks,
     check_manifest,
     check_orientation,
+    check_shards,
     ignore_index,
 )
 from .findings import Finding
@@ -94,7 +95,7 @@ def _data(cfg, world: int, track) -> list[Finding]:
     with ThreadPoolExecutor() as pool:  # decoding and hashing leave Python's lock
         found = pool.map(lambda path: scan_image(path, path not in lists.own), paths)
         scans = dict(zip(paths, track(found, 'images', len(paths))))
-    out += check_files(lists.images, scans)
+    out += check_files(lists.images, scans) + check_shards(semi.unlabeled)
     out += check_left_out(lists) + check_lossy_masks(lists.masks)
     out += check_orientation(lists.images, scans)
     out += check_leakage(lists.images, scans, bool(train.get('allow_overlap')))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmseg.registry import HOOKS, LOOPS, MODELS
 
+from ..commands import command
 from ..datasets.sampler import counts_per_rank
 from ..results.trend import read_baseline, rising
 from ..semi import SemiSegmentor
@@ -134,7 +135,7 @@ def check_baseline(cfg) -> list[Finding]:
     if run is None:
         return [Finding('note', 'baseline', f'no finished supervised run in {cfg.work_dir}'
                         '_supervised, so nothing will say whether the unlabelled images help',
-                        'train one: convert_config.py --also-supervised writes its config')]
+                        f'train one: {command("convert")} ... --also-supervised writes its config')]
     if rising(run):
         return [Finding('warning', 'baseline', rising(run), 'raise max_iters of both')]
     return [Finding('ok', 'baseline', f'{run.folder.name} is finished and no longer rising')]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..commands import command
 from .names import dataset_config, names_and_palette
 
 
@@ -65,8 +66,8 @@ def load_trained(cfg, checkpoint: str, device: str = 'cpu') -> Trained:
     content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     state = content.get('state_dict') if isinstance(content, dict) else None
     if not state:
-        raise ValueError(f'{checkpoint} has no state_dict: give a checkpoint that train.py or '
-                         'export_segmentor.py wrote')
+        raise ValueError(f'{checkpoint} has no state_dict: give a checkpoint that '
+                         f'{command("train")} or {command("export")} wrote')
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     held, predicts = networks_of(content)
     model = _build(cfg, held, predicts)

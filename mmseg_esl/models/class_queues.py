@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 import torch
-from mmengine.dist import all_gather
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from .staged import Staged, in_order
+from .gathered import gather_rows
+from .staged import Staged
 
 
 @MODELS.register_module()
@@ -60,10 +60,13 @@ class ClassQueues(Staged):
             candidates: ``(B, C, h, w)`` bool, the queues that a pixel enters, any number of them.
             num_labeled: the first so many images are labelled; those of all ranks come first.
         """
-        features, candidates = (in_order(all_gather(x.contiguous()), num_labeled)
-                                for x in (features, candidates))
-        rows = features.permute(0, 2, 3, 1).flatten(0, 2)
-        enters = candidates.transpose(0, 1).flatten(1)  # (C, M)
+        rows, enters = (x.permute(0, 2, 3, 1).flatten(1, 2) for x in (features, candidates))
+        _, places, rows, enters = gather_rows(enters.any(dim=-1), num_labeled, rows, enters)
+        if places is None:
+            rows, enters = rows.flatten(0, 1), enters.flatten(0, 1)
+        elif not len(places):  # nothing enters, on no rank
+            return
+        enters = enters.t()  # (C, M)
         if self._rows is not None:  # an earlier iteration of this step
             rows = torch.cat([self._rows, rows])
             enters = torch.cat([self._enters, enters], dim=1)

@@ -7,7 +7,8 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from ..functional import best_seeds, update_prototypes
-from .staged import Staged, in_order
+from .gathered import gather_rows
+from .staged import Staged
 
 
 @MODELS.register_module()
@@ -115,9 +116,9 @@ class PartMemory(Staged):
             seeds: of functional.part_seeds; the best of all ranks and micro-batches is planted.
         """
         means = embed_sums / embed_counts.clamp(min=1)[..., None]
-        means, counts = (in_order(all_gather(x), num_labeled) for x in (means, embed_counts))
         # a spoilt feature never enters a queue, not even until the step is taken back
-        self._push(means, (counts > 0) & means.isfinite().all(dim=-1))
+        present = (embed_counts > 0) & means.isfinite().all(dim=-1)
+        self._push(*gather_rows(present, num_labeled, means))
         sums = torch.cat([feat_sums.sum(dim=0), feat_counts.sum(dim=0)[:, None]], dim=1)
         all_reduce(sums)
         self._pending.append((sums[:, :-1], sums[:, -1]))
@@ -159,12 +160,15 @@ class PartMemory(Staged):
         """Forget what is staged."""
         self._undo, self._pending, self._seeds = [], [], None
 
-    def _push(self, means: Tensor, present: Tensor) -> None:
+    def _push(self, present: Tensor, places: Tensor | None, means: Tensor) -> None:
+        """What gather_rows gives: which there are ``(B, N)``, and rows, ``(B, N, L)`` or packed."""
         order = self.pushed + present.cumsum(dim=0) - 1  # running number of each entry
         total = self.pushed + present.sum(dim=0)
         keep = present & (order >= total - self.queue_length)
         slots = torch.where(keep, order % self.queue_length, self.queue_length)
         index = torch.arange(self.num_queues, device=slots.device).expand_as(slots)
+        if places is not None:
+            keep, slots, index = (x.flatten()[places] for x in (keep, slots, index))
         self._undo.append((index, slots, self.queue[index, slots], self.pushed.clone()))
         rows = torch.where(keep[..., None], means, 0.0).to(self.queue.dtype)
         self.queue.index_put_((index, slots), rows)

@@ -3,8 +3,7 @@ from __future__ import annotations
 
 import warnings
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class Staged(nn.Module):
@@ -36,8 +35,3 @@ class Staged(nn.Module):
             for key in given:
                 del state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def in_order(ranks: list[Tensor], num_labeled: int) -> Tensor:
-    """``(B, ...)`` of each rank -> all ranks' first ``num_labeled`` rows, then all the others."""
-    return torch.cat([x[:num_labeled] for x in ranks] + [x[num_labeled:] for x in ranks])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jinja2
 
+from ..commands import command
 from ..results.compare import compare, sees_unlabeled
 from ..results.run import Run, as_training_leaves_it, config_of, key_of, read_run
 from ..results.trend import read_baseline, rising
@@ -70,7 +71,7 @@ def _page(run: Run, baseline) -> str:
         classes=_classes(run, networks), audit_panels=_audit_panels(
             found, max([run.last_step, *(audit['iter'] for audit in found)])),
         audit=_audit(found[-1]) if found else None, parts=_parts(found[-1]) if found else None,
-        pictures=images, environment=environment(run), commands=commands(run),
+        pictures=images, environment=environment(run), commands=commands(run), command=command,
         config=config.read_text(encoding='utf-8'),
         per_class_names=PER_CLASS, share_names=SHARES, colours=curves.COLOURS)
 
@@ -151,7 +152,8 @@ def _helps(run: Run, baseline) -> str:
         given = baseline or [found for found in [read_baseline(run.folder)] if found]
         if not given:
             return ('Whether the unlabelled images help is not known: train the supervised '
-                    'baseline (convert_config.py --also-supervised) and write this page again.')
+                    f'baseline ({command("convert")} ... --also-supervised) and write this page '
+                    'again.')
         found, = compare([run], given)
     except ValueError as error:  # of other metrics, say
         return f'Whether the unlabelled images help cannot be said: {error}'

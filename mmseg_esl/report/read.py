@@ -49,9 +49,10 @@ def _logged(start: Path) -> dict[str, str]:
 
 
 def commands(run: Run) -> list[str]:
-    """The command of each start that ``run.json`` kept."""
+    """The command of each start that ``run.json`` kept; that of a file is kept without python."""
     found = [read_json(start / 'run.json').get('command') for start in run.starts]
-    return [command for command in found if command]
+    return [command if command.startswith(('mmseg-esl ', 'python -m ')) else f'python {command}'
+            for command in found if isinstance(command, str) and command]
 
 
 def audits(folder: Path, notes: list) -> list[dict]:

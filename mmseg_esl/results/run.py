@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..commands import command
 from ..storage.dumped import read_config
 
 SCALARS, CONFIG = 'vis_data/scalars.json', 'vis_data/config.py'
@@ -188,7 +189,7 @@ def _starts(folder: Path, logged: bool) -> list[Path]:
                         if path.stem == path.parent.name)
     if not starts:
         raise ValueError(f"{folder}: no '*/{SCALARS}' in it. Name the work folder of a run "
-                         '(--work-dir of tools/train.py), whose config has '
+                         f'(--work-dir of {command("train")}), whose config has '
                          "vis_backends=[dict(type='LocalVisBackend')]")
     return starts
 

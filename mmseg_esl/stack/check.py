@@ -7,11 +7,14 @@ import os.path as osp
 import re
 import sys
 
+PAGE = 'docs/install.md says more'
 ADVICE = """\
 Any one of these installs a stack that works (give a machine without a GPU PyTorch's CPU index):
   pip install 'torch>=2.0' mmengine mmcv-lite==2.1.0 mmsegmentation ftfy regex 'setuptools<81'
   pip install 'torch>=2.0' mmengine mmcv==2.1.0 mmsegmentation ftfy regex 'setuptools<81'
-  pip install 'torch>=2.0' onedl-mmengine onedl-mmcv onedl-mmsegmentation"""
+  pip install 'torch>=2.0' onedl-mmengine onedl-mmcv onedl-mmsegmentation
+""" + PAGE
+
 
 def check_stack() -> None:
     """Refuse an installation that cannot work, in one message.

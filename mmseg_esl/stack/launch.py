@@ -7,6 +7,8 @@ import os
 import subprocess
 import time
 
+from ..commands import tool
+
 
 def prepare_cpu(cfg) -> None:
     """Make a config that was written for GPUs run where there is none; changes ``cfg`` in place.
@@ -119,8 +121,8 @@ def _close_process_group() -> None:
 def _variable(name: str, launcher: str) -> str:
     """An environment variable that the launcher should have set."""
     if name not in os.environ:
-        hint = {'pytorch': 'start with tools/dist_train.sh or torchrun',
-                'slurm': 'start with tools/slurm_train.sh or srun',
+        hint = {'pytorch': f'start with {tool("dist_train.sh")} or torchrun',
+                'slurm': f'start with {tool("slurm_train.sh")} or srun',
                 'mpi': 'start with mpirun and export MASTER_ADDR'}[launcher]
         raise RuntimeError(f"--launcher {launcher} needs the environment variable {name}, which is "
                            f'not set: {hint}, or use --launcher none')

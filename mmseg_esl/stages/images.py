@@ -30,7 +30,8 @@ def unlabeled_images(dataset_cfg) -> tuple[Images, dict, int]:
     dataset = DATASETS.build(dataset_cfg)
     found = [(leaf, info['img_path']) for leaf, info in infos(dataset.unlabeled)]
     if len(found) < 2:
-        raise ValueError(f'the unlabelled list holds {len(found)} image: stages need two or more')
+        raise ValueError(f'the unlabelled list holds {len(found)} image: stages need two or more, '
+                         'as files (UnlabeledDataset, no shards)')
     folders = {leaf.data_prefix['img_path'] or osp.dirname(path) for leaf, path in found}
     folder = osp.commonpath(folders)
     names = tuple(Path(osp.relpath(path, folder)).as_posix() for _, path in found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from ..commands import command
 from .errors import Misfit
 from .fit import strip_module
 
@@ -47,7 +48,7 @@ def to_method(state_dict: dict, roles: dict) -> dict:
             if role.follows not in there:
                 raise Misfit(
                     f"the checkpoint is another method's: it holds {', '.join(there)} and no "
-                    f'{name}. Export one of them (tools/export_segmentor.py) and give that as '
+                    f'{name}. Export one of them ({command("export")}) and give that as '
                     'load_from: it fills every network')
             out.update((f'{name}.{key}', value)
                        for key, value in to_plain(state_dict, role.follows).items())

@@ -4,7 +4,6 @@ from __future__ import annotations
 import inspect
 from functools import partial
 
-import cost
 import numpy as np
 import pytest
 import tiny
@@ -15,6 +14,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from mmseg_esl.conversion import trial
+from mmseg_esl.doctor import cost
 from mmseg_esl.doctor.memory import measure
 from mmseg_esl.looks.scenes import _scene
 from mmseg_esl.models.probe import in_channels

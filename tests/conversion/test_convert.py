@@ -1,6 +1,7 @@
 """What convert_config.py makes of each part of a config, and what it refuses."""
 import os
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -513,6 +514,22 @@ def test_what_reports_need_is_written(made):
     assert cfg.default_hooks.protocol.type == 'ProtocolHook'
     kept, _, _ = made("val_evaluator = dict(type='CityscapesMetric', output_dir='x')")
     assert kept.val_evaluator.type == 'CityscapesMetric'
+    both, _, _ = made("val_evaluator = [dict(type='CityscapesMetric', output_dir='x'), "
+                      "dict(type='IoUMetric', prefix='val')]")
+    assert both.val_evaluator == [dict(type='CityscapesMetric', output_dir='x'),
+                                  dict(type='PerClassIoUMetric', prefix='val')]
+
+
+def test_masks_among_the_photos_are_said(made, folder):
+    assert not any('masks' in sentence for sentence in made()[2].check)
+    for name in ('b0_mask.png', 'masks/b1.png', 'b2.bmp'):
+        (folder / 'more' / name).parent.mkdir(exist_ok=True)
+        shutil.copy(folder / 'more/b0.png', folder / 'more' / name)
+    said = '\n'.join(made()[2].check)
+    assert "--unlabeled more: 2 images look like masks of others, by their names" in said
+    assert "'b0_mask.png', 'masks/b1.png'" in said and "1 images have the name of another" in said
+    said = '\n'.join(convert('user.py', '.', 'esl.py').check)  # photos, masks and all
+    assert 'the masks in data/ann lie below --unlabeled' in said
 
 
 def test_own_parts_fit_the_decoder_and_what_is_installed(made, monkeypatch):

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from mmengine.config import Config
 
 from mmseg_esl.datasets import semi
 from mmseg_esl.datasets.manifest import Manifest, write_manifest
+from mmseg_esl.datasets.tar_files import write_index
 from mmseg_esl.doctor.data import (
     LabelCounts,
     check_class_number,
@@ -21,6 +23,7 @@ from mmseg_esl.doctor.data import (
     check_left_out,
     check_lossy_masks,
     check_manifest,
+    check_shards,
 )
 from mmseg_esl.doctor.leakage import NEAR, check_leakage
 from mmseg_esl.doctor.lists import Lists, label_maps, perceptual_hash, scan_image
@@ -260,3 +263,19 @@ def test_command(tmp_path, monkeypatch, capsys):
                   'its content is not that of the manifest'):
         assert words in printed, words
     assert doctor(monkeypatch, capsys, tmp_path / 'none.py')[0] == 2
+
+
+def test_shards_are_said_not_to_be_looked_at(tmp_path):
+    tiny.write_data(tmp_path, unlabeled=4)
+    with tarfile.open(tmp_path / 'img/0.tar', 'w') as tar:
+        for i in range(4):
+            tar.add(tmp_path / f'img/b{i}.png', f'b{i}.png')
+    write_index(str(tmp_path / 'img/0.tar'), str(tmp_path / 'img/0.tar.index.npy'))
+    loader = tiny.loader_cfg(tmp_path)
+    files = Lists.of(Config(dict(train_dataloader=loader)))
+    loader['dataset']['unlabeled'].update(type='UnlabeledShards', ann_file='')
+    shards = Lists.of(Config(dict(train_dataloader=loader)))
+    assert len(files.images['unlabelled']) == 4 and not shards.images['unlabelled']
+    assert check_shards(files.semi.unlabeled) == check_shards(None) == []
+    finding, = check_shards(shards.semi.unlabeled)
+    assert finding.level == 'note' and finding.text.startswith('4 unlabelled images in tar shards')

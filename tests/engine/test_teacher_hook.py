@@ -1,10 +1,13 @@
 """TeacherEMAHook and DiagnosticsHook under a real Runner."""
 import json
+import types
 
 import pytest
 import tiny
 import torch
 from mmengine.hooks import Hook
+from mmengine.model import MMDistributedDataParallel
+from mmengine.model.wrappers import MMFullyShardedDataParallel
 
 from mmseg_esl.engine import StepHook
 
@@ -28,6 +31,24 @@ def test_another_number_of_classes_is_refused(tmp_path, data, number, said):
                  model=tiny.esl_cfg('dsl', num_classes=number))
 
 
+@pytest.mark.parametrize('hook', ['StepHook', 'TeacherEMAHook'])
+def test_shards_are_refused_before_they_are_initialised(tmp_path, data, hook):
+    """Averages go tensor by tensor, and shards of two networks hold other pieces of them."""
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/meet', rank=0, world_size=1)
+    try:
+        cfg = tiny.runner_cfg(tmp_path, data, [dict(type=hook)], model=tiny.esl_cfg('dsl'))
+        runner = tiny.Runner(**cfg)
+        runner.model = MMFullyShardedDataParallel(runner.model, device_id=torch.device('cpu'))
+        with pytest.raises(ValueError, match='MMFullyShardedDataParallel cannot train a method.*'
+                           "type='MMDistributedDataParallel'.*with_cp=True"):
+            runner.train()
+        wrapped = MMDistributedDataParallel(torch.nn.Linear(2, 2))
+        StepHook().before_run(types.SimpleNamespace(model=wrapped))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 # ----------------------------------------------------------------------------------------- EMA
 
 
@@ -47,6 +68,20 @@ def test_momentum_schedule_and_the_first_copy(tmp_path, data):
     logged = runner.message_hub.get_scalar('train/ema_momentum').data[0]
     assert logged.tolist() == pytest.approx([0.0, 0.5, 0.6, 0.6])
     assert not runner.optim_wrapper.optimizer._optimizer_step_post_hooks  # cleaned up
+
+
+def test_what_a_plain_checkpoint_cannot_have_is_no_mismatch(tmp_path, data, capsys):
+    plain = tiny.esl().student.state_dict()
+    torch.save(dict(state_dict=plain), tmp_path / 'plain.pth')
+    runner = tiny.runner(tmp_path / 'work', data, [dict(type='TeacherEMAHook'), tiny.PARTS],
+                         max_iters=1, load_from=str(tmp_path / 'plain.pth'), log_level='INFO')
+    runner.train()
+    said = capsys.readouterr().out
+    assert 'not in the checkpoint, so begun anew: ema_steps, projector, part_memory' in said
+    assert 'do not match' not in said and 'missing keys' not in said
+    lacking = {key: value for key, value in plain.items() if 'conv_seg' not in key}
+    with pytest.raises(RuntimeError, match='conv_seg'):  # of a network it is one, as before
+        runner.model.student.load_state_dict(lacking)
 
 
 def test_resume_goes_on_with_the_schedule(tmp_path, data):

@@ -139,6 +139,8 @@ def test_by_hand():
         return torch.tensor(probs, dtype=torch.float64).log().view(1, 2, 1, 1)
 
     assert float(probability_mse(of(0.8, 0.2), of(0.6, 0.4), one)) == pytest.approx(0.04)
+    assert float(probability_mse(of(0.8, 0.2), of(0.6, 0.4), one,
+                                 over_classes='sum')) == pytest.approx(0.08)
     z1 = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
     z2 = z1.flip(1)
     both = sum(pseudo_cross_entropy(a, pseudo_label(b)[0], one, one)
@@ -265,3 +267,12 @@ def test_merge_by_hand():
     assert torch.equal(merge_logits(first, second, 9), (first + second) / 2)
     assert torch.equal(merge_logits(first, second, 20), (first + second) / 2)
     assert torch.equal(merge_logits(first, first, 7), first)
+
+
+def test_with_every_pixel_kept_it_is_torchs_mean(drawn):
+    """A threshold of 0: the mean over the valid pixels."""
+    logits, other, valid = drawn
+    labels, confidence = pseudo_label(other)
+    got = pseudo_cross_entropy(logits, labels, confidence >= 0, valid)
+    want = torch.nn.functional.cross_entropy(logits, torch.where(valid, labels, -100))
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=0)

@@ -236,3 +236,15 @@ def test_divergence_is_zero_where_both_agree_and_nowhere_below():
     assert probability_kl(logits, rand(1, 4, 5, 5, seed=1).softmax(dim=1), every, every) > 0
     nothing = probability_kl(logits, logits.softmax(dim=1), ~every, ~every)
     assert nothing == 0 and nothing.requires_grad
+
+
+def test_what_no_region_covers_stays():
+    """Boxes and padding are taken out of the regions: see CorrMatch's step."""
+    labels = torch.randint(3, (2, 6, 7), generator=gen(1))
+    keep = torch.rand(2, 6, 7, generator=gen(2)) < 0.6
+    outside = torch.rand(2, 6, 7, generator=gen(3)) < 0.4
+    regions = (torch.rand(2, 9, 6, 7, generator=gen(4)) < 0.5) & ~outside[:, None]
+    found, kept = spread_labels(labels, keep, regions, torch.tensor(0.3), 3)
+    assert torch.equal(found[outside], labels[outside])
+    assert torch.equal(kept[outside], keep[outside])
+    assert not torch.equal(found, labels)

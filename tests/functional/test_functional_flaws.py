@@ -9,6 +9,7 @@ import torch
 from mmseg_esl.functional import (
     exchange,
     flaw_target,
+    flaws,
     gaussian_blur,
     handle_flaws,
     mean_square,
@@ -160,3 +161,12 @@ def test_mean_square(gen):
     assert zero == 0 and not errors.grad.any()
     assert float(mean_square(errors, valid, valid, lambda n: n * 4)) == pytest.approx(
         float(mean_square(errors, valid, valid)) / 4)
+
+
+def test_a_uniform_prediction_of_two_classes_is_half_wrong(monkeypatch):
+    """Before it is blurred; afterwards each image is stretched, and nothing stands out."""
+    blurred = []
+    monkeypatch.setattr(flaws, '_blur', lambda maps, share: blurred.append(maps) or maps)
+    labels = torch.randint(2, (1, 6, 6))
+    found = flaw_target(torch.full((1, 2, 6, 6), 0.5), labels, torch.ones(1, 6, 6).bool())
+    assert (blurred[0] == 0.5).all() and not found.any()

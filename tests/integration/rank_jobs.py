@@ -21,6 +21,7 @@ from collectives import Collectives
 
 from mmseg_esl import stack
 from mmseg_esl.engine.hooks.part_init_hook import PartInitHook
+from mmseg_esl.models import ClassQueues, PartMemory, gathered
 from mmseg_esl.models.pixel_to_part import PixelToPart
 from mmseg_esl.storage.config import hooks_in, kind
 
@@ -252,13 +253,78 @@ def empty(folder: Path, steps: int) -> dict:
     return finite
 
 
+# ------------------------------------------------------------------------ rows that are wanted
+
+
+SHARES = {  # case -> what each rank's images have of parts and of pixels that enter a queue
+    'different': (0.5, 0.1), 'none on rank 1': (0.5, 0.0), 'none on rank 0': (0.0, 0.5),
+    'none': (0.0, 0.0), 'more than fit': (1.0, 0.9)}
+
+
+def _memories():
+    tiny.init_default_scope('mmseg')
+    return (PartMemory(3, feat_channels=5, embed_channels=6, num_parts=2, queue_length=7),
+            ClassQueues(3, channels=4, length=9, first_length=20))
+
+
+def _steps(rank: int, share: float) -> list:
+    """What PartMemory and ClassQueues are given in each of three steps, by three images."""
+    gen, found = torch.Generator().manual_seed(rank), []
+    for _ in range(3):
+        counts = torch.randint(1, 9, (3, 6), generator=gen).float()
+        counts *= torch.rand(3, 6, generator=gen) < share
+        sums = torch.randn(3, 6, 6, generator=gen)
+        sums[counts.cumsum(0) > 12] = torch.nan  # spoilt ones stay out
+        pixels = torch.rand(3, 3, 4, 5, generator=gen) < share
+        found.append(((sums, counts, torch.randn(3, 6, 5, generator=gen), counts),
+                      (torch.randn(3, 4, 4, 5, generator=gen), pixels)))
+    return found
+
+
+def _staged(steps, num_labeled: int) -> list:
+    memories = _memories()
+    for step in steps:
+        for memory, given in zip(memories, step):
+            for end in (memory.rollback, memory.commit):
+                memory.stage(*given, num_labeled=num_labeled)
+                end()
+    return [m.state_dict() for m in memories]
+
+
+def rows(folder: Path, count: int) -> dict:
+    """Are memories the same, bit for bit, whether rows come whole, packed, or in one process?"""
+    ranks, rank, kept, found = get_world_size(), get_rank(), {}, {}
+    for name, shares in SHARES.items():
+        for whole in (2 ** 24, -1):
+            gathered.WHOLE, counted = whole, Collectives()
+            with counted:
+                counted.counting = True
+                kept[name, whole] = _staged(_steps(rank, shares[rank]), 1)
+            found[f'{name} {"packed" if whole < 0 else "whole"} bytes'] = sum(
+                given for _, given, _ in counted.found.values())
+    torch.distributed.destroy_process_group()
+    for name, shares in SHARES.items():
+        each = [_steps(r, shares[r]) for r in range(ranks)]
+        joint = [[tuple(torch.cat([x[:1] for x in xs] + [x[1:] for x in xs]) for xs in zip(*given))
+                  for given in zip(*step)] for step in zip(*each)]
+        want = _staged(joint, ranks)
+        found[f'{name} pushed'] = [int(w['pushed'].sum()) for w in want]
+        for (case, whole), states in kept.items():
+            if case == name:
+                found[f'{name} {"packed" if whole < 0 else "whole"}'] = all(
+                    torch.equal(a[key], b[key]) for a, b in zip(states, want)
+                    for key in ('queue', 'pushed'))
+    return found
+
+
 def main() -> None:
     job, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
     stack.start_gloo('pytorch', timeout=120)
-    jobs = [agree, own_step, empty, parts, communication]
+    jobs = [agree, own_step, empty, parts, communication, rows]
+    rank = get_rank()
     result = {function.__name__: function for function in jobs}[job](folder, count)
-    if get_rank() == 0:
+    if rank == 0:
         print('RESULT', json.dumps(result), flush=True)
 
 

@@ -22,9 +22,10 @@ def test_parts_take_few_collectives(found):
     calls, given, _ = found['purposes']['parts']
     assert 1 <= calls <= 5
     classes, parts, width, embed = found['memory']
-    means = IMAGES * classes * parts * (embed + 1)  # gathered: part features and their counts
+    means = IMAGES * classes * parts * embed  # gathered: part features
     sums = classes * parts * (width + 1)  # reduced: the prototypes' new means
-    assert given == 4 * (means + sums) + 8 * classes  # and the anchors of each class, in float64
+    # and which there are, a byte each; the anchors of each class, in float64
+    assert given == 4 * (means + sums) + IMAGES * classes * parts + 8 * classes
 
 
 def test_everything_that_is_sent_has_a_purpose(found):

@@ -1,5 +1,6 @@
 """A binary problem whose unlabelled images are a plain folder: nested, mixed suffixes, no mask."""
 import math
+import os
 
 import numpy as np
 import pytest
@@ -42,9 +43,13 @@ train_cfg = dict(max_iters=4, val_interval=100)
 
 
 @pytest.mark.parametrize('variant', ['sup', 'hard', 'dsl', 'dsl+ctr'])
-def test_variants_are_one_key_apart(config, monkeypatch, tmp_path, variant):
+def test_variants_are_one_key_apart(config, monkeypatch, tmp_path, capsys, variant):
     tool(monkeypatch, 'train.py', config, '--work-dir', tmp_path, '--cfg-options',
          f'model.semi_train_cfg.variant={variant}', f'visualizer.name={variant}')
+    said = capsys.readouterr().out  # the screen's
+    assert ' train [4/4]  eta 0:00:00 ' in said and 'Config:' not in said
+    last = said.splitlines()[-1]
+    assert 'at iteration 4' in last and f'export_segmentor.py {os.path.relpath(tmp_path)}' in last
     steps = [entry for entry in logged(tmp_path) if 'loss' in entry]
     assert len(steps) == 4
     assert all(math.isfinite(value) for entry in steps for value in entry.values())

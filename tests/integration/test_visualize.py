@@ -173,6 +173,7 @@ def test_other_methods(cps, monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('args, message', [
+    (['--what', 'nothing'], '--what nothing: choose of dominant, '),
     (['--pixel', '64', '0'], r'pixel \(64, 0\) lies outside of val0, which is 64 x 48'),
     (['--images', 'nowhere.png'], 'nowhere.png does not exist'),
     (['--images', 'DATA/images/val', '--masks', 'DATA/masks/train'], 'no mask has the stem'),

@@ -80,6 +80,15 @@ def test_wheel_is_complete(wheel):
     assert metadata['Description-Content-Type'] == 'text/markdown'
     description = metadata.get_payload(decode=True).decode()
     assert description.strip() == (ROOT / 'README.md').read_text().strip()
+    extras = {extra: set() for extra in metadata.get_all('Provides-Extra')}
+    for line in metadata.get_all('Requires-Dist'):
+        package, _, extra = line.partition('; extra == ')
+        if extra:
+            extras[extra.strip('\'"')].add(package)
+    assert extras['all'] == set().union(*(
+        packages for extra, packages in extras.items() if extra not in ('all', 'dev')))
+    page = (ROOT / 'docs/install.md').read_text()
+    assert all(f'| `{extra}`' in page for extra in extras if extra != 'all')
 
 
 def test_building_leaves_the_sources_alone(wheel):

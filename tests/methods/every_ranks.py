@@ -1,9 +1,13 @@
-"""Two ranks train each method and compare their tensors: ``torchrun every_ranks.py FOLDER``."""
+"""Two ranks train each method and compare their tensors.
+
+``torchrun every_ranks.py FOLDER [BACKEND CASE ...]``: with a backend, on the first GPU.
+"""
 from __future__ import annotations
 
 import hashlib
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -25,7 +29,7 @@ def train(case, folder: Path, data: Path) -> dict:
     runner = tiny.run(folder, data, case.hooks(), max_iters=STEPS, interval=STEPS,
                       model=case.model_cfg(), launcher='pytorch', cfg=WRAPPER)
     state = runner.model.module.state_dict()
-    digests = {key: hashlib.sha256(value.numpy().tobytes()).hexdigest()
+    digests = {key: hashlib.sha256(value.cpu().numpy().tobytes()).hexdigest()
                for key, value in state.items()}
     ranks = all_gather_object(digests)
     images = all_gather_object(runner.message_hub.get_scalar('train/loss').data[0].tolist())
@@ -36,13 +40,17 @@ def train(case, folder: Path, data: Path) -> dict:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    folder, backend, names = Path(sys.argv[1]), *(sys.argv[2:3] or ['']), sys.argv[3:]
     torch.set_num_threads(1)
-    stack.start_gloo('pytorch', timeout=120)
+    if backend:
+        torch.cuda.set_device(0)
+        torch.distributed.init_process_group(backend, timeout=timedelta(seconds=120))
+    else:
+        stack.start_gloo('pytorch', timeout=120)
     data = folder / f'data{get_rank()}'
     tiny.write_data(data, labeled=8, unlabeled=8)
     found = {repr(case): train(case, folder / str(i), data)
-             for i, case in enumerate(every.CASES)}
+             for i, case in enumerate(every.CASES) if not names or repr(case) in names}
     if get_rank() == 0:
         print('RESULT', json.dumps(found), flush=True)
 

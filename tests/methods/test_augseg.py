@@ -8,7 +8,7 @@ import straight
 import tiny
 import torch
 
-from mmseg_esl.functional import draw_injection
+from mmseg_esl.functional import draw_injection, pseudo_cross_entropy
 
 TAU = 0.6
 
@@ -131,3 +131,20 @@ def test_colours_are_the_students_alone():
 def test_bad_keys(keys, message):
     with pytest.raises(ValueError, match=message):
         build(**keys)
+
+
+def test_a_threshold_below_all_keeps_all_but_what_has_no_label(monkeypatch):
+    """Padding of unlabelled images, and 255 in what is injected of labelled ones."""
+    seen = []
+
+    def keeping(logits, labels, keep, valid, **kwargs):
+        seen.append((keep, valid))
+        return pseudo_cross_entropy(logits, labels, keep, valid, **kwargs)
+
+    monkeypatch.setattr('mmseg_esl.methods.augseg.pseudo_cross_entropy', keeping)
+    model = build()
+    model.cfg.threshold = -1.0
+    inputs, samples = tiny.batch(2, 2, ignored=5)
+    model.loss(inputs.double(), samples)
+    (keep, valid), = seen
+    assert keep.all() and valid[..., :-5].all() and not valid[..., -5:].any()

@@ -10,7 +10,7 @@ import tiny
 import torch
 import torch.nn.functional as F
 
-from mmseg_esl.functional import cutmix_masks_by_image
+from mmseg_esl.functional import cutmix_masks_by_image, spread_labels
 
 START = 0.4375  # a float32 holds it exactly
 REGIONS = 10
@@ -203,3 +203,23 @@ def test_a_decoder_without_a_seam_is_refused():
     with pytest.raises((TypeError, RuntimeError), match='CascadeEncoderDecoder|decode_head'):
         model = tiny.method('CorrMatch', tiny.cascade())
         model.loss(*tiny.batch())
+
+
+def test_nothing_spreads_into_boxes_or_padding(monkeypatch):
+    model, seen = build(cutmix_prob=1.0), []
+
+    def spread(labels, keep, regions, threshold, num_classes):
+        seen.append((labels, keep, regions, *spread_labels(
+            labels, keep, regions, threshold, num_classes)))
+        return seen[-1][-2:]
+
+    strong, views = model.strong, []
+    monkeypatch.setattr(model, 'strong', lambda weak: views.append(strong(weak)) or views[-1])
+    monkeypatch.setattr('mmseg_esl.methods.corrmatch.spread_labels', spread)
+    inputs, samples = tiny.batch(2, 3, ignored=6)
+    model.loss(inputs.double(), samples)
+    (labels, keep, regions, found, kept), boxes = seen[0], views[0].boxes
+    spared = boxes.clone()
+    spared[:, :, -6:] = True
+    assert boxes.any() and regions.any() and not (regions & spared[:, None]).any()
+    assert torch.equal(found[spared], labels[spared]) and torch.equal(kept[spared], keep[spared])

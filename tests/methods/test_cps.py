@@ -1,6 +1,11 @@
 """CPS against a second implementation; two trained networks in optimiser, files and resuming."""
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import every
 import pytest
 import straight
@@ -115,3 +120,19 @@ def test_another_model_is_not_resumed(tmp_path, key, changed):
     with pytest.raises(RuntimeError, match=rf'not the run[\s\S]*{key}: '):
         tiny.run(tmp_path / 'b', tmp_path / 'data', hooks, max_iters=2, resume=True, model=model,
                  cfg=dict(model=model), load_from=str(tmp_path / 'a/work/iter_1.pth'))
+
+
+def test_two_processes_are_one():
+    """Gradients, and weights after two steps, of both networks, as of all images in one process."""
+    done = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
+         str(Path(__file__).with_name('cps_ranks.py'))], text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, timeout=300)
+    lines = [line for line in done.stdout.splitlines() if line.startswith('RESULT ')]
+    assert done.returncode == 0 and lines, done.stdout[-6000:]
+    found = json.loads(lines[-1][len('RESULT '):])
+    assert found['alike'] and found['moved'] > 0.01
+    for name in ('student', 'student2'):
+        weight = f'{name}.decode_head.conv_seg.weight'
+        assert weight in found['names'] and f'grad {weight}' in found['names']
+    assert max(found['off'].values()) < 1e-12, max(found['off'].items(), key=lambda x: x[1])

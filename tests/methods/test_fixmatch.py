@@ -74,3 +74,38 @@ def test_bad_keys(keys, name):
 def test_draws_by_image_are_refused_where_the_step_does_not_key_them():
     with pytest.raises(ValueError, match="sampling must be 'batch', got 'image'"):
         tiny.method('FixMatch', sampling='image')
+
+
+def test_boxes_all_over_flipped_partners_are_the_images_in_reverse(monkeypatch):
+    """The strong view of image i, and what it is taught, are those of image B - 1 - i."""
+    found = []
+    for flip in (True, False):
+        boxes = torch.full((3, 32, 32), flip)
+        monkeypatch.setattr('mmseg_esl.models.views.cutmix_masks_by_image',
+                            lambda *_, boxes=boxes, **__: boxes)
+        model = build(labels_by='teacher', cutmix='image', cutmix_partner='flip')
+        inputs, samples = tiny.batch(2, 3)
+        if not flip:
+            inputs = torch.cat([inputs[:2], inputs[2:].flip(0)])
+        loss = model.loss(inputs.double(), samples)['loss_u']
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in model.student.parameters()
+                                       if p.grad is not None)])
+    assert found[0][0] > 0
+    for a, b in zip(*found):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_an_average_of_no_memory_labels_as_the_student_of_the_step_before():
+    """Momentum 0: the teacher is the student in eval mode, bit for bit."""
+    model = build(labels_by='teacher', ema_momentum=0.0)
+    optimizer = torch.optim.SGD(model.student.parameters(), 0.05)
+    inputs, samples = tiny.batch()
+    for number in range(2):
+        optimizer.zero_grad()
+        tiny.total(model.loss(inputs.double(), samples)).backward()
+        optimizer.step()
+        model.after_optimizer_step(number)
+        teacher, own = (model.see(name, inputs[2:].double(), mode='eval').logits
+                        for name in ('teacher', 'student'))
+        assert torch.equal(teacher, own)

@@ -160,6 +160,10 @@ def test_no_storage_is_shared():
     model.load_state_dict(to_plain(model.state_dict(), 'teacher'), strict=False)
     every, distinct = pointers(model.student, model.assistant, model.teacher)
     assert every == distinct  # filled by one file
+    again = model_of()
+    again.load_state_dict(model.state_dict())  # as a resumed run
+    every, distinct = pointers(again.student, again.assistant, again.teacher, model)
+    assert every == distinct
 
 
 def test_the_three_start_as_one():

@@ -118,3 +118,13 @@ def test_a_decoder_without_a_seam_is_refused():
     model = tiny.method('UniMatch', joint_forward=False)
     with pytest.raises(TypeError, match='joint_forward'):
         model.loss(*tiny.batch())
+
+
+def test_without_dropped_channels_the_second_decoder_pass_is_the_first():
+    model = straight.settle(tiny.method('UniMatch', sharp=1.0, feature_drop=0.0)).eval()
+    seen = []
+    model.student.decode_head.register_forward_hook(
+        lambda module, args, out: seen.append(out.detach()))
+    model.loss(*tiny.batch())
+    both, = (out for out in seen if len(out) == 8)
+    torch.testing.assert_close(both[:4], both[4:], rtol=1e-6, atol=1e-6)

@@ -87,8 +87,9 @@ def test_labelled_images_come_first(monkeypatch):
     one, two = random_step(gen), random_step(gen)
     together, apart = queues(), queues()
     together.stage(*(torch.cat([a[:1], b[:1], a[1:], b[1:]]) for a, b in zip(one, two)))
-    gathered = iter(zip(one, two))
-    monkeypatch.setattr('mmseg_esl.models.class_queues.all_gather', lambda x: next(gathered))
+    rows = [[x.permute(0, 2, 3, 1).flatten(1, 2) for x in step] for step in (one, two)]
+    gathered = iter([[x[1].any(dim=-1).byte() for x in rows], *zip(*rows)])
+    monkeypatch.setattr('mmseg_esl.models.gathered.all_gather', lambda x: next(gathered))
     apart.stage(*one, num_labeled=1)
     for memory in (together, apart):
         memory.commit()

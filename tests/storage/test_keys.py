@@ -317,7 +317,7 @@ def test_failed_write_leaves_the_old_file(tool, trained, tmp_path, monkeypatch):
         file.write(b'half')
         raise OSError('disk full')
 
-    monkeypatch.setattr(tool[0].torch, 'save', fail)
+    monkeypatch.setattr(torch, 'save', fail)
     with pytest.raises(OSError, match='disk full'):
         tool[1](trained[0], out)
     assert out.read_bytes() == b'old' and os.listdir(tmp_path) == ['out.pth']

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from rich.console import Console
 from rich.progress import Progress
 
+from mmseg_esl.progress import Lines, track
 from mmseg_esl.storage.atomic import atomic_file
 
 SCREEN = Console(stderr=True)
@@ -76,11 +77,11 @@ def is_copied(path: Path, size: int) -> bool:
 def for_all(items: Iterable, job: Callable, what: str, workers: int) -> None:
     """Call ``job`` for each item, in threads, with a bar. The first error ends it."""
     items = list(items)
-    with progress() as bar, ThreadPoolExecutor(max(workers, 1)) as pool:
-        task = bar.add_task(what, total=len(items))
-        for start in range(0, len(items), 64):  # an interruption waits for 64, not for all
-            for _ in pool.map(job, items[start:start + 64]):
-                bar.advance(task)
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        done = (result for start in range(0, len(items), 64)  # an interruption waits for 64
+                for result in pool.map(job, items[start:start + 64]))
+        for _ in track(done, what, len(items)):
+            pass
 
 
 def stream_tar(path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
@@ -93,7 +94,10 @@ def stream_tar(path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
     try:
         with progress() as bar, bar.open(path, 'rb', description=Path(path).name) as raw, \
                 tarfile.open(fileobj=raw, mode='r|*') as tar:
+            lines = Lines(f'files of {Path(path).name}', None)
             for member in tar:
+                if not SCREEN.is_terminal:
+                    lines.advance()
                 if member.isfile():
                     yield member.name, member.size, partial(_read, path, tar, member)
     except BROKEN as error:

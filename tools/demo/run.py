@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
+import multiprocessing
+import os
 import sys
 import time
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]  # a clone works uninstalled
+sys.path[:0] = [str(ROOT / 'tools'), str(Path(__file__).resolve().parent)]
+
+from cli_common import ready
 
 CONFIGS = dict(supervised='esl/demo/supervised.py', esl_plus='esl_plus/demo/esl_plus.py')
 SIZES = dict(labeled=16, unlabeled=300, test=120)
@@ -29,11 +33,15 @@ def parse_args(argv=None):
                         help='folder for everything that is written (default: %(default)s)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0])
     parser.add_argument('--iters', type=int, help='training iterations (default: the config\'s)')
+    parser.add_argument('--jobs', type=int, default=os.cpu_count(),
+                        help='trainings at a time, each on one core (default: %(default)s)')
     parser.add_argument('--quick', action='store_true',
                         help='few images, 40 iterations: does everything run? Figures mean nothing')
     args = parser.parse_args(argv)
     if min(args.seeds) < 0 or len(set(args.seeds)) < len(args.seeds):
         parser.error(f'--seeds must be distinct and not negative, got {args.seeds}')
+    if args.jobs < 1:
+        parser.error(f'--jobs must be at least 1, got {args.jobs}')
     if args.iters is not None and args.iters < 8:
         parser.error(f'--iters must be at least 8, got {args.iters}')
     if args.quick and args.iters is None:
@@ -68,66 +76,115 @@ def load_config(method: str, work_dir: Path, data: Path, seed: int, iters: int |
     return cfg
 
 
-def train(method: str, cfg, console, title: str):
-    """Train and test one method; returns (model, metrics, seconds). Its output goes to a file."""
+def begin(queue) -> None:
+    """What each training process does first; ``queue`` takes its progress."""
+    ready()
+    import torch
+
+    import mmseg_esl.register  # noqa: F401 - registers every component
+    torch.set_num_threads(1)  # networks this small gain nothing from more; the same sums everywhere
+    begin.queue = queue
+
+
+def train(method: str, cfg, title: str):
+    """Train and test one method; returns (metrics, seconds). Its output goes to a file."""
     from mmengine.runner import Runner
-    from progress import ProgressHook
+    from progress import ReportHook
     Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    hook = ProgressHook(console, title)
+    hook = ReportHook(begin.queue, title)
     log = Path(cfg.work_dir) / 'console.txt'
     with open(log, 'w', encoding='utf-8') as file, contextlib.redirect_stdout(file), \
             contextlib.redirect_stderr(file):
-        try:
-            runner = Runner.from_cfg(cfg)
-            runner.register_hook(hook)
-            runner.train()
-        finally:
-            hook.close()
-    return runner.model, hook.metrics, time.perf_counter() - started
+        runner = Runner.from_cfg(cfg)
+        runner.register_hook(hook)
+        runner.train()
+    return hook.metrics, time.perf_counter() - started
 
 
-def run_seed(seed: int, args, console) -> dict:
-    """Both methods on one data set; returns {row: {'mIoU': ..., 'IoU': {class: ...}}} and times."""
+def train_all(configs: dict, jobs: int, console) -> dict:
+    """{(seed, method): (metrics, seconds)} of {(seed, method): config}, ``jobs`` at a time."""
+    from progress import Board
+    context = multiprocessing.get_context('spawn')
+    with context.Manager() as manager, Board(console) as board:
+        queue = manager.Queue()
+        with ProcessPoolExecutor(jobs, context, begin, (queue,)) as pool:
+            # the longest first, so that the last to end is a short one
+            ordered = sorted(configs, key=lambda key: key[1] == 'supervised')
+            runs = {pool.submit(train, method, configs[seed, method], f'seed {seed}: {method:10}'):
+                    (seed, method) for seed, method in ordered}
+            left = set(runs)
+            while left:
+                ended, left = wait(left, timeout=0.5, return_when=FIRST_EXCEPTION)
+                while not queue.empty():
+                    board.show(*queue.get())
+                if any(run.exception() for run in ended):
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    break
+    return {key: run.result() for run, key in runs.items() if not run.cancelled()}
+
+
+def trained(cfg):
+    """The model of a finished run, from its last checkpoint."""
+    from mmengine.registry import MODELS, init_default_scope
+    from mmengine.runner import load_checkpoint
+    init_default_scope('mmseg')
+    folder = Path(cfg.work_dir)
+    checkpoint = folder / (folder / 'last_checkpoint').read_text().strip()
+    with open(folder / 'console.txt', 'a', encoding='utf-8') as file, \
+            contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        model = MODELS.build(cfg.model)
+        load_checkpoint(model, str(checkpoint), map_location='cpu')
+    return model.eval()
+
+
+def rows_of(metrics: dict, method: str, classes) -> dict:
+    """{row: {'mIoU': ..., 'IoU': {class: ...}}} of both networks."""
+    return {f'{method} {network}': {
+        'mIoU': float(metrics[f'{network}/mIoU']),
+        'IoU': {name: float(metrics[f'{network}/IoU.{name}']) for name in classes}}
+        for network in ('student', 'teacher')}
+
+
+def run_seeds(args, console) -> list[dict]:
+    """Both methods on each seed's data; their rows, times and picture."""
     import torch
     from pictures import contact_sheet
     from synthetic import make_dataset
-    folder = args.out / f'seed{seed}'
-    with console.status(f'seed {seed}: drawing images'):
-        data = make_dataset(folder / 'data', seed, **(QUICK if args.quick else SIZES))
-    rows, models, seconds = {}, {}, {}
-    for method in CONFIGS:
-        cfg = load_config(method, folder / method, data, seed, args.iters)
-        model, metrics, seconds[method] = train(method, cfg, console, f'seed {seed}: {method:10}')
-        models[method] = model.eval()
-        for network in ('student', 'teacher'):
-            rows[f'{method} {network}'] = {
-                'mIoU': float(metrics[f'{network}/mIoU']),
-                'IoU': {c: float(metrics[f'{network}/IoU.{c}'])
-                        for c in cfg.metainfo['classes']}}
-    picture = folder / 'pictures.png'
-    with torch.no_grad(), console.status(f'seed {seed}: painting pictures'):
-        contact_sheet(models['supervised'], models['esl_plus'], data, picture)
-    del models, model
-    gc.collect()
-    return dict(seed=seed, rows=rows, seconds=seconds, picture=str(picture))
+    data, configs = {}, {}
+    for seed in args.seeds:
+        folder = args.out / f'seed{seed}'
+        with console.status(f'seed {seed}: drawing images'):
+            data[seed] = make_dataset(folder / 'data', seed, **(QUICK if args.quick else SIZES))
+        for method in CONFIGS:
+            configs[seed, method] = load_config(
+                method, folder / method, data[seed], seed, args.iters)
+    ended = train_all(configs, min(args.jobs, len(configs)), console)
+    results = []
+    for seed in args.seeds:
+        rows, picture = {}, args.out / f'seed{seed}' / 'pictures.png'
+        for method in CONFIGS:
+            cfg = configs[seed, method]
+            rows.update(rows_of(ended[seed, method][0], method, cfg.metainfo['classes']))
+        with torch.no_grad(), console.status(f'seed {seed}: painting pictures'):
+            contact_sheet(*(trained(configs[seed, method]) for method in CONFIGS),
+                          data[seed], picture)
+        results.append(dict(seed=seed, rows=rows, picture=str(picture),
+                            seconds={method: ended[seed, method][1] for method in CONFIGS}))
+    return results
 
 
 def main(argv=None) -> int:
     args = parse_args(argv)
-    from mmseg_esl import stack
-    stack.install()
-    import torch
+    begin(None)
     from report import print_table, write_report
     from rich.console import Console
-    torch.set_num_threads(1)  # networks this small gain nothing from more; the same sums everywhere
-    # this stream itself: while a method trains, sys.stdout is its log file
-    console = Console(highlight=False, file=sys.stdout)
+    console = Console(highlight=False)
     started = time.perf_counter()
     sizes = QUICK if args.quick else SIZES
     console.print('[bold]ESL+ demo[/bold]: {labeled} labelled and {unlabeled} unlabelled images to '
                   'learn from, {test} others to test on'.format(**sizes))
-    results = [run_seed(seed, args, console) for seed in args.seeds]
+    results = run_seeds(args, console)
     print_table(results, console)
     written = write_report(results, args, sizes, ROOT)
     for path in [*(r['picture'] for r in results), *written]:

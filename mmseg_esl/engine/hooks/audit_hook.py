@@ -6,7 +6,7 @@ import os.path as osp
 
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.dist import all_reduce, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmseg.registry import DATASETS, HOOKS
 from torch.utils.data import DataLoader, Subset
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Subset
 from ...datasets.wrapped import has_empty_labels
 from ...looks import PseudoLabelAudit, look
 from ...looks.audit import resized
+from ...progress import track
 from ...semi import SemiSegmentor
 from ...storage.atomic import atomic_file
 from ..interrupt import shield_workers
@@ -128,6 +129,8 @@ class PseudoLabelAuditHook(Hook):
                             num_workers=min(2, runner.train_dataloader.num_workers))
         batches = iter(loader)
         shield_workers()  # they shall survive a Ctrl-C: the iteration is to be finished
+        if is_main_process():
+            batches = track(batches, 'images audited', len(loader), runner.logger.info)
         for batch in batches:
             area = tuple(batch['inputs'][0].shape[-2:])  # the preprocessor may pad it
             data = model.data_preprocessor(batch, training=False)

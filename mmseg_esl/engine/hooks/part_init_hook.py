@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import time
 
 import numpy as np
 import torch
@@ -15,9 +16,9 @@ from mmengine.dist import (
     is_main_process,
 )
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmseg.datasets import MultiImageMixDataset
 from mmseg.registry import HOOKS
-from rich.progress import track
 from torch.utils.data import DataLoader, Subset
 
 from ...datasets.bad_samples import ReadAgain
@@ -25,6 +26,7 @@ from ...datasets.wrapped import Reading, first_places, loading_steps
 from ...functional import sample_features
 from ...looks.windows import shares
 from ...models.feature_tap import last_stage
+from ...progress import track
 from ..interrupt import shield_workers
 from ..ranks import raise_together
 from ..unwrap import unwrap
@@ -80,7 +82,9 @@ class PartInitHook(Hook):
         if memory is None or memory.active or runner.iter < self.begin:
             return
         runner.logger.info(f'clustering encoder features into {memory.num_parts} parts a class')
+        began = time.time()
         prototypes, mask, absent = self._prototypes(runner, memory)
+        runner.logger.info(f'clustered in {time.time() - began:.0f} s')
         if absent:
             runner.logger.warning(f'no labelled pixel of {", ".join(absent)}: no parts yet; each '
                                   'step in which the teacher predicts such a class seeds one')
@@ -130,8 +134,7 @@ class PartInitHook(Hook):
         kept = [Reservoir(self.max_samples) for _ in range(num_classes)]
         batches = iter(loader)
         shield_workers()  # they shall survive a Ctrl-C: the iteration is to be finished
-        for batch in track(batches, 'part features', total=len(loader), transient=True,
-                           disable=not is_main_process()):
+        for batch in _track(batches, 'images read for the parts', len(loader)):
             data = model.data_preprocessor(batch, training=False)
             inputs, label = data['inputs'], data['data_samples'][0].gt_sem_seg.data[0]
             pad = [0, inputs.shape[-1] - label.shape[1], 0, inputs.shape[-2] - label.shape[0]]
@@ -155,7 +158,7 @@ class PartInitHook(Hook):
         """
         out, rank, world = {}, get_rank(), get_world_size()
         rounds = range(0, len(names), world)
-        for first in track(rounds, 'part clusters', disable=not is_main_process(), transient=True):
+        for first in _track(rounds, 'rounds of clustering', len(rounds)):
             gathered = {}
             for c in range(first, min(first + world, len(names))):
                 share = self._within(mine[c], [k[c][0] for k in keys])
@@ -191,6 +194,13 @@ class PartInitHook(Hook):
                 f'{num_parts} parts to find. Label more of it, raise '
                 'PartInitHook.max_samples, or lower model.part_memory.num_parts.')
         return fixed_parts(feats, num_parts, self.seed)
+
+
+def _track(items, what: str, total: int):
+    """The items; the first rank says how far they are."""
+    if not is_main_process():
+        return items
+    return track(items, what, total, lambda line: print_log(line, 'current'))
 
 
 def _undistorted(dataset, extra):

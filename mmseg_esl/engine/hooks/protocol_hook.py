@@ -3,9 +3,7 @@ from __future__ import annotations
 
 import json
 import os.path as osp
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import mmcv
@@ -15,8 +13,9 @@ from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
 from ... import __version__
+from ...commands import command_line
 from ...datasets.pseudo import PseudoLabeledDataset
-from ...datasets.wrapped import infos
+from ...datasets.wrapped import infos, leaves
 from ...splits import checksum, describe, image_id, is_published, protocol_of
 from ...splits.protocol import PSEUDO
 from ...storage.atomic import atomic_file
@@ -69,6 +68,8 @@ def protocol_info(dataset) -> dict:
                    description=f'{describe(name)}, with {"; ".join(pseudo)}')
     if unlabeled is not None:
         out['unlabeled'] = _list(unlabeled)
+        for shards in (leaf for leaf in leaves(rest) if getattr(leaf, 'unlisted', False)):
+            out['unlabeled'].update(count=len(rest), sha256=shards.checksum())
     return out
 
 
@@ -113,7 +114,7 @@ def write_run(runner) -> None:
     write_info(osp.join(runner.log_dir, RUN_FILE), dict(
         mmseg_esl=__version__, commit=commit_of(Path(__file__).parent),
         versions=dict(mmcv=mmcv.__version__, mmseg=mmseg.__version__), seed=runner.seed,
-        world_size=get_world_size(), command=' '.join(map(shlex.quote, sys.argv)),
+        world_size=get_world_size(), command=command_line(),
         **(dict(method=method) if method else {})))
 
 

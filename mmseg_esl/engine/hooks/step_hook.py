@@ -5,9 +5,11 @@ import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
+from mmengine.model import MMSeparateDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop
 from mmseg.registry import HOOKS
+from torch.nn.parallel import DistributedDataParallel
 
 from ...semi import SemiSegmentor
 from ...semi.roles import first_average, to_meta
@@ -29,9 +31,24 @@ class StepHook(Hook):
         ValueError: a decode head for another number of classes than the data set has;
             mmengine's EMAHook in the same run, two hooks of this kind, mmengine's
             OptimWrapperDict, or a train loop that counts epochs (the two endless streams of images
-            have none).
+            have none); a model wrapper other than DistributedDataParallel.
     """
     priority = 'NORMAL'
+
+    def before_run(self, runner) -> None:
+        # before weights are initialised, which fails on shards, and before a checkpoint is loaded
+        wrapper = type(runner.model)
+        if is_model_wrapper(runner.model) and (not issubclass(wrapper, DistributedDataParallel)
+                                               or wrapper is MMSeparateDistributedDataParallel):
+            raise ValueError(
+                f"model_wrapper_cfg: {wrapper.__name__} cannot train a method: an average follows "
+                'its network tensor by tensor, and of shards each rank has other pieces of the '
+                "two. Set model_wrapper_cfg=dict(type='MMDistributedDataParallel'), or leave it "
+                'out; to save memory take --amp bf16, with_cp=True of the backbone, fewer images '
+                'a GPU (docs/scaling.md)')
+        model = unwrap(runner.model)
+        if isinstance(model, SemiSegmentor):  # test-time augmentation stands around it in a test
+            model.register_load_state_dict_post_hook(_start_anew)
 
     def before_train(self, runner) -> None:
         if any(isinstance(hook, EMAHook) for hook in runner.hooks):
@@ -88,6 +105,18 @@ class StepHook(Hook):
         self._handle.remove()
 
 
+def _start_anew(model, keys) -> None:
+    """Counters and memories that a checkpoint has not begin: mmengine would call that a mismatch.
+
+    A run that is resumed is refused without them, see engine.resume.completeness.
+    """
+    own = [key for key in keys.missing_keys if key.partition('.')[0] not in model.named(plain=True)]
+    if own:
+        keys.missing_keys[:] = [key for key in keys.missing_keys if key not in own]
+        names = dict.fromkeys(key.partition('.')[0] for key in own)
+        print_log(f'not in the checkpoint, so begun anew: {", ".join(names)}', 'current')
+
+
 @HOOKS.register_module()
 class TeacherEMAHook(StepHook):
     """The name that StepHook had in release 0.1.0; configs that use it go on working.
@@ -105,6 +134,7 @@ class TeacherEMAHook(StepHook):
         self.momentum = momentum
 
     def before_run(self, runner) -> None:  # before a checkpoint's settings are compared
+        super().before_run(runner)
         print_log("TeacherEMAHook is now StepHook: write dict(type='StepHook') and "
                   f'semi_train_cfg=dict(ema_momentum={self.momentum}). It works as it did',
                   'current')

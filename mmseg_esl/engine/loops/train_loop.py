@@ -6,6 +6,7 @@ from typing import Iterator
 from mmengine.runner import IterBasedTrainLoop
 from mmseg.registry import LOOPS
 
+from ..device_memory import STEP, memory_explained
 from ..unwrap import unwrap
 from .waiting import batches
 
@@ -22,6 +23,7 @@ class SemiTrainLoop(IterBasedTrainLoop):
         runner, dataloader, max_iters, val_begin, val_interval, dynamic_intervals: as mmengine's.
 
     Raises:
+        torch.cuda.OutOfMemoryError: of a step, with what to change.
         TypeError: the batch sampler cannot start anywhere, as SemiBatchSampler can.
     """
 
@@ -56,7 +58,9 @@ class SemiTrainLoop(IterBasedTrainLoop):
             self._validate_if_due()
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
-            self.run_iter(next(self.dataloader_iterator))
+            batch = next(self.dataloader_iterator)
+            with memory_explained(f"a step of {len(batch['inputs'])} images", STEP):
+                self.run_iter(batch)
             self._validate_if_due()
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')

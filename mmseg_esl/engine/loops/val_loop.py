@@ -1,10 +1,12 @@
 """Validate a method's networks side by side."""
 from __future__ import annotations
 
+from mmengine.hooks import IterTimerHook
 from mmengine.logging import print_log
 from mmengine.runner import ValLoop
 from mmseg.registry import LOOPS
 
+from ..device_memory import VALIDATION, memory_explained
 from ..unwrap import unwrap
 from .own_output import own_output
 
@@ -21,6 +23,7 @@ class SemiValLoop(ValLoop):
             that predicts (``semi_test_cfg.predict_on``) first.
 
     Raises:
+        torch.cuda.OutOfMemoryError: of an image, with what to change.
         ValueError: ``networks`` names one that the method has not.
     """
 
@@ -44,9 +47,11 @@ class SemiValLoop(ValLoop):
         try:
             for name in names:
                 cfg['predict_on'] = name
+                self._announce(name)
                 with own_output(self.runner, self.evaluator, name):
                     for idx, data_batch in enumerate(self.dataloader):
-                        self.run_iter(idx, data_batch)
+                        with memory_explained('an image of the validation', VALIDATION):
+                            self.run_iter(idx, data_batch)
                     found = self.evaluator.evaluate(len(self.dataloader.dataset))
                 metrics.update({f'{name}/{key}': value for key, value in found.items()})
         finally:
@@ -54,6 +59,14 @@ class SemiValLoop(ValLoop):
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics
+
+    def _announce(self, name: str) -> None:
+        """Say whose progress and table follow; the time that is left is of this network alone."""
+        print_log(f'validation of the {name} on {len(self.dataloader.dataset)} images', 'current')
+        for hook in self.runner.hooks:
+            if isinstance(hook, IterTimerHook):
+                hook.after_val_epoch(self.runner)
+                hook.before_val_epoch(self.runner)
 
 
 @LOOPS.register_module()

@@ -8,7 +8,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import get_world_size
 
-from ...datasets.wrapped import infos
+from ...datasets.wrapped import infos, leaves
 from ...storage.config import flatten, hooks_in, kind
 from ..unwrap import unwrap
 
@@ -23,9 +23,9 @@ MAY_CHANGE = ('model.semi_test_cfg', 'model.semi_train_cfg')
 HOOKS = ('PartInitHook',)
 # Keys within them that do not count: where files lie (the lists are compared by what they name),
 # the start weights (the checkpoint's go over them), how a network is tested.
-LEFT_OUT = {'data_root', 'data_prefix', 'ann_file', 'img_suffix', 'seg_map_suffix', 'metainfo',
-            'backend_args', 'file_client_args', 'check_files', 'lazy_init', 'serialize_data',
-            'max_refetch', 'init_cfg', 'pretrained', 'test_cfg'}
+LEFT_OUT = {'data_root', 'data_prefix', 'ann_file', 'index_dir', 'img_suffix', 'seg_map_suffix',
+            'metainfo', 'backend_args', 'file_client_args', 'check_files', 'lazy_init',
+            'serialize_data', 'max_refetch', 'init_cfg', 'pretrained', 'test_cfg'}
 COUNTS = ('world size', 'num_labeled', 'num_unlabeled')
 LOGGED = ('train_cfg.max_iters', 'device', 'torch')
 UNSET = '(not set)'
@@ -61,6 +61,9 @@ def _listed(dataset) -> str:
             if path and folder and path.startswith(folder):
                 path = path[len(folder):].lstrip('/\\')
             total.update(f'{path}\n'.encode('utf-8', 'surrogateescape'))
+    for leaf in leaves(dataset):
+        if getattr(leaf, 'unlisted', False):
+            total.update(leaf.checksum().encode())
     return f'{len(dataset)} images ({total.hexdigest()[:12]})'
 
 

@@ -1,0 +1,203 @@
+"""The parts of dev/gpu/run.py, which starts this: ``parts.py OUT PART ... [--rehearse]``."""
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / 'dev'), str(ROOT / 'tools')]
+
+import cli_common  # noqa: F401 - finds the package and mends the stack
+import torch
+from bench import floors, loading, models
+from bench import gpu as settings_of
+from bench.measuring import machine
+
+from gpu.report import rows
+from mmseg_esl.conversion.config import methods
+
+FIRST = ('esl', 'unimatch', 'supervised', 'esl_plus', 'fixmatch', 'unimatch_v2', 'u2pl')
+Item = tuple  # (key, function that gives a row)
+
+
+class Sizes:
+    """How large everything is: as users train, or as a CPU can rehearse it."""
+
+    def __init__(self, rehearse: bool):
+        self.rehearse, self.device = rehearse, 'cpu' if rehearse else 'cuda'
+        self.depth, self.crop, self.classes = (18, 33, 3) if rehearse else (50, 513, 19)
+        self.batches = (2,) if rehearse else (8, 4)  # images of each kind; the next if too many
+        self.rounds, self.warmup = (1, 0) if rehearse else (5, 3)  # of a setting
+        first = [name for name in FIRST if name in methods()]
+        self.methods = ['esl'] if rehearse else [*first, *(
+            name for name in methods() if name not in first)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('out', type=Path)
+    parser.add_argument('parts', nargs='+', choices=list(PARTS))
+    parser.add_argument('--rehearse', action='store_true')
+    args = parser.parse_args()
+    if args.rehearse:
+        torch.set_num_threads(1)
+    for name in args.parts:
+        do(name, PARTS[name](Sizes(args.rehearse), args.out), args.out)
+
+
+def do(name: str, items: Iterator[Item], out: Path) -> None:
+    """Measure what no earlier start has measured, and say so when all is done."""
+    path, known = out / f'{name}.jsonl', rows(out, name)
+    for key, measure in items:
+        if key in known and not known[key].get('failed'):
+            continue
+        begin = time.perf_counter()
+        try:
+            row = measure()
+        except Exception as error:  # the next one may do
+            row = dict(failed=f'{type(error).__name__}: {str(error).strip()[:300]}')
+        row = dict(key=key, **row, spent=time.perf_counter() - begin)
+        with open(path, 'a', encoding='utf-8') as file:
+            file.write(json.dumps(row) + '\n')
+        print(name, key, row.get('failed', 'ok'), flush=True)
+        free()
+    (out / f'{name}.done').touch()
+
+
+def free() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+# --------------------------------------------------------------------------------------- tests
+
+
+class AsTheyCome:
+    """Of pytest: writes each test's outcome at once, and leaves out those that have passed."""
+
+    def __init__(self, path: Path, passed: set):
+        self.path, self.passed = path, passed
+
+    def pytest_collection_modifyitems(self, items):
+        items[:] = [item for item in items if item.nodeid not in self.passed]
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == 'call' or report.outcome != 'passed':
+            if report.when == 'teardown' and report.outcome == 'passed':
+                return
+            row = dict(key=report.nodeid, outcome=report.outcome, spent=report.duration)
+            if report.failed:
+                lines = str(report.longrepr).splitlines()
+                row['failed'] = ' '.join(x for x in lines if x.startswith('E '))[:600] or lines[-1]
+            with open(self.path, 'a', encoding='utf-8') as file:
+                file.write(json.dumps(row) + '\n')
+
+
+def tests(sizes: Sizes, out: Path) -> Iterator[Item]:
+    """Those that are for a GPU; each is a row of its own."""
+    import pytest
+
+    known = {key for key, row in rows(out, 'tests').items() if not row.get('failed')}
+    which = ['tests/gpu'] if sizes.rehearse else [
+        'tests/gpu', 'tests/test_bench_gpu.py', 'tests/datasets/test_fast_loading.py']
+    if sizes.rehearse:
+        os.environ['MMSEG_ESL_REHEARSAL'] = '1'
+    code = pytest.main(
+        ['-q', '-p', 'no:cacheprovider', '-p', 'no:xdist', '--rootdir', str(ROOT), *(
+            str(ROOT / name) for name in which)],
+        plugins=[AsTheyCome(out / 'tests.jsonl', known)])
+    if code not in (0, 1, 5):  # passed, some failed, none left
+        raise RuntimeError(f'pytest ended with {code}')
+    yield 'machine', lambda: machine(sizes.device)
+
+
+# --------------------------------------------------------------------------------- the figures
+
+
+def steps(sizes: Sizes, out: Path) -> Iterator[Item]:
+    """Each method's step over its floor; memory, images a second, waits."""
+    yield 'machine', lambda: machine(sizes.device)
+    for name in sizes.methods:
+        yield name, lambda name=name: step(sizes, f'R{sizes.depth}-d8', lambda: models.load(
+            sizes.depth, sizes.crop, sizes.classes, name))
+
+
+def transformers(sizes: Sizes, out: Path) -> Iterator[Item]:
+    """The same with DINOv2 and DPT."""
+    for network in ('dinov2-s14_dpt',) if sizes.rehearse else ('dinov2-s14_dpt', 'dinov2-b14_dpt'):
+        for name in sizes.methods if network.endswith('s14_dpt') else sizes.methods[:4]:
+            yield f'{network} {name}', lambda name=name, network=network: step(
+                sizes, network.split('_')[0], lambda: models.load_network(
+                    network, 42 if sizes.rehearse else 518, sizes.classes, name))
+
+
+def step(sizes: Sizes, network: str, load: Callable) -> dict:
+    """A row; with fewer images where the GPU's memory is too small."""
+    cuda = sizes.device == 'cuda'
+    for batch in sizes.batches:
+        try:
+            cfg = load()
+            crop = cfg.model.segmentor.data_preprocessor.size[0]
+            model, optimizer = models.build(cfg, sizes.device)
+            data = models.make_batch(batch, batch, sizes.classes, crop)
+            row = floors.measure(model, optimizer, data, min(sizes.rounds, 3))
+            row.pop('times')
+            if cuda:
+                row['waits'] = settings_of.waits(model, optimizer, data)
+            return dict(network=network, **row)
+        except torch.cuda.OutOfMemoryError:
+            model = optimizer = data = None
+            free()
+    return dict(failed='out of memory')
+
+
+def settings(sizes: Sizes, out: Path) -> Iterator[Item]:
+    """What mixed precision, channels-last, a fused optimiser and compilation bring to ESL."""
+    batch = settings_of.make_batch(sizes.batches[0], sizes.batches[0], sizes.crop,
+                                   pin=not sizes.rehearse)
+    names = {'fp32, channels-last': dict(channels_last=True)} \
+        if sizes.rehearse else settings_of.SETTINGS
+
+    def one(name):
+        torch._dynamo.reset()
+        cfg = settings_of.load(sizes.depth, 8, sizes.crop)
+        return settings_of.measure(cfg, sizes.device, batch, sizes.rounds, sizes.warmup,
+                                   **names[name])
+    for name in names:
+        yield name, lambda name=name: one(name)
+
+
+def loading_(sizes: Sizes, out: Path) -> Iterator[Item]:
+    """Images a second of the training pipeline, by workers and size."""
+    cases = [((64, 128), 0)] if sizes.rehearse else [
+        (size, workers) for size in loading.SIZES for workers in (0, 4, 8, 16)
+        if workers <= (os.cpu_count() or 1)]
+    made = {}
+
+    def one(size, workers):
+        if size not in made:  # drawn when the first of them is measured
+            made[size] = tempfile.TemporaryDirectory()
+            loading.write_cityscapes(made[size].name, 4, 4, 0, size=size)
+        cfg = loading.loader_cfg(made[size].name, size, sizes.crop, workers)
+        batches = 2 if sizes.rehearse else 4 + 2 * workers
+        return dict(height=size[0], width=size[1], workers=workers, crop=sizes.crop,
+                    images_per_second=loading.images_per_second(cfg, batches))
+    for size, workers in cases:
+        yield f'{size[0]} x {size[1]}, {workers} workers', \
+            lambda size=size, workers=workers: one(size, workers)
+
+
+PARTS = dict(tests=tests, steps=steps, settings=settings, transformers=transformers,
+             loading=loading_)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,101 @@
+"""What dev/gpu/run.py has found, read from its folder, and as tables."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def rows(out: Path, part: str) -> dict[str, dict]:
+    """The rows of a part by key; of one that was measured twice the last, half a line none."""
+    path, found = out / f'{part}.jsonl', {}
+    for line in path.read_text(encoding='utf-8').splitlines() if path.is_file() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:  # cut while it was written
+            continue
+        found[row['key']] = row
+    return found
+
+
+def report(out: Path) -> str:
+    """Markdown of all parts that have begun."""
+    parts = [part for part in (
+        about(out), tests(out), steps(out, 'steps'), steps(out, 'transformers'), settings(out),
+        loading(out)) if part]
+    return '\n\n'.join(parts) + '\n'
+
+
+def table(head: list[str], lines: list[list]) -> str:
+    lines = [head, ['---', *['--:'] * (len(head) - 1)], *lines]
+    return '\n'.join('| ' + ' | '.join(str(cell).replace('|', '/').replace('\n', ' ')
+                                       for cell in line) + ' |' for line in lines)
+
+
+def about(out: Path) -> str:
+    for part in ('steps', 'tests'):
+        m = rows(out, part).get('machine')
+        if m and not m.get('failed'):
+            return (f"{m['gpu'] or m['cpu']}, Python {m['python']}, torch {m['torch']}, commit "
+                    f"{m['commit']}")
+    return ''
+
+
+def tests(out: Path) -> str:
+    found = {key: row for key, row in rows(out, 'tests').items() if 'outcome' in row}
+    if not found:
+        return ''
+    by = {name: sum(row['outcome'] == name for row in found.values())
+          for name in ('passed', 'failed', 'skipped')}
+    text = '## Tests\n\n' + ', '.join(f'{number} {name}' for name, number in by.items())
+    failed = [[f'`{key}`', row['failed']] for key, row in found.items() if row.get('failed')]
+    return text + ('\n\n' + table(['failed', 'why'], failed) if failed else '')
+
+
+def steps(out: Path, part: str) -> str:
+    found = {key: row for key, row in rows(out, part).items() if key != 'machine'}
+    if not found:
+        return ''
+    lines = []
+    for key, row in found.items():
+        if row.get('failed'):
+            lines.append([key, row['failed'], *['–'] * 8])
+            continue
+        encoder, decoder = row['units']
+        lines.append([
+            key, row['network'], row['crop'], row['images'],
+            f'{encoder:g}' if encoder == decoder else f'{encoder:g} ({decoder:g})',
+            f"{1000 * row['seconds']['step']:.0f}", f"{row['ratio']:.2f}×",
+            f"{row['images_per_second']:.1f}", f"{row['memory']['step'] / 2 ** 30:.1f}",
+            row.get('waits', 'not on a CPU')])
+    return f'## Step over floor: {part}\n\n' + table(
+        ['method', 'network', 'crop', 'images', 'forwards a pair', 'ms', 'over the floor',
+         'images/s', 'GiB', 'waits'], lines)
+
+
+def settings(out: Path) -> str:
+    found = rows(out, 'settings')
+    if not found:
+        return ''
+    lines = [[key, row['failed'], *['–'] * 4] if row.get('failed') else [
+        key, f"{1000 * row['seconds']:.0f}", f"{row['seconds'] / row['floor']:.2f}×",
+        f"{row['images_per_second']:.1f}",
+        '–' if row['peak_bytes'] is None else f"{row['peak_bytes'] / 2 ** 30:.1f}",
+        row['waits'] or 'not on a CPU'] for key, row in found.items()]
+    good = {key: row for key, row in found.items() if not row.get('failed')}
+    fastest = min(good, key=lambda key: good[key]['seconds'], default='none')
+    return '## Settings, ESL\n\n' + table(
+        ['setting', 'ms', 'over the floor', 'images/s', 'GiB', 'waits'], lines) + \
+        f'\n\nFastest: {fastest}.'
+
+
+def loading(out: Path) -> str:
+    found, step = rows(out, 'loading'), rows(out, 'steps').get('esl', {})
+    if not found:
+        return ''
+    speed = step.get('images_per_second')
+    return '## Data loading against the step of ESL\n\n' + table(
+        ['images', 'images/s', "over the step's"],
+        [[key, row['failed'], '–'] if row.get('failed') else [
+            key, f"{row['images_per_second']:.1f}",
+            f"{row['images_per_second'] / speed:.2f}×" if speed else '–']
+         for key, row in found.items()])

@@ -1,0 +1,116 @@
+"""What of a run's log the screen shows; the log file has all of it."""
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import sys
+import warnings
+
+from mmengine.runner import Runner
+
+WIDTH = 120  # columns, where the output is no terminal
+# For the file: dumps, what is said of every tensor, and what the next line says again.
+DUMPS = re.compile(r'\n-{9}|Config:\n|Hooks will be executed|paramwise_options -- |Exp name: |'
+                   'per class results:|Distributed training is not used, all SyncBatchNorm')
+# Warnings of the stack about itself; nobody who trains can do anything about them.
+OF_THE_STACK = re.compile(
+    'The prefix is not set in metric class|'  # a network's name stands before its metrics
+    '"FileClient" will be deprecated|"HardDiskBackend" is the alias|'  # mmengine's own use of them
+    '`save_param_scheduler` is True but')  # a constant learning rate is a choice
+OF_PYTHON = (
+    '``build_[a-z]+`` would be deprecated',  # mmseg's own use of it
+    'The draw is False',  # pictures of a validation are an option
+    'When align_corners=',  # of sizes that the networks choose
+    'For binary segmentation, we suggest',  # a softmax of two channels is what labels are made of
+    "'pin_memory' argument is set as true")  # and there is no GPU: the stock configs have it set
+ITERATION = re.compile(r'(?:Iter|Epoch)\((train|val|test)\) *((?:\[[^]]*\])+) *(.*)')
+FIRST = ('eta', 'time', 'memory', 'loss')
+
+
+class ScreenRunner(Runner):
+    """mmengine's Runner; its screen shows what a person reads, in lines that fit a terminal.
+
+    The file of the log has everything, as it always had. With ``log_level='DEBUG'`` in the config
+    the screen has it too.
+    """
+
+    def build_logger(self, log_level='INFO', log_file=None, **kwargs):
+        logger = super().build_logger(log_level, log_file, **kwargs)
+        if log_level not in ('DEBUG', logging.DEBUG):
+            for message in OF_PYTHON:
+                warnings.filterwarnings('ignore', message=message)
+            for handler in logger.handlers:
+                if not isinstance(handler, logging.FileHandler):
+                    handler.addFilter(for_people)
+                    handler.setFormatter(ScreenFormatter())
+        logger.info(f'log, config and environment: {logger.log_file}')
+        return logger
+
+
+def for_people(record: logging.LogRecord) -> bool:
+    """Whether the screen shows a record."""
+    text = record.getMessage()
+    return not (DUMPS.match(text) or OF_THE_STACK.match(text))
+
+
+class ScreenFormatter(logging.Formatter):
+    """The time of day and the message: of an iteration's figures those that fit, tables whole."""
+
+    def __init__(self):
+        super().__init__(datefmt='%H:%M:%S')
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        text, clock = record.message, self.formatTime(record, self.datefmt)
+        if text.startswith('\n'):  # a table
+            return text[1:]
+        if record.levelno >= logging.WARNING:
+            return f'{clock}  {record.levelname.lower()}: {text}'
+        found = ITERATION.fullmatch(text.strip())
+        if not found:
+            return f'{clock}  {text}'
+        return figures(f'{clock}  {found[1]} {found[2]}', found[3], width())
+
+
+def width() -> int:
+    return shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
+
+
+def figures(line: str, text: str, columns: int) -> str:
+    """``line`` and the figures of mmengine's ``text`` behind it, the first ones first.
+
+    Args:
+        text: 'base_lr: 2e-4 lr: 2e-4  eta: 0:01:00  time: 0.3  loss: 0.4 ...'.
+        columns: what the line may have; ' ...' says that figures were left out.
+    """
+    items = [item.partition(': ')[::2] for item in re.split(' {2,}', text) if ': ' in item]
+    for key, value in sorted(items, key=lambda item: _rank(item[0])):
+        if _rank(key) is LEFT_OUT:
+            continue
+        key, value = ('lr', value.split()[-1]) if key == 'base_lr' else (key, value)
+        more = f'  {key} {_short(value)}'
+        if len(line) + len(more) + len(' ...') > columns:
+            return f'{line} ...'
+        line += more
+    return line
+
+
+LEFT_OUT = 9
+
+
+def _rank(key: str) -> int:
+    if key in FIRST:
+        return FIRST.index(key)
+    if key == 'data_time' or re.search(r'(^|/)(IoU|Acc)\.', key):  # classes stand in the table
+        return LEFT_OUT
+    if key.endswith('mIoU'):
+        return 4
+    return 5 if 'loss' in key else 6 if key == 'base_lr' else 7
+
+
+def _short(value: str) -> str:
+    """'0.468400' -> '0.4684', '2.4572e-04' -> '0.0002457'; what is no number stays."""
+    try:
+        return f'{float(value):.4g}'
+    except ValueError:
+        return value

@@ -1,0 +1,267 @@
+"""Rows of the table, and their runs: trained, tested and read."""
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from ..commands import tools
+from ..conversion import Method
+from ..results import Run, read_run
+from ..results.run import SCALARS, key_of, read_json
+from ..results.training import SECTIONS, differences
+from ..storage.config import flatten
+from .start import write_start
+
+METRIC = 'mIoU'
+# what may differ between a run and its row: how files are read, and precision, which a CPU changes
+ASIDE = {'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'backend_args',
+         'file_client_args', 'check_files', 'loss_scale', 'dtype'}
+READING = threading.Lock()  # mmengine reloads pkg_resources for a base of mmseg's
+GRACE = 120  # seconds in which a run that was asked to stop saves
+STOPPED = 'is not finished: the same command goes on'
+
+
+class Row:
+    """A method, and keys of its ``semi_train_cfg``: a row of the table.
+
+    Args:
+        name: of the row's config and folders. method: a folder of configs/. options: 'KEY=VALUE'.
+    """
+
+    def __init__(self, name: str, method: str, options: list[str] = ()):
+        if not re.fullmatch(r'\w[\w.+-]*', name):
+            raise ValueError(f"--row {name!r} names a file and folders: take letters, digits and "
+                             "'_', '-', '+', '.'")
+        self.name, self.method, self.keys = name, Method(method), {}
+        for option in options:
+            key, _, value = option.partition('=')
+            try:
+                self.keys[key] = ast.literal_eval(value)
+            except (ValueError, SyntaxError):  # a bare word
+                self.keys[key] = value
+        self.cfg = self.method.model.parse_cfg(
+            {**self.method.cfg.get('semi_train_cfg', {}), **self.keys})
+
+    @property
+    def title(self) -> str:
+        given = ', '.join(f'{key}={value}' for key, value in self.keys.items())
+        return self.method.model.name_of(self.cfg) + (f': {given}' if given else '')
+
+    @property
+    def networks(self) -> list[str]:
+        """The whole segmentors, the one that predicts first."""
+        plain = [name for name, role in self.method.model.roles_of(self.cfg).items() if role.plain]
+        chosen = (self.method.cfg.get('semi_test_cfg') or {}).get('predict_on', plain[-1])
+        return sorted(plain, key=lambda name: name != chosen)
+
+    @property
+    def cost(self) -> str:
+        """Forwards of an encoder (and decoder, where they differ) for a labelled and an unlabelled
+        image; a forward with its backward counts 3."""
+        encoder, decoder = (sum(parts) for parts in
+                            zip(*self.method.model.passes(self.cfg).values()))
+        return f'{encoder:g}' if encoder == decoder else f'{encoder:g} ({decoder:g})'
+
+    def leaf(self, data: Path) -> str:
+        """Text of its config around the data config."""
+        cfg, method = Config.fromfile(str(data)), self.method
+        lines = [f'_base_ = [{data.as_posix()!r}, {method.path.as_posix()!r}]',
+                 'model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)',
+                 'default_hooks = _base_.method_hooks',
+                 'default_hooks["checkpoint"].pop("save_best", None)  # the last one counts']
+        if 'custom_imports' not in cfg:
+            lines.insert(1, "custom_imports = dict(imports=['mmseg_esl.register'])")
+        if method.sees_unlabeled and 'warm_up' in cfg:
+            lines.append("model['semi_train_cfg'].update(_base_.warm_up)")
+        if self.keys:
+            lines.append(f"model['semi_train_cfg'].update({self.keys!r})")
+        if not method.sees_unlabeled and 'labeled_only' in cfg:
+            lines.append('train_dataloader = _base_.labeled_only')
+        if 'method_optim' in Config.fromfile(str(method.path)):
+            lines.append('optim_wrapper = _base_.method_optim')
+        return '\n'.join(lines) + '\n'
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One run: a row, a seed, the folder of all runs, 'KEY=VALUE' beside the row's config.
+
+    In the options, '{seed}' stands for the seed.
+    """
+    row: Row
+    seed: int
+    out: Path
+    options: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        return self.out / f'{self.row.name}_seed{self.seed}'
+
+    @property
+    def config(self) -> Path:
+        return self.out / f'{self.row.name}.py'
+
+    @property
+    def given(self) -> list[str]:
+        """The options of its training."""
+        return [f'randomness.seed={self.seed}',
+                *(option.replace('{seed}', str(self.seed)) for option in self.options)]
+
+    @cached_property
+    def cfg(self) -> Config:
+        parser, cfg = argparse.ArgumentParser(), Config.fromfile(str(self.config))
+        parser.add_argument('given', nargs='+', action=DictAction)
+        cfg.merge_from_dict(parser.parse_args(self.given).given)
+        return cfg
+
+    def read(self) -> Run | None:
+        """What it has logged; None if that is nothing yet."""
+        return read_run(self.folder, check=False) if list(
+            self.folder.glob(f'*/{SCALARS}')) else None
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has come to its end; ValueError if it is another training's."""
+        run = self.read()
+        if run is None or run.last < self.cfg.train_cfg.max_iters:
+            return False
+        was, now = differences([_settings(run.cfg), _settings(self.cfg)])
+        if was:
+            raise ValueError(f'{self.folder} is of another training, {was}; the row says {now}. '
+                             'Give the --cfg-options of that training, or another --out')
+        return True
+
+    def tested(self, network: str) -> float | None:
+        """Its last test; None if there is none."""
+        found = sorted((self.folder / f'test_{network}').glob('*/*.json'))
+        logged = read_json(found[-1]) if found else {}
+        return next((value for key, value in logged.items()  # an evaluator may have a prefix
+                     if key.split('/')[-1] == METRIC), None)
+
+    @property
+    def apart(self) -> bool:
+        """Whether it is tested on other images than it is validated on."""
+        return self.cfg.test_dataloader.dataset != self.cfg.val_dataloader.dataset
+
+    @property
+    def finished(self) -> bool:
+        return self.trained and (not self.apart or None not in map(self.tested, self.row.networks))
+
+    def values(self) -> dict[str, float]:
+        """The metric of each network that the table is of."""
+        if self.apart:
+            return {name: self.tested(name) for name in self.row.networks}
+        run = self.read()
+        last = run.validations[run.last]
+        return {name: last[key_of(name, METRIC)] for name in self.row.networks}
+
+    def minutes(self) -> float:
+        run = self.read()
+        return statistics.median(row['time'] for row in run.training.values()
+                                 if 'time' in row) * run.max_iters / 60
+
+
+def _settings(cfg) -> dict:
+    out: dict = {}
+    for section in SECTIONS:
+        flatten(section, cfg.get(section), out, ASIDE)
+    return {key: value for key, value in out.items() if key != 'optim_wrapper.type'}
+
+
+def finish(rung: Rung, start: list[str] = (), end: float = float('inf')) -> str:
+    """Train a run to its end, from where it stands, and test it; '' or what went wrong.
+
+    Args:
+        start: checkpoints that it begins from, see :func:`.start.write_start`; '{seed}' stands
+            for the seed.
+        end: of time.monotonic, at which it has to stop; it then saves, and goes on the next time.
+    """
+    rung.folder.mkdir(parents=True, exist_ok=True)
+    given = ['--cfg-options', *rung.given]
+    with READING:
+        commands = []
+        if not rung.trained:
+            for earlier in rung.folder.glob('test_*'):  # of a shorter training
+                shutil.rmtree(earlier)
+            begin = ['--resume', *given]
+            if start and not (rung.folder / 'last_checkpoint').is_file():
+                begin = [*given, 'load_from=' + str(write_start(
+                    rung.row, [path.replace('{seed}', str(rung.seed)) for path in start],
+                    rung.folder / 'start.pth'))]
+            commands = [[tools() / 'train.py', rung.config, '--work-dir', rung.folder, *begin]]
+        if rung.apart:
+            commands += [[tools() / 'test.py', rung.config, 'CHECKPOINT', '--network', name,
+                          '--work-dir', rung.folder / f'test_{name}', *given]
+                         for name in rung.row.networks if rung.tested(name) is None]
+    with open(rung.folder / 'ladder.log', 'a', encoding='utf-8') as log:
+        for command in commands:
+            command = [str(last_checkpoint(rung.folder) if part == 'CHECKPOINT' else part)
+                       for part in command]
+            code = run_until(end, [sys.executable, *command], log)
+            if code is None:
+                return f'{rung.folder.name} {STOPPED}'
+            if code:
+                return f'{rung.folder.name} ended with {code}: see {log.name}'
+    return ''
+
+
+def run_until(end: float, command: list[str], log) -> int | None:
+    """Exit code of a command; None if the time was up before its end, or its beginning.
+
+    It is then sent SIGTERM, on which tools/train.py saves.
+    """
+    left = end - time.monotonic()
+    if left <= 0:
+        return None
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        return process.wait(None if left == float('inf') else left)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    return None
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """What a run names as its last; relative, so that folders can be moved."""
+    return folder / (folder / 'last_checkpoint').read_text().strip()
+
+
+def spread(values: list[float], each: bool = False) -> str:
+    """'mean ± sd' of several values, and themselves."""
+    if not values:
+        return '–'
+    sd = f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else ''
+    listed = f' ({", ".join(f"{value:.1f}" for value in values)})' if each and sd else ''
+    return f'{statistics.fmean(values):.2f}{sd}{listed}'
+
+
+def table(rows: list[Row], rungs: list[Rung]) -> str:
+    """Markdown: the last iteration of each network, mean ± sd over the seeds that are finished."""
+    lines = ['| method | seeds | the network that predicts | others | forwards a pair | minutes |',
+             '|---|--:|--:|--:|--:|--:|']
+    for row in rows:
+        runs = [rung for rung in rungs if rung.row is row and rung.finished]
+        values = [rung.values() for rung in runs]
+        cells = [f'{name} ' + spread([value[name] for value in values], each=True)
+                 for name in row.networks]
+        lines.append(f'| {row.title} | {len(runs)} | {cells[0]} | {", ".join(cells[1:]) or "–"} | '
+                     f'{row.cost} | {spread([rung.minutes() for rung in runs])} |')
+    return '\n'.join(lines)

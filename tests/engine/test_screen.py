@@ -1,0 +1,190 @@
+"""What a training says on the screen, and what stays in its log file."""
+import logging
+import re
+import sys
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import tiny
+from mmengine.config import Config
+from mmengine.hooks import Hook
+
+from mmseg_esl.engine import screen
+from mmseg_esl.engine.hooks.best_network_hook import BestNetworkHook, sentence
+from mmseg_esl.engine.hooks.time_left_hook import TimeLeftHook, validations_left
+
+ITEMS = ('base_lr: 2.4e-04 lr: 2.4e-04  eta: 1 day, 2:03:04  time: 0.5652  data_time: 0.0431  '
+         'memory: 812  ema_momentum: 0.9500  loss: 0.4684  decode.loss_ce: 0.3824')
+
+
+class TimesLeft(Hook):
+    """What each batch of a validation leaves to do, as logged, and as the batches so far took."""
+    priority = 'LOW'
+
+    def __init__(self):
+        self.found = []
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        hub, batches = runner.message_hub, len(runner.val_dataloader)
+        took = hub.get_scalar('val/time').data[0][-batch_idx - 1:]
+        self.found.append((hub.get_info('eta'), sum(took) / len(took) * (batches - batch_idx - 1)))
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """(screen, log file, warnings, times left) of three iterations and their validation."""
+    folder, out, watch = tmp_path_factory.mktemp('screen'), [], TimesLeft()
+    tiny.write_data(folder / 'data')
+    cfg = Config(tiny.runner_cfg(
+        folder / 'work', folder / 'data', [tiny.EMA, tiny.PARTS, dict(type='DiagnosticsHook')],
+        max_iters=3, val=True, save_every=3, log_level='INFO', log_processor=dict(by_epoch=False)))
+    cfg.default_hooks.visualization = dict(type='SegVisualizationHook')
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter('always')
+        patch.setattr('sys.stdout', SimpleNamespace(write=out.append, flush=lambda: None,
+                                                    isatty=lambda: False))
+        runner = screen.ScreenRunner.from_cfg(cfg)
+        for hook in (TimeLeftHook(), BestNetworkHook(), watch):
+            runner.register_hook(hook)
+        runner.train()
+    path = next((folder / 'work').glob('*/*.log'))
+    return (''.join(out).splitlines(), path.read_text(), [str(each.message) for each in warned],
+            watch.found)
+
+
+def test_dumps_are_in_the_file_alone(trained):
+    shown, file, _, _ = trained
+    first = next(place for place, line in enumerate(shown) if 'train [1/3]' in line)
+    assert first <= 6, shown[:first]
+    assert shown[0].endswith('.log') and 'log, config and environment: ' in shown[0]
+    for dump in ('System environment:', 'Config:\n', 'Hooks will be executed'):
+        assert dump in file and dump.strip() not in '\n'.join(shown)
+    assert re.search(r'Iter\(train\) \[3/3\].* data_time: .*dominant/', file)  # as it always was
+
+
+def test_lines_fit_a_terminal(trained):
+    shown = trained[0]
+    assert max(len(line) for line in shown if 'train [' in line or 'val [' in line) <= 120
+    for number in (1, 2, 3):
+        line = next(line for line in shown if f'train [{number}/3]' in line)
+        assert re.search(r'  eta 0:\d\d:\d\d  time [\d.]+  loss [\d.]+  decode.loss_ce ', line)
+
+
+def test_no_warning_that_nobody_can_act_on(trained):
+    shown, file, warned, _ = trained
+    assert [line for line in shown if ' warning: ' in line] == []
+    assert 'The prefix is not set' in file and 'FileClient' in file
+    # what is left of Python's can be acted on
+    assert all('set ``avg_non_ignore=True``' in text for text in warned), warned
+
+
+def test_tables_say_whose_they_are(trained):
+    text = '\n'.join(trained[0])
+    for name in ('teacher', 'student'):
+        assert re.search(
+            rf'validation of the {name} on 3 images\n(.* val \[.*\n)*\+-+.*\n\| +Class', text)
+    assert re.search(r' val \[3/3\]  time \S+  teacher/mIoU [\d.]+  student/mIoU [\d.]+', text)
+    assert text.count('IoU.sky') == 0
+
+
+def test_the_time_left_in_a_validation_is_of_one_network(trained):
+    assert len(trained[3]) == 6
+    for said, wanted in trained[3]:
+        assert said == pytest.approx(wanted)
+
+
+def test_the_last_word_says_which_network_is_best(trained):
+    assert re.search(
+        r'the (teacher|student)( is better than the | and the )(student|teacher).*mIoU [\d.]+ at '
+        r'iteration 3.*export_segmentor.py \S+/iter_3.pth', trained[0][-1])
+
+
+def test_clustering_says_how_long_it_took(trained):
+    assert any(re.search(r'clustered in \d+ s', line) for line in trained[0])
+
+
+# ----------------------------------------------------------------------------------------- pieces
+
+
+def shown(message, level=logging.INFO):
+    record = logging.LogRecord('mmengine', level, '', 0, message, None, None)
+    return screen.ScreenFormatter().format(record)
+
+
+@pytest.mark.parametrize('columns, wanted', [
+    (120, 'L  eta 1 day, 2:03:04  time 0.5652  memory 812  loss 0.4684  decode.loss_ce 0.3824  '
+          'lr 0.00024  ema_momentum 0.95'),
+    (80, 'L  eta 1 day, 2:03:04  time 0.5652  memory 812  loss 0.4684 ...'),
+    (10, 'L ...')])
+def test_the_figures_that_fit(columns, wanted):
+    assert screen.figures('L', ITEMS, columns) == wanted
+
+
+def test_other_lines_stay_as_they_are():
+    assert shown('lists of this run: own lists').endswith('  lists of this run: own lists')
+    assert shown('no room', logging.WARNING).endswith('  warning: no room')
+    assert shown('\n+---+\n| a |\n+---+') == '+---+\n| a |\n+---+'
+    assert re.fullmatch(r'\S+  train \[ 1\]\[ 20/100\]  loss 1.5',
+                        shown('Epoch(train)  [ 1][ 20/100]  loss: 1.5000  '))
+    try:
+        raise ValueError('here')
+    except ValueError:
+        record = logging.LogRecord('mmengine', logging.ERROR, '', 0, 'failed', None, sys.exc_info())
+    assert 'error: failed\nTraceback' in screen.ScreenFormatter().format(record)
+
+
+@pytest.mark.parametrize('scores, iteration, wanted', [
+    (dict(teacher=44.1, student=56.23), 100,
+     'the student is better than the teacher by 12.1 (mIoU 56.2 at iteration 100): python '
+     'tools/export_segmentor.py w/iter_100.pth student.pth --from student. Tools take the teacher '
+     'unless they are told --network student'),
+    (dict(student=56.23, teacher=60), 8,
+     'the teacher is better than the student by 3.8 (mIoU 60.0 at iteration 8): python '
+     'tools/export_segmentor.py w/iter_100.pth teacher.pth --from teacher'),
+    (dict(student=50.01, teacher=50.0), 8,
+     'the teacher and the student: mIoU 50.0 at iteration 8: python tools/export_segmentor.py '
+     'w/iter_100.pth teacher.pth --from teacher'),
+    (dict(student=50), 8, 'the student: mIoU 50.0 at iteration 8: python '
+                          'tools/export_segmentor.py w/iter_100.pth student.pth --from student')])
+def test_the_best_network(monkeypatch, scores, iteration, wanted):
+    monkeypatch.setattr('mmseg_esl.engine.hooks.best_network_hook.command',
+                        lambda name: f'python tools/{dict(export="export_segmentor")[name]}.py')
+    predicts = 'teacher' if 'teacher' in scores else 'student'
+    assert sentence(scores, iteration, predicts, 'w/iter_100.pth') == wanted
+    assert ': python' not in sentence(scores, iteration, predicts, None)
+    for path, typed in (('s3://a/b.pth', 's3://a/b.pth'), ('my runs/b.pth', "'my runs/b.pth'")):
+        assert f'.py {typed} ' in sentence(scores, iteration, predicts, path)
+
+
+@pytest.mark.parametrize('last, interval, begin', [
+    (10, 3, 1), (9, 3, 1), (10, 3, 7), (4, 10, 1), (1, 1, 1)])
+def test_validations_left(last, interval, begin):
+    loop = SimpleNamespace(val_interval=interval, val_begin=begin)
+    # as SemiTrainLoop does, after its iteration number ``done``
+    due = [done for done in range(1, last + 1)
+           if done >= begin and (done % interval == 0 or done == last)]
+    for iteration in range(last):
+        runner = SimpleNamespace(iter=iteration, max_iters=last, train_loop=loop, val_loop=object())
+        assert validations_left(runner) == sum(done > iteration for done in due), iteration
+    assert validations_left(SimpleNamespace(val_loop=None)) == 0
+
+
+def test_the_time_left_counts_validations_and_the_pace_of_now():
+    times = SimpleNamespace(current=lambda: 2.0)
+    said = {}
+    hub = SimpleNamespace(get_scalar=lambda name: times, update_info=said.__setitem__)
+    runner = SimpleNamespace(
+        iter=9, max_iters=100, message_hub=hub, val_loop=object(),
+        train_loop=SimpleNamespace(val_interval=50, val_begin=1))
+    hook = TimeLeftHook()
+    hook.before_train(runner)
+    for times.current in [lambda: 900.0] + 9 * [lambda: 1.0]:  # the first one clustered features
+        hook.after_train_iter(runner, 0)
+    assert said['eta'] == 90
+    for times.current in 60 * [lambda: 2.0]:  # unlabelled images count from here on
+        hook.after_train_iter(runner, 0)
+    assert said['eta'] == 180
+    hook.validation = 7.0
+    hook.after_train_iter(runner, 0)
+    assert said['eta'] == 180 + 2 * 7

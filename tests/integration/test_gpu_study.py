@@ -1,0 +1,106 @@
+"""The study for a GPU, rehearsed on the CPU; and a ladder that has to stop in time."""
+import re
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import ladder
+import pytest
+from gpu import study
+from mmengine.config import Config
+from project import DATA, ROOT, write_project
+
+PATIENT = """
+import signal, sys, time
+def stop(*args):
+    open(sys.argv[1], 'a').write('saved'); sys.exit(3)
+signal.signal(signal.SIGTERM, stop)
+open(sys.argv[1], 'w').write('begun ')
+time.sleep(60)
+"""
+
+
+def test_two_methods_are_trained_and_go_on(tmp_path, capsys):
+    write_project(tmp_path)
+    (tmp_path / 'data.py').write_text(DATA)
+    command = ['--data', str(tmp_path / 'data.py'), '--out', str(tmp_path / 'out'), '--seeds', '0',
+               '--methods', 'supervised', 'esl', '--cfg-options', 'train_cfg.max_iters=2',
+               'train_cfg.val_interval=2']
+    study.main([*command, '--minutes', '0'])
+    assert '| supervised | 0 | ' in capsys.readouterr().out
+    assert not list((tmp_path / 'out').glob('*_seed0'))  # no time, no run
+    study.main(command)
+    said = capsys.readouterr().out
+    assert said.count('is finished\n') == 2
+    text = (tmp_path / 'out/results.md').read_text()
+    assert re.search(r'^\| supervised \| 1 \| student \d', text, re.M)
+    assert re.search(r'^\| ESL \| 1 \| teacher \d', text, re.M)
+    assert 'mIoU of the last iteration' in text and 'commit ' in text
+    study.main(command)
+    assert '2 of 2 runs are finished' in capsys.readouterr().out
+
+
+def test_the_most_important_come_first():
+    first, recipe, rest = study.groups(None)
+    assert first[1:3] == ['supervised', 'esl'] and recipe.count('--row') == len(study.RECIPE)
+    assert sorted(first[1:] + rest[1:]) == ladder.methods()
+    for _, method, *keys in study.RECIPE:  # keys that the methods know
+        ladder.Row('x', method, keys)
+
+
+def test_the_config_is_at_full_size():
+    cfg = Config.fromfile(str(ROOT / 'dev/study/camvid_full_1-16.py'))
+    for stream in (cfg.train_dataloader.dataset.labeled, cfg.train_dataloader.dataset.unlabeled):
+        resize, crop = stream.pipeline[2:4]
+        assert tuple(resize.scale) == (480, 360) and tuple(crop.crop_size) == (320, 320)
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == 4000
+    assert cfg.val_dataloader.dataset.data_prefix.img_path.endswith('val')
+    assert cfg.test_dataloader.dataset.data_prefix.img_path.endswith('test')
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        assert [t.type for t in loader.dataset.pipeline] == [
+            'LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs']
+
+
+def test_where_things_lie(tmp_path):
+    args = study.parse_args(['--data-root', str(tmp_path), '--weights', str(tmp_path / 'w.pth')])
+    given = dict(option.split('=', 1) for option in study.options(args))
+    assert given['train_dataloader.dataset.unlabeled.ann_file'] == \
+        'splits/seed{seed}/1_16/unlabeled.txt'
+    assert given['model.segmentor.backbone.pretrained_cfg_overlay.file'].endswith('/w.pth')
+    assert given['test_dataloader.dataset.data_root'] == str(tmp_path)
+
+
+@pytest.mark.parametrize('seconds, said', [(-1, None), (1.5, 'begun saved')])
+def test_time_is_up(tmp_path, seconds, said):
+    """Nothing is started, or what runs may save."""
+    (tmp_path / 'patient.py').write_text(PATIENT)
+    note = tmp_path / 'note'
+    with open(tmp_path / 'log', 'w') as log:
+        code = ladder.run_until(time.monotonic() + seconds, [
+            sys.executable, str(tmp_path / 'patient.py'), str(note)], log)
+    assert code is None and (note.read_text() if note.exists() else None) == said
+
+
+def test_an_exit_code_is_given_back(tmp_path):
+    with open(tmp_path / 'log', 'w') as log:
+        assert ladder.run_until(float('inf'), [sys.executable, '-c', 'exit(5)'], log) == 5
+
+
+def test_configs_are_read_one_at_a_time(tmp_path, monkeypatch):
+    """mmengine reloads pkg_resources, in which another thread may be."""
+    reading, most = [], []
+
+    def apart(rung):
+        reading.append(rung)
+        most.append(len(reading))
+        time.sleep(0.1)
+        reading.remove(rung)
+        return False
+
+    monkeypatch.setattr(ladder.Rung, 'apart', property(apart))
+    row = ladder.Row('supervised', 'supervised')
+    rungs = [ladder.Rung(row, seed, tmp_path) for seed in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        said = list(pool.map(lambda rung: ladder.finish(rung, [], time.monotonic() - 1), rungs))
+    assert most == [1, 1, 1]
+    assert said == [f'supervised_seed{seed} {ladder.STOPPED}' for seed in range(3)]
