@@ -35,7 +35,7 @@ def test_a_stopped_worker_is_named_once(said):
     loader = DataLoader(range(8), num_workers=1, prefetch_factor=1)
     found, pid = stop_one(loader, 0.3, 1.2)
     assert len(found) == 8  # and nothing is lost
-    text, = said
+    text, = [each for each in said if 'is stopped' in each]  # on a busy machine others are late
     assert text.startswith(f'no batch for 0.3 s: loader worker {pid} is stopped. ')
     assert '--resume' in text
 
@@ -51,4 +51,5 @@ def test_torch_s_own_time_out_names_it(said):
 def test_who_waits_not_says_nothing(said):
     for workers in (0, 1):
         assert len(list(batches(DataLoader(range(3), num_workers=workers), 30))) == 3
-    assert said == [] and not [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
+    timers = [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
+    assert said == [] and all(timer.finished.is_set() for timer in timers)  # cancelled
