@@ -22,10 +22,10 @@ def paths(tmp_path):
 @pytest.mark.parametrize('method, first, second', [
     ('supervised', {'student'}, set()),
     ('esl', {'student', 'teacher'}, set()),
-    ('gta_seg', {'student', 'teacher', 'assistant'}, set()),
+    ('gta_seg', {'student', 'teacher'}, {'assistant'}),
     ('cps', {'student'}, {'student2'}),
     ('gct', {'student'}, {'student2'})])
-def test_every_network_begins_trained_and_two_students_apart(
+def test_every_network_begins_trained_and_trained_ones_apart(
         method, first, second, paths, tmp_path):
     target = write_start(Row(method, method), paths, tmp_path / 'start.pth')
     state = torch.load(target, weights_only=True)['state_dict']
@@ -39,7 +39,7 @@ def test_every_network_begins_trained_and_two_students_apart(
         assert torch.equal(state[key], value), key
 
 
-def test_two_students_want_two_checkpoints(paths, tmp_path):
-    with pytest.raises(ValueError, match='CPS has two students.*two checkpoints'):
+def test_two_trained_networks_want_two_checkpoints(paths, tmp_path):
+    with pytest.raises(ValueError, match='CPS trains 2 networks.*2 checkpoints'):
         write_start(Row('cps', 'cps'), paths[:1], tmp_path / 'start.pth')
     assert not (tmp_path / 'start.pth').exists()

@@ -39,8 +39,8 @@ def parse_args(argv=None):
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time')
     parser.add_argument('--start', nargs='+', default=[], metavar='CHECKPOINT',
                         help='trained segmentors, plain or of a supervised run, from which all '
-                             'networks begin; {seed} in a path stands for the seed. The second '
-                             'of two students begins from a second one')
+                             'networks begin; {seed} in a path stands for the seed. Where a '
+                             'method trains two, the second begins from a second one')
     parser.add_argument('--minutes', type=float, default=float('inf'),
                         help='then stop the runs, which save, and print the table')
     parser.add_argument('--table', action='store_true', help='print the table alone')

@@ -15,6 +15,7 @@ import tarfile
 import numpy as np
 from mmengine.fileio import BaseStorageBackend, register_backend
 
+from ..commands import tool
 from ..storage.atomic import atomic_file
 from .files import has_image_suffix
 
@@ -68,8 +69,8 @@ class TarIndex:
 
     def __init__(self, path: str) -> None:
         if not osp.isfile(path):
-            raise FileNotFoundError(f"there is no index '{path}'. Write it with 'python tools/"
-                                    "dataset_converters/index_shards.py FOLDER'")
+            raise FileNotFoundError(f"there is no index '{path}'. Write it with 'python "
+                                    f"{tool('dataset_converters/index_shards.py')} FOLDER'")
         try:
             self.rows = np.load(path, mmap_mode='r', allow_pickle=False)
             good = self.rows.dtype.names == ('offset', 'size', 'name') and len(self.rows) > 1

@@ -6,9 +6,11 @@ from typing import Iterator
 
 import torch
 
+from ..commands import command
+
 STEP = ('set train_dataloader.batch_size to a smaller number, and batch_sampler.num_labeled and '
         'num_unlabeled (or total_labeled, total_unlabeled) with it, train with --amp, or on '
-        'smaller crops (crop_size); tools/doctor.py CONFIG estimates what a step takes')
+        f'smaller crops (crop_size); {command("doctor")} CONFIG estimates what a step takes')
 VALIDATION = ('set val_dataloader.batch_size=1, or let the network see windows of an image: '
               "test_cfg=dict(mode='slide', crop_size=..., stride=...) of the segmentor")
 
