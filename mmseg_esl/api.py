@@ -12,6 +12,7 @@ from . import register  # noqa: F401 - mends the stack, before what follows impo
 from .conversion import DEFAULT
 from .conversion import convert as _convert
 from .predict import Masker, config_in, from_work_dir, load_segmentor
+from .predict.images import image_problem
 from .results.compare import compare
 
 __all__ = ['Predictor', 'compare', 'convert', 'load']
@@ -45,6 +46,7 @@ class Predictor:
 
         Raises:
             FileNotFoundError: no such image. TypeError: an array of another shape or type.
+            ValueError: the file is cut off, damaged or empty.
 
         Example:
             >>> model = mmseg_esl.load('work_dirs/my_esl')
@@ -54,9 +56,12 @@ class Predictor:
         if isinstance(image, (str, PathLike)):
             if not Path(image).is_file():
                 raise FileNotFoundError(f'there is no image {image}')
+            problem = image_problem(str(image))
+            if problem:  # of half a JPEG, say, decoders make a whole one with grey
+                raise ValueError(f'the image {image} cannot be used: {problem}')
             return self._masker([self._masker.prepare(str(image))])[0]
         image = np.asarray(image)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise TypeError('an image is a path or an (H, W, 3) uint8 RGB array, got '
                             f'{image.dtype} of shape {image.shape}')
         with tempfile.TemporaryDirectory() as folder:

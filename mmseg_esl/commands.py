@@ -101,5 +101,6 @@ def main(argv: list[str] | None = None, called: str = 'mmseg-esl') -> None:
     path = tools() / COMMANDS[name][0]
     spec = importlib.util.spec_from_file_location(f'mmseg_esl_{path.stem}', path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for what their annotations name
     spec.loader.exec_module(module)
     module.main()

@@ -51,6 +51,20 @@ def test_importing_imports_nothing():
     assert done.returncode == 0, done.stderr
 
 
+def test_a_damaged_image_is_refused_as_the_command_does(trained):
+    """Decoders fill half a JPEG with grey, and the mask would be of that."""
+    folder, _, checkpoint, image = trained
+    model = mmseg_esl.load(folder / 'plain.py', checkpoint, network='teacher')
+    Image.fromarray(image).save(folder / 'half.jpg')
+    data = (folder / 'half.jpg').read_bytes()
+    for content, said in ((data[:len(data) // 2], 'truncated'), (b'', 'empty')):
+        (folder / 'half.jpg').write_bytes(content)
+        with pytest.raises(ValueError, match=f'half.jpg cannot be used: it is {said}'):
+            model.predict(folder / 'half.jpg')
+    with pytest.raises(TypeError, match=r'\(0, 4, 3\)'):
+        model.predict(image[:0, :4])
+
+
 def test_predict_is_the_networks_own_argmax(trained):
     folder, runner, checkpoint, image = trained
     model = mmseg_esl.load(folder / 'plain.py', checkpoint, network='teacher')

@@ -146,6 +146,16 @@ def test_it_runs_the_file_with_the_rest_and_its_exit_status():
     assert call('--version').stdout == f'{__version__}\n'
 
 
+@pytest.mark.parametrize('name', [name for name, (file, _) in commands.COMMANDS.items() if file])
+def test_every_command_begins(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    monkeypatch.setattr(sys, 'argv', [])
+    monkeypatch.setenv(commands.CALLED, name)
+    with pytest.raises(SystemExit) as ended:
+        commands.main([name, '--help'])
+    assert ended.value.code == 0 and f'mmseg-esl {name}' in capsys.readouterr().out
+
+
 def test_what_there_is_not_is_named():
     done = call('trian')
     assert done.returncode == 2

@@ -297,6 +297,10 @@ def test_a_tuple_named_often_is_walked_once():
 
 
 MALFORMED = dict(
+    classes_of_numbers=dict(meta=dict(dataset_meta=dict(classes=[1, [2]]))),
+    palette_of_words=dict(meta=dict(dataset_meta=dict(palette='red'))),
+    networks_of_lists=dict(meta=dict(networks=[1])),
+    roles_of_numbers=dict(meta=dict(networks=dict(roles=dict(a=1), predicts='a'))),
     a_list=[1, 2], nothing=None, a_tensor=torch.ones(2), text='weights',
     states_of_lists=dict(state_dict=[1]), keys_of_numbers=dict(state_dict={1: torch.ones(1)}),
     no_tensors=dict(state_dict=dict(a=1)), no_meta=dict(meta=[1]), text_as_iter=dict(

@@ -88,11 +88,11 @@ def checkpoint_errors():
     """A checkpoint that cannot be read or is refused, and a folder in use, end in a sentence."""
     import pickle
 
+    from mmseg_esl.storage.errors import Misfit, NoCheckpoint, Unreadable
     from mmseg_esl.storage.lock import Locked
-    from mmseg_esl.storage.safe_loading import Unreadable
     try:
         yield
-    except (pickle.UnpicklingError, Unreadable, Locked) as error:
+    except (pickle.UnpicklingError, Misfit, NoCheckpoint, Unreadable, Locked) as error:
         sys.exit(f'{program()}: {error}')
 
 
@@ -106,7 +106,10 @@ def load_config(args):
     """Read the config, apply the command line to it, and adapt it to a machine without a GPU."""
     from mmengine.config import Config
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(config_file(args.config))
+    name = config_file(args.config)
+    if not osp.isfile(name):
+        sys.exit(f"{program()}: there is no config '{args.config}'")
+    cfg = Config.fromfile(name)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)

@@ -13,8 +13,9 @@ Validation, data loading and communication are left out. Memory is the doctor's 
 from __future__ import annotations
 
 import argparse
+import sys
 
-from cli_common import ready
+from cli_common import program, ready
 
 from mmseg_esl.commands import here
 
@@ -36,7 +37,11 @@ def main() -> None:
     from mmseg_esl.doctor.cost import HEAD, row
     print('| ' + ' | '.join(HEAD) + ' |\n|---' + '|--:' * (len(HEAD) - 1) + '|')
     for path in args.configs:
-        print('| ' + ' | '.join(map(str, row(path, args.tflops, args.gpus))) + ' |', flush=True)
+        try:
+            cells = row(path, args.tflops, args.gpus)
+        except (ValueError, OSError, RuntimeError, KeyError, AttributeError) as error:
+            sys.exit(f'{program()}: {path}: {type(error).__name__}: {error}')
+        print('| ' + ' | '.join(map(str, cells)) + ' |', flush=True)
 
 
 if __name__ == '__main__':

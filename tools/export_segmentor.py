@@ -70,8 +70,11 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f'{args.checkpoint}: {error} (--network)')
     content = export(checkpoint, state)
-    with atomic_file(args.out) as file:
-        torch.save(content, file)
+    try:
+        with atomic_file(args.out) as file:
+            torch.save(content, file)
+    except OSError as error:
+        sys.exit(f'{args.out} cannot be written: {error}')
     print(f"wrote the {name} ({len(state)} tensors) to {args.out}")
 
 

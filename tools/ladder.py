@@ -61,20 +61,29 @@ def main(argv=None) -> str:
             raise ValueError('--row NAME METHOD [KEY=VALUE ...]')
         rows = [*(Row(name, name) for name in names),
                 *(Row(name, method, options) for name, method, *options in args.row)]
-        rungs = [Rung(row, seed, out) for seed in args.seeds for row in rows]
+        for what, found in (('row', [row.name for row in rows]), ('seed', args.seeds)):
+            twice = [one for one in dict.fromkeys(found) if found.count(one) > 1]
+            if twice:
+                raise ValueError(f'the {what} {twice[0]} is given twice: they would share folders')
+        rungs = [Rung(row, seed, out, tuple(args.cfg_options))
+                 for seed in args.seeds for row in rows]
         out.mkdir(parents=True, exist_ok=True)
         for row in rows:
             (out / f'{row.name}.py').write_text(row.leaf(data), encoding='utf-8')
+        faults = []
         if not args.table:
             left = [rung for rung in rungs if not rung.finished]
             print(f'{len(rungs) - len(left)} of {len(rungs)} runs are finished', flush=True)
             end = begun + 60 * args.minutes
             with ThreadPoolExecutor(args.jobs) as pool:
                 for rung, fault in zip(left, pool.map(
-                        lambda r: finish(r, args.cfg_options, args.start, end), left)):
+                        lambda r: finish(r, args.start, end), left)):
                     print(fault or f'{rung.folder.name} is finished', flush=True)
+                    faults += [fault] if 'ended with' in fault else []
         text = table(rows, rungs)
         print(text, flush=True)
+        if faults:
+            sys.exit(1)
         return text
     except (Refused, OSError, ValueError) as error:
         sys.exit(f'{program()}: {error}')

@@ -18,7 +18,7 @@ from ..semi import Role, SemiSegmentor
 from ..semi.roles import first_average
 from ..storage.config import kind
 from . import data, schedule, trial
-from .text import Code, assignment, comment, literal, one_a_line
+from .text import Code, assignment, comment, heading, literal, one_a_line
 
 DEFAULT = 'esl_plus'  # the folder of configs/ whose method is taken if nobody asks for another
 # Shares of a training that are supervised alone, and over which the rest then rises: in a short
@@ -126,8 +126,8 @@ def convert(source: str, unlabeled: str, out: str, max_iters: int | None = None,
         blocks = [*_model(cfg, method, report), *_pace(cfg, method, max_iters, report), *blocks]
     except ValueError as error:
         raise Refused(str(error)) from error
-    head = [f'# {method.title} around {_shown(source)},\n# with the unlabelled images of\n'
-            f'# {unlabeled}\n# Written by the converter of mmseg_esl; yours to edit.',
+    head = [heading(f'{method.title} around {_shown(source)},\nwith the unlabelled images of\n'
+                    f'{unlabeled}\nWritten by the converter of mmseg_esl; yours to edit.'),
             one_a_line('_base_', [_reference(source, out), base_name(method, out)])]
     report.text = '\n'.join(head) + '\n\n' + '\n'.join(blocks) + '\n'
     return report
@@ -296,6 +296,7 @@ def _data(cfg, method: Method, unlabeled: str, number: int, report: Conversion):
         raise Refused('the config has no train_dataloader: convert the one that you train with')
     user = user.to_dict()
     sets = data.leaves(user['dataset'])
+    report.check.extend(data.lossy_masks(sets))
     pipelines = [each.get('pipeline') or [] for each in sets]
     if not pipelines[0]:
         raise Refused(f'the training set {kind(sets[0])} has no pipeline in the config')

@@ -4,6 +4,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from mmseg.registry import TRANSFORMS
+
+from ..datasets.files import find_images, is_jpeg_name
 from ..datasets.wrapped import LABEL_READERS
 from ..storage.config import kind
 from .text import Code
@@ -35,6 +38,21 @@ def leaves(dataset: dict) -> list[dict]:
     return [dataset]
 
 
+def lossy_masks(sets: list[dict]) -> list[str]:
+    """What is to be said of labelled sets whose masks are JPEG files, counted; by their suffix."""
+    found = []
+    for each in sets:
+        suffix = each.get('seg_map_suffix') or '.png'
+        folder = os.path.join(each.get('data_root') or '',
+                              (each.get('data_prefix') or {}).get('seg_map_path') or '')
+        if is_jpeg_name(suffix):
+            there = find_images(folder, suffix) if os.path.isdir(folder) else []
+            found.append(f'{len(there) or "the"} masks in {folder} are JPEG (*{suffix}), which '
+                         'changes values: classes get mixed up at their borders, or lost. Make '
+                         'them anew as PNG')
+    return found
+
+
 def mask_folders(sets: list, unlabeled: str) -> list[str]:
     """The folders of masks, of some datasets' configs, that lie in a folder of images."""
     named = [(each.get('data_root') or '', (each.get('data_prefix') or {}).get('seg_map_path'))
@@ -59,7 +77,7 @@ def weak_view(pipeline: list, prepared: set) -> tuple[list, list]:
     loading, view, dropped = [], [], []
     for step in pipeline:
         name = kind(step)
-        if name in LABEL_READERS:
+        if _reads_labels(name):
             continue
         if name.startswith('Load'):
             loading.append(step)
@@ -68,6 +86,12 @@ def weak_view(pipeline: list, prepared: set) -> tuple[list, list]:
             view += [] if kept is None else [kept]
     loading.append(dict(type='LoadEmptyAnnotations'))
     return loading, view, dropped
+
+
+def _reads_labels(name: str) -> bool:
+    """Whether it is one of the transforms that open label files, or derived from one."""
+    found = TRANSFORMS.get(name)
+    return bool(LABEL_READERS & {name, *(base.__name__ for base in getattr(found, '__mro__', ()))})
 
 
 def _kept(step: dict, prepared: set, dropped: list):

@@ -1,7 +1,9 @@
 """Python text of config values, as one would write them by hand."""
 from __future__ import annotations
 
+import math
 import textwrap
+from keyword import iskeyword
 
 WIDTH = 100
 
@@ -44,8 +46,15 @@ def comment(text: str) -> str:
                          break_long_words=False, break_on_hyphens=False)
 
 
+def heading(text: str) -> str:
+    """Lines that begin with #, as they stand."""
+    return '\n'.join(f'# {line}' for line in text.splitlines())
+
+
 def _flat(value) -> str:
     if isinstance(value, Code) or not isinstance(value, (dict, list, tuple)):
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"float('{value}')"
         return value if isinstance(value, Code) else repr(value)
     opening, entries, closing = _parts(value)
     return opening + ', '.join(name + _flat(entry) for name, entry in entries) + closing
@@ -54,7 +63,8 @@ def _flat(value) -> str:
 def _parts(value):
     """Opening bracket, (prefix, entry) pairs and closing bracket of a container."""
     if isinstance(value, dict):
-        if all(isinstance(key, str) and key.isidentifier() for key in value):
+        if all(isinstance(key, str) and key.isidentifier() and not iskeyword(key)
+               for key in value):
             return 'dict(', [(f'{key}=', entry) for key, entry in value.items()], ')'
         return '{', [(f'{key!r}: ', entry) for key, entry in value.items()], '}'
     opening, closing = '[]' if isinstance(value, list) else '()'

@@ -181,6 +181,10 @@ class CheckMask:
                 raise bad_data('mask', path, f'it gives a label map of shape {label.shape} for an '
                                f'image of {sizes[0]}. A mask has one channel of class indices and '
                                'the size of its image (OpenCV turns images as their EXIF data say)')
+            if label.dtype.kind == 'f' and (label != np.round(label)).any():
+                raise bad_data('mask', path, 'its label map holds values that are no whole numbers '
+                               '(NaN, or between two classes): a loader that resizes label maps '
+                               "takes the nearest pixel, interpolation='nearest'")
             self.values.check(label, path)
             ignored = self.values.ignore_index
             if not self.said_empty and (label == ignored).all():

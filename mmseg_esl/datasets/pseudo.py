@@ -56,11 +56,14 @@ def read_record(path) -> dict:
     """A record of pseudo labels; raises ValueError for any other file."""
     try:
         record = json.loads(Path(path).read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f'{path} is no record of pseudo labels ({error}): name the '
                          'pseudo_labels.json beside their folder') from error
     if not isinstance(record, dict) or any(key not in record for key in KEYS):
         raise ValueError(f'{path} is no record of pseudo labels: it needs {", ".join(KEYS)}')
+    if not isinstance(record['masks'], dict) or not all(
+            isinstance(name, str) for name in (record['image_folder'], *record['masks'].values())):
+        raise ValueError(f'{path} is no record of pseudo labels: its masks are no names of files')
     return record
 
 

@@ -36,7 +36,8 @@ class SemiDataset(Dataset):
     by the data preprocessor, its label map with 255.
 
     Args:
-        labeled: config of (or a built) mmseg dataset, also inside ConcatDataset or RepeatDataset.
+        labeled: config of (or a built) mmseg dataset, also inside ConcatDataset, RepeatDataset or
+            MultiImageMixDataset (RandomMosaic).
         unlabeled: config of (or a built) UnlabeledDataset or any mmseg dataset; None only for a
             supervised run with ``num_unlabeled=0`` in the batch sampler.
         allow_overlap: accept images that are in both sets.
@@ -60,7 +61,8 @@ class SemiDataset(Dataset):
     Raises:
         FileNotFoundError: a list, a folder, an image or a mask of the labelled set is missing.
         TypeError: a dataset or an item that is not mmseg's.
-        ValueError: an empty set, an image in both sets, an unlabelled pipeline that reads labels.
+        ValueError: an empty set, an image in both sets, an unlabelled pipeline that reads labels,
+            a transform of several images outside a MultiImageMixDataset.
         BadDataError: (a ValueError) when an item is fetched that cannot be used.
     """
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import codecs
 import copy
 import os.path as osp
+from functools import partial
 from typing import Iterator
 
 from mmengine.dataset import Compose
+from mmseg.datasets import MultiImageMixDataset
 from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
-from .checks import IGNORE, CheckFiles, CheckMask, LabelValues
+from .checks import IGNORE, CheckFiles, CheckMask, LabelValues, bad_data
 from .files import Folders, is_local
 from .manifest import Manifest
 
@@ -27,11 +29,42 @@ def build(dataset, which: str) -> Dataset:
         if not (hasattr(dataset, 'metainfo') and hasattr(dataset, 'full_init')):
             raise TypeError(f'SemiDataset: {which} is a {type(dataset).__name__}. Give the config '
                             'of an mmseg dataset, or such a dataset')
-        return dataset
-    for cfg in _configs(dataset):
-        _check_config(cfg, which)
-    with _EmptyIsNamed(which):
-        return DATASETS.build(dataset)
+    else:
+        for cfg in _configs(dataset):
+            _check_config(cfg, which)
+        with _EmptyIsNamed(which):
+            dataset = DATASETS.build(dataset)
+    _let_mix(dataset, which)
+    return dataset
+
+
+def _let_mix(dataset, which: str) -> None:
+    """Transforms of several images (RandomMosaic) find them, or the key that is to change is named.
+
+    mmseg's draws one index too many (``random.randint(0, len(dataset))``).
+    """
+    for inner in _nested(dataset):
+        pipeline = getattr(inner, 'pipeline', ())
+        mixes = isinstance(inner, MultiImageMixDataset)
+        for transform in _transforms(pipeline):
+            if not hasattr(transform, 'get_indices'):
+                continue
+            if not (mixes and transform in pipeline):
+                name = type(transform).__name__
+                raise ValueError(
+                    f'SemiDataset: {name} in the pipeline of {which} needs several images, which '
+                    f"only a MultiImageMixDataset gives it: set {which}=dict(type='"
+                    "MultiImageMixDataset', dataset=dict(...), pipeline=[...]) with the set as it "
+                    'is as dataset, its pipeline cut after its last Load... transform, and as '
+                    f'pipeline what followed, {name} among it and in no other transform')
+            if not isinstance(transform.get_indices, partial):
+                transform.get_indices = partial(_within, transform.get_indices)
+
+
+def _within(draw, dataset) -> list[int]:
+    found = draw(dataset)
+    return [index % len(dataset) for index in (
+        found if isinstance(found, (list, tuple)) else [found])]
 
 
 def without_file_checks(dataset):
@@ -102,20 +135,22 @@ def _check_config(cfg: dict, which: str) -> None:
         raise FileNotFoundError(
             f"SemiDataset: the list '{ann_file}' (ann_file of {which}) does not exist. Set "
             f"ann_file, relative to data_root (now '{root}'), to a text file with one image a line")
-    if not (osp.isfile(ann_file) or osp.isdir(ann_file)):
+    if osp.isdir(ann_file):  # mmseg would take every image of the set
+        raise ValueError(f"SemiDataset: the list '{ann_file}' (ann_file of {which}) is a folder. "
+                         'Name the file in it, or leave ann_file out to take the whole folder of '
+                         'images')
+    if not osp.isfile(ann_file):
         raise ValueError(f"SemiDataset: the list '{ann_file}' (ann_file of {which}) is no regular "
                          'file: reading it could wait for ever')
-    if osp.isfile(ann_file):
-        with open(ann_file, 'rb') as file:
-            lines = [line for line in file if line.strip()]
-            if lines and lines[0].startswith(codecs.BOM_UTF8) and 'Unlabeled' not in str(
-                    cfg.get('type')):
-                raise ValueError(f"SemiDataset: the list '{ann_file}' (ann_file of {which}) begins "
-                                 'with a byte-order mark, which mmseg takes for a part of the '
-                                 'first name: save it as UTF-8 without one')
-            if not lines:
-                raise ValueError(f"SemiDataset: the list '{ann_file}' (ann_file of {which}) is "
-                                 'empty. Write one image a line')
+    with open(ann_file, 'rb') as file:
+        lines = [line for line in file if line.strip()]
+    if lines and lines[0].startswith(codecs.BOM_UTF8) and 'Unlabeled' not in str(cfg.get('type')):
+        raise ValueError(f"SemiDataset: the list '{ann_file}' (ann_file of {which}) begins with a "
+                         'byte-order mark, which mmseg takes for a part of the first name: save it '
+                         'as UTF-8 without one')
+    if not lines:
+        raise ValueError(f"SemiDataset: the list '{ann_file}' (ann_file of {which}) is empty. "
+                         'Write one image a line')
 
 
 def _nested(dataset) -> Iterator:
@@ -204,6 +239,30 @@ def forget_masks(unlabeled) -> None:
             pipeline.transforms.insert(0, _ForgetMask())
 
 
+class Reading(Compose):
+    """A pipeline in which whatever reads a file has to give something.
+
+    For None mmengine takes another image in silence, which a transform may mean that finds no crop
+    to its liking; of a loader it is a fault of this file, or a forgotten ``return results``.
+
+    Raises:
+        BadDataError: a transform gives None that reads labels, or before which there is no image.
+    """
+
+    def __call__(self, results: dict):
+        for step in self.transforms:
+            labels = reads_labels(step)
+            reads, what = labels or 'img' not in results, 'mask' if labels else 'image'
+            path = results.get('seg_map_path' if labels else 'img_path')
+            results = step(results)
+            if results is None and reads:
+                raise bad_data(what, path, f'{type(step).__name__} gave None for it. A loader '
+                               'returns the results, or raises an error that says what is wrong')
+            if results is None:
+                return None
+        return results
+
+
 def insert_checks(dataset, values: LabelValues, manifest: Manifest | None) -> None:
     """Let every pipeline check its files first, and its label map right after reading it."""
     for leaf in leaves(dataset):
@@ -220,6 +279,7 @@ def insert_checks(dataset, values: LabelValues, manifest: Manifest | None) -> No
                            stock_step(pipeline, 'LoadAnnotations'), manifest,
                            getattr(leaf, 'masks_as_loaded', False))
         steps.insert(1 if steps and isinstance(steps[0], _ForgetMask) else 0, check)
+        leaf.pipeline = Reading(steps)
 
 
 def loading_steps(pipeline: Compose) -> list:

@@ -45,8 +45,9 @@ def passes_per_step(cfg) -> tuple[float, float]:
 def row(path: str, tflops: float, gpus: int) -> tuple:
     """The cells of one config, in the order of HEAD."""
     cfg = Config.fromfile(path)
+    passes = passes_per_step(cfg)  # which names what is no method
     flops, iters = forward_flops(cfg), cfg.train_cfg.max_iters
-    step = sum(one * times for one, times in zip(flops, passes_per_step(cfg)))
+    step = sum(one * times for one, times in zip(flops, passes))
     return (Path(path).name, iters, round(sum(flops) / 1e9), f'{step / 1e12:.1f}',
             f'{step * iters / 1e18:.2f}', round(step * iters / (tflops * 1e12) / 3600),
             f'{1.2 * measure(cfg, gpus).step / GB:.0f}')

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 
@@ -153,7 +152,7 @@ def label_maps(lists: Lists):
         if not steps:
             continue
         try:
-            yield path, Compose(steps)(dict(info))['gt_seg_map'], ''
+            yield path, wrapped.Reading(steps)(dict(info))['gt_seg_map'], ''
         except BadDataError as error:
             yield path, _values_alone(steps, info), str(error)
         except Exception as error:

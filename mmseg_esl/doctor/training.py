@@ -167,11 +167,15 @@ def _check_best(cfg, cls, semi) -> list[Finding]:
         return []
     roles = cls.roles_of(semi)
     there = (cfg.get('val_cfg') or {}).get('networks') or [n for n, r in roles.items() if r.plain]
-    if all(name == 'auto' or name.split('/')[0] in there for name in given):
+    judges = cfg.get('val_evaluator') or {}
+    judges = judges if isinstance(judges, (list, tuple)) else [judges]
+    heads = [f'{judge["prefix"]}/' if judge.get('prefix') else '' for judge in judges]
+    if all(name == 'auto' or any(name.startswith(f'{net}/{head}') for net in there
+                                 for head in heads) for name in given):
         return []
     judge = (cfg.model.get('semi_test_cfg') or {}).get('predict_on') or first_average(roles)
     return [Finding('error', 'hooks', f"save_best='{best}' is not what {loop.__name__} reports",
-                    f"set save_best='{judge}/mIoU'; there are {', '.join(there)}")]
+                    f"set save_best='{judge}/{heads[0]}mIoU'; there are {', '.join(there)}")]
 
 
 def _is(hook: str, wanted: str) -> bool:

@@ -1,8 +1,10 @@
 """Rows of the table, and their runs: trained, tested and read."""
 from __future__ import annotations
 
+import argparse
 import ast
-import json
+import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -10,17 +12,23 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 from ..commands import tools
 from ..conversion import Method
 from ..results import Run, read_run
-from ..results.run import SCALARS, key_of
+from ..results.run import SCALARS, key_of, read_json
+from ..results.training import SECTIONS, differences
+from ..storage.config import flatten
 from .start import write_start
 
 METRIC = 'mIoU'
+# what may differ between a run and its row: how files are read, and precision, which a CPU changes
+ASIDE = {'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'backend_args',
+         'file_client_args', 'check_files', 'loss_scale', 'dtype'}
 READING = threading.Lock()  # mmengine reloads pkg_resources for a base of mmseg's
 GRACE = 120  # seconds in which a run that was asked to stop saves
 STOPPED = 'is not finished: the same command goes on'
@@ -34,6 +42,9 @@ class Row:
     """
 
     def __init__(self, name: str, method: str, options: list[str] = ()):
+        if not re.fullmatch(r'\w[\w.+-]*', name):
+            raise ValueError(f"--row {name!r} names a file and folders: take letters, digits and "
+                             "'_', '-', '+', '.'")
         self.name, self.method, self.keys = name, Method(method), {}
         for option in options:
             key, _, value = option.partition('=')
@@ -67,7 +78,7 @@ class Row:
     def leaf(self, data: Path) -> str:
         """Text of its config around the data config."""
         cfg, method = Config.fromfile(str(data)), self.method
-        lines = [f"_base_ = ['{data.as_posix()}', '{method.path.as_posix()}']",
+        lines = [f'_base_ = [{data.as_posix()!r}, {method.path.as_posix()!r}]',
                  'model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)',
                  'default_hooks = _base_.method_hooks',
                  'default_hooks["checkpoint"].pop("save_best", None)  # the last one counts']
@@ -86,10 +97,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Rung:
-    """One run: a row, a seed, the folder of all runs."""
+    """One run: a row, a seed, the folder of all runs, 'KEY=VALUE' beside the row's config.
+
+    In the options, '{seed}' stands for the seed.
+    """
     row: Row
     seed: int
     out: Path
+    options: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -99,6 +114,19 @@ class Rung:
     def config(self) -> Path:
         return self.out / f'{self.row.name}.py'
 
+    @property
+    def given(self) -> list[str]:
+        """The options of its training."""
+        return [f'randomness.seed={self.seed}',
+                *(option.replace('{seed}', str(self.seed)) for option in self.options)]
+
+    @cached_property
+    def cfg(self) -> Config:
+        parser, cfg = argparse.ArgumentParser(), Config.fromfile(str(self.config))
+        parser.add_argument('given', nargs='+', action=DictAction)
+        cfg.merge_from_dict(parser.parse_args(self.given).given)
+        return cfg
+
     def read(self) -> Run | None:
         """What it has logged; None if that is nothing yet."""
         return read_run(self.folder, check=False) if list(
@@ -106,19 +134,27 @@ class Rung:
 
     @property
     def trained(self) -> bool:
+        """Whether it has come to its end; ValueError if it is another training's."""
         run = self.read()
-        return run is not None and run.max_iters in run.validations
+        if run is None or run.last < self.cfg.train_cfg.max_iters:
+            return False
+        was, now = differences([_settings(run.cfg), _settings(self.cfg)])
+        if was:
+            raise ValueError(f'{self.folder} is of another training, {was}; the row says {now}. '
+                             'Give the --cfg-options of that training, or another --out')
+        return True
 
     def tested(self, network: str) -> float | None:
         """Its last test; None if there is none."""
         found = sorted((self.folder / f'test_{network}').glob('*/*.json'))
-        return json.loads(found[-1].read_text())[METRIC] if found else None
+        logged = read_json(found[-1]) if found else {}
+        return next((value for key, value in logged.items()  # an evaluator may have a prefix
+                     if key.split('/')[-1] == METRIC), None)
 
     @property
     def apart(self) -> bool:
         """Whether it is tested on other images than it is validated on."""
-        cfg = Config.fromfile(str(self.config))
-        return cfg.test_dataloader.dataset != cfg.val_dataloader.dataset
+        return self.cfg.test_dataloader.dataset != self.cfg.val_dataloader.dataset
 
     @property
     def finished(self) -> bool:
@@ -128,7 +164,8 @@ class Rung:
         """The metric of each network that the table is of."""
         if self.apart:
             return {name: self.tested(name) for name in self.row.networks}
-        last = self.read().validations[self.read().max_iters]
+        run = self.read()
+        last = run.validations[run.last]
         return {name: last[key_of(name, METRIC)] for name in self.row.networks}
 
     def minutes(self) -> float:
@@ -137,21 +174,28 @@ class Rung:
                                  if 'time' in row) * run.max_iters / 60
 
 
-def finish(rung: Rung, options: list[str], start: list[str] = (),
-           end: float = float('inf')) -> str:
+def _settings(cfg) -> dict:
+    out: dict = {}
+    for section in SECTIONS:
+        flatten(section, cfg.get(section), out, ASIDE)
+    return {key: value for key, value in out.items() if key != 'optim_wrapper.type'}
+
+
+def finish(rung: Rung, start: list[str] = (), end: float = float('inf')) -> str:
     """Train a run to its end, from where it stands, and test it; '' or what went wrong.
 
     Args:
-        options: KEY=VALUE of the config. start: checkpoints that it begins from, see
-            :func:`.start.write_start`. In both, '{seed}' stands for the seed.
+        start: checkpoints that it begins from, see :func:`.start.write_start`; '{seed}' stands
+            for the seed.
         end: of time.monotonic, at which it has to stop; it then saves, and goes on the next time.
     """
     rung.folder.mkdir(parents=True, exist_ok=True)
-    given = ['--cfg-options', f'randomness.seed={rung.seed}',
-             *(option.replace('{seed}', str(rung.seed)) for option in options)]
+    given = ['--cfg-options', *rung.given]
     with READING:
         commands = []
         if not rung.trained:
+            for earlier in rung.folder.glob('test_*'):  # of a shorter training
+                shutil.rmtree(earlier)
             begin = ['--resume', *given]
             if start and not (rung.folder / 'last_checkpoint').is_file():
                 begin = [*given, 'load_from=' + str(write_start(

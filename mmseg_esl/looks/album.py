@@ -1,9 +1,12 @@
 """All pictures of a checkpoint: which can be made, and their files."""
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import torch
 
 from ..functional import nearest
@@ -14,6 +17,7 @@ from .scenes import Scene, Trained, look_at, predict
 
 KINDS = ('dominant', 'entropy', 'parts', 'pairs', 'compare', 'embedding')
 OF_PARTS = ('parts', 'pairs', 'embedding')
+LONGEST = 200  # bytes of an image's name in those of pictures, which file systems end at 255
 
 
 @dataclass
@@ -62,6 +66,7 @@ class Album:
             return 'the two checkpoints have different classes'
         return ''
 
+    @matplotlib.rc_context({'text.parse_math': False})  # names of classes and files are text
     def draw(self, kinds) -> dict[str, list[Path]]:
         """Write the pictures of some kinds, and a sheet of each; returns kind -> paths.
 
@@ -131,11 +136,21 @@ class Album:
         """Each scene's stem, with a number where an earlier one has the same."""
         names: list[str] = []
         for scene in self.scenes:
-            name, number = scene.stem, 2
+            stem = name = _short(scene.stem)
+            number = 2
             while name in names:
-                name, number = f'{scene.stem}_{number}', number + 1
+                name, number = f'{stem}_{number}', number + 1
             names.append(name)
         return names
+
+
+def _short(stem: str) -> str:
+    """A name that leaves room for more; of a long one the beginning, and a digest of all of it."""
+    name = os.fsencode(stem)
+    if len(name) <= LONGEST:
+        return stem
+    begin = name[:LONGEST - 9].decode('utf-8', 'ignore')
+    return f'{begin}_{hashlib.sha256(name).hexdigest()[:8]}'
 
 
 def _labels(first: Trained, second: Trained) -> tuple[str, str]:

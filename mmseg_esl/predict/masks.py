@@ -65,16 +65,34 @@ class Masker:
             self.segmentor.test_cfg, mode='slide', crop_size=tuple(tile), stride=self.stride)
 
     def prepare(self, path: str) -> dict:
-        """What the pipeline makes of an image; with test-time augmentation lists of it."""
-        return self.pipeline(dict(img_path=path))
+        """What the pipeline makes of an image; with test-time augmentation lists of it.
+
+        Raises:
+            ValueError: it makes None; beside what its transforms raise.
+        """
+        data = self.pipeline(dict(img_path=path))
+        if data is None:
+            raise ValueError('a transform of the test pipeline gave None for it')
+        return data
 
     def read(self, path: str) -> np.ndarray:
-        """An image as the pipeline's loader turns it, ``(H, W, 3)`` uint8 RGB; for pictures."""
+        """An image as the pipeline's loader turns it, ``(H, W, 3)`` uint8 RGB; for pictures.
+
+        Raises:
+            ValueError: it is none of these: an array, or of other bands.
+        """
         loader = self.pipeline.transforms[0]
         stored = hasattr(loader, 'color_type') and not turns(loader)
         backend = getattr(loader, 'imdecode_backend', None)
-        return mmcv.imread(path, 'color_ignore_orientation' if stored else 'color', 'rgb',
-                           backend if backend in ('cv2', 'pillow') else None)
+        try:
+            image = mmcv.imread(path, 'color_ignore_orientation' if stored else 'color', 'rgb',
+                                backend if backend in ('cv2', 'pillow') else None)
+        except Exception:  # what OpenCV and Pillow say differs from version to version
+            image = None
+        if image is None:
+            raise ValueError(f"'{path}' cannot be shown in red, green and blue: leave the overlay "
+                             'out (--save index,color)')
+        return image
 
     def key(self, data: dict) -> tuple:
         """Images with equal keys may share a batch."""

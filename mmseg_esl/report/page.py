@@ -148,11 +148,12 @@ def _helps(run: Run, baseline) -> str:
     length = (run.cfg.get('train_cfg') or {}).get('max_iters')
     if not length or not run.finished or not sees_unlabeled(run):
         return ''
-    given = baseline or [found for found in [read_baseline(run.folder)] if found]
-    if not given:
-        return ('Whether the unlabelled images help is not known: train the supervised baseline '
-                f'({command("convert")} ... --also-supervised) and write this page again.')
     try:
+        given = baseline or [found for found in [read_baseline(run.folder)] if found]
+        if not given:
+            return ('Whether the unlabelled images help is not known: train the supervised '
+                    f'baseline ({command("convert")} ... --also-supervised) and write this page '
+                    'again.')
         found, = compare([run], given)
     except ValueError as error:  # of other metrics, say
         return f'Whether the unlabelled images help cannot be said: {error}'

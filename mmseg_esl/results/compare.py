@@ -1,13 +1,15 @@
 """Whether the unlabelled images help: supervised runs beside semi-supervised ones."""
 from __future__ import annotations
 
+import math
 import statistics
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Sequence
 
 from scipy import stats
 
-from .run import Run, key_of, read_run
+from .run import Run, as_training_leaves_it, key_of, read_run
 from .table import mean_sd
 from .training import differences, evaluation, identity, title
 from .trend import rising
@@ -97,7 +99,8 @@ class Comparison:
     @property
     def advice(self) -> str:
         """Another network of the method that is better by a point or more; or ''."""
-        best = max(self.others, key=self.others.get, default=None)
+        known = {name: value for name, value in self.others.items() if math.isfinite(value)}
+        best = max(known, key=known.get, default=None)
         more = 0 if best is None else self.others[best] - statistics.mean(self.after)
         return (f"'{best}' is better than '{self.network}' by {more:.1f}: export and predict with "
                 f'--network {best}.') if more >= 1 else ''
@@ -131,14 +134,14 @@ def compare(runs: Sequence, baseline: Sequence = (), metric: str = 'mIoU') -> li
         one for each method, or setting of a method, in the order of ``runs``.
 
     Raises:
-        ValueError: a folder is no finished run, there is no baseline or nothing to compare, or
-            the baseline's runs differ in more than the seed.
+        ValueError: a folder is no finished run, there is no baseline or nothing to compare, the
+            baseline's runs differ in more than the seed, two runs have one seed and one labelled
+            list, or the metric of a run is no number.
     """
-    runs, baseline = [_read(run) for run in runs], [_read(run) for run in baseline]
-    given = {run.folder for run in baseline}
-    baseline = baseline or [run for run in runs if not sees_unlabeled(run)]
-    given |= {run.folder for run in baseline}
-    rest = [run for run in runs if run.folder not in given]
+    runs, baseline = _read_all(runs), _read_all(baseline)
+    baseline = baseline or {path: run for path, run in runs.items() if not sees_unlabeled(run)}
+    rest = [run for path, run in runs.items() if path not in baseline]
+    baseline = list(baseline.values())
     if not baseline:
         raise ValueError('none of the runs is supervised: name one (--baseline)')
     if not rest:
@@ -157,14 +160,27 @@ def compare(runs: Sequence, baseline: Sequence = (), metric: str = 'mIoU') -> li
 
 
 def sees_unlabeled(run: Run) -> bool:
-    """Whether unlabelled images take part; by what ``run.json`` says of its method."""
+    """Whether unlabelled images take part; by what ``run.json`` says of its method.
+
+    Of a run that has none (release 0.1.0, or without ProtocolHook) by its config.
+    """
     published = run.method.get('published_as') or ''
-    return bool(run.method) and run.method.get(
-        'sees_unlabeled', not published.startswith('Sup baseline'))
+    if run.method:
+        return run.method.get('sees_unlabeled', not published.startswith('Sup baseline'))
+    model = run.cfg['model']
+    return 'segmentor' in model and 'sup' not in (model.get('semi_train_cfg') or {}).values()
+
+
+def _read_all(runs) -> dict:
+    """``{path: Run}``; a folder that is named twice is one run."""
+    found = [_read(run) for run in runs]
+    return {run.folder.resolve(): run for run in found}
 
 
 def _read(run) -> Run:
     run = run if isinstance(run, Run) else read_run(run)
+    with as_training_leaves_it(run.folder):  # what is asked of it below, while it has a name
+        title(run), evaluation(run.cfg), identity(run), sees_unlabeled(run), list(run.protocol)
     if not run.finished:
         raise ValueError(f'{run.folder}: validated last at {run.last} of {run.max_iters} '
                          'iterations: finish it (--resume) first')
@@ -180,20 +196,53 @@ def _alike(runs: list) -> list[list]:
 
 
 def _compare(before: list, after: list, metric: str, name: str) -> Comparison:
-    seeds = sorted({run.seed for run in before} & {run.seed for run in after} - {None})
+    everyone = [*before, *after]
+    key = _distinct(before, after)
+    shared = {key(run) for run in before} & {key(run) for run in after}
+    seeds = sorted(found for found in shared if found[0] is not None)
     if seeds:
-        before, after = ([next(run for run in runs if run.seed == seed) for seed in seeds]
+        before, after = ([next(run for run in runs if key(run) == seed) for seed in seeds]
                          for runs in (before, after))
+    left = [run.folder.name for run in everyone if run not in [*before, *after]]
     mine, (network, *others) = before[0].networks(metric)[0], after[0].networks(metric)
     return Comparison(
         title(before[0]), name, network, metric, _values(before, mine, metric),
-        _values(after, network, metric), seeds, _classes(before, mine, after, network),
-        {other: statistics.mean(_values(after, other, metric)) for other in others},
-        _unfair(before, after, bool(seeds)))
+        _values(after, network, metric), [seed for seed, _ in seeds],
+        _classes(before, mine, after, network),
+        {other: statistics.mean(_values(after, other, metric, check=False)) for other in others},
+        [*([f'left out, since no run of the other side has their seed: {", ".join(left)}']
+           if left else []), *_unfair(before, after, bool(seeds))])
 
 
-def _values(runs: list, network: str, metric: str) -> list[float]:
-    return [run.validations[run.last][key_of(network, metric)] for run in runs]
+def _distinct(*sides):
+    """What pairs the runs of two sides: the seed, and the list too where one seed has several.
+
+    Raises:
+        ValueError: two runs of a side have both in common.
+    """
+    def sha(run):
+        return (run.protocol.get('labeled') or {}).get('sha256') or ''
+
+    seeded = [[run for run in runs if run.seed is not None] for runs in sides]
+    if all(most == 1 for runs in seeded for most in Counter(run.seed for run in runs).values()):
+        return lambda run: (run.seed, '')
+    for runs in seeded:
+        seen: dict = {}
+        for run in runs:
+            other = seen.setdefault((run.seed, sha(run)), run)
+            if other is not run:
+                raise ValueError(f'{other.folder} and {run.folder} have the same seed ({run.seed}) '
+                                 'and nothing else tells them apart: leave one of them out')
+    return lambda run: (run.seed, sha(run))
+
+
+def _values(runs: list, network: str, metric: str, check: bool = True) -> list[float]:
+    found = [run.validations[run.last][key_of(network, metric)] for run in runs]
+    for run, value in zip(runs, found):
+        if check and not (isinstance(value, (int, float)) and math.isfinite(value)):
+            raise ValueError(f'{run.folder}: its last {metric} is {value}, which compares with '
+                             'nothing: leave this run out')
+    return found
 
 
 def _classes(before: list, mine: str, after: list, network: str) -> dict:

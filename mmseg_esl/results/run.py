@@ -5,6 +5,7 @@ import contextlib
 import json
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,8 @@ class Run:
         starts: its log folders that count, ascending.
         training: ``{iteration: {'loss': ..., 'lr': ..., 'anchors/sky': ..., ...}}`` as logged in
             training, ascending.
-        validations: ``{iteration: {'teacher/mIoU': per cent, ...}}``, ascending.
+        validations: ``{iteration: {'teacher/mIoU': per cent, ...}}``, ascending; without the
+            prefix that an evaluator may give its metrics, where one is left without ambiguity.
         last_step: last iteration that is logged at all.
         protocol: content of ``protocol.json``, {} if there is none.
         seed: None if neither ``run.json`` nor the config says it.
@@ -83,7 +85,8 @@ class Run:
         found = [name for name in self.evaluated
                  if all(key_of(name, metric) in row for row in rows)]
         if not found:
-            known = sorted({key.split('/')[-1] for row in rows for key in row} - {'step'})
+            known = sorted({metric_of(key, self.evaluated) for row in rows for key in row}
+                           - {'step'})
             raise ValueError(f"{self.folder}: no validation has the metric '{metric}'; there are "
                              f'{", ".join(known)}')
         return found
@@ -109,6 +112,12 @@ def roles_in(method: dict) -> list[str]:
 
 def key_of(network: str, metric: str) -> str:
     return f'{network}/{metric}' if network else metric
+
+
+def metric_of(key: str, networks: list[str]) -> str:
+    """A metric's name without its network's."""
+    first, _, rest = key.partition('/')
+    return rest if rest and first in networks else key
 
 
 def read_run(folder, check: bool = True) -> Run:
@@ -156,6 +165,7 @@ def _read(folder: Path, check: bool) -> Run:
     infos = [read_json(start / 'run.json') for start in starts]
     method = infos[-1].get('method') or {}
     last_step, training, validations = _read_logs(starts, notes, roles_in(method))
+    validations = _without_prefixes(validations, configs)
     run = Run(
         folder=folder, cfg=configs[-1], load_from=configs[0].get('load_from'), notes=notes,
         starts=starts, training=training, validations=validations, last_step=last_step,
@@ -163,6 +173,9 @@ def _read(folder: Path, check: bool) -> Run:
         seed=infos[0].get('seed', (configs[0].get('randomness') or {}).get('seed')),
         commit=' then '.join(dict.fromkeys(i['commit'] for i in infos if i.get('commit'))),
         world_size=infos[-1].get('world_size'), method=method)
+    length = (run.cfg.get('train_cfg') or {}).get('max_iters')
+    if not isinstance(length, (int, type(None))):
+        raise ValueError(f'{folder}: train_cfg.max_iters is {length!r} in its config and no number')
     if check:
         _check(run)
     return run
@@ -232,6 +245,33 @@ def _is_validation(row: dict, networks: list) -> bool:
     names = [key.partition('/') for key in row if key != 'step']
     return 'iter' not in row and any(not rest or first in networks or METRIC.match(rest)
                                      for first, _, rest in names)
+
+
+def _without_prefixes(validations: dict, configs: list) -> dict:
+    """'teacher/val/mIoU' is 'teacher/mIoU' of val_evaluator=dict(prefix='val').
+
+    Where evaluators of several prefixes have a metric in common, each keeps its own.
+    """
+    found = [evaluator for cfg in configs for evaluator in _listed(cfg.get('val_evaluator'))]
+    prefixes = sorted({one['prefix'] for one in found
+                       if isinstance(one, dict) and one.get('prefix')}, key=len, reverse=True)
+    keys = {key for row in validations.values() for key in row}
+    short = {key: _shortened(key, prefixes) for key in keys}
+    times = Counter(short.values())
+    return {step: {short[key] if times[short[key]] == 1 else key: value
+                   for key, value in row.items()} for step, row in validations.items()}
+
+
+def _listed(value) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _shortened(key: str, prefixes: list) -> str:
+    for prefix in prefixes:
+        network, mark, metric = f'/{key}'.partition(f'/{prefix}/')
+        if mark and '/' not in network[1:]:
+            return f'{network[1:]}/{metric}' if network else metric
+    return key
 
 
 def _rows(path: Path, notes: list):

@@ -1,6 +1,7 @@
 """Whether a training was long enough: how its validations end."""
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,13 @@ def last_quarter(run: Run, metric: str = 'mIoU') -> float | None:
     """Points that the deciding network's metric gains in the last quarter of a run.
 
     The slope of a straight line through the validations of the second half; None with fewer than
-    three of them.
+    three of them that are numbers.
     """
     if not run.validations:
         return None
     key = key_of(run.networks(metric)[0], metric)
-    steps = [step for step in run.validations if step >= run.max_iters / 2]
+    steps = [step for step, row in run.validations.items()
+             if step >= run.max_iters / 2 and math.isfinite(row[key])]
     if len(steps) < 3:
         return None
     slope, _ = np.polyfit(steps, [run.validations[step][key] for step in steps], 1)
@@ -50,5 +52,5 @@ def read_baseline(folder) -> Run | None:
     """The run that :func:`baseline_of` finds, if it is finished."""
     beside = baseline_of(folder)
     run = read_run(beside, check=False) if beside else None
-    return run if run is not None and run.cfg.get('train_cfg', {}).get('max_iters') \
+    return run if run is not None and (run.cfg.get('train_cfg') or {}).get('max_iters') \
         and run.finished else None

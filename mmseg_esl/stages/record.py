@@ -23,14 +23,14 @@ def run_stages(work_dir, stages: dict, identity: dict, say: Callable = print) ->
         name -> paths of the files, for every stage.
 
     Raises:
-        ValueError: the folder was begun with another identity (says in what), or files of a
-            finished stage are gone.
+        ValueError: the folder was begun with another identity (says in what), files of a
+            finished stage are gone, or ``stages.json`` is not as this function leaves it.
     """
     work_dir = Path(work_dir)
     path = work_dir / FILE
     state = dict(made_from=identity, finished={})
     if path.is_file():
-        state = json.loads(path.read_text(encoding='utf-8'))
+        state = _read(path)
         _check_same(path, state['made_from'], json.loads(json.dumps(identity)))
     _write(path, state)
     for name, stage in stages.items():
@@ -44,6 +44,21 @@ def run_stages(work_dir, stages: dict, identity: dict, say: Callable = print) ->
         _write(path, state)
     return {name: [work_dir / file for file in files]
             for name, files in state['finished'].items()}
+
+
+def _read(path: Path) -> dict:
+    try:
+        state = json.loads(path.read_text(encoding='utf-8'))
+        odd = not (isinstance(state, dict) and isinstance(state.get('made_from'), dict)
+                   and isinstance(state.get('finished'), dict)
+                   and all(isinstance(file, str) for files in state['finished'].values()
+                           for file in files))
+    except (ValueError, TypeError, RecursionError):
+        odd = True
+    if odd:
+        raise ValueError(f'{path} is not as st_plus_plus.py leaves it: remove it, and all stages '
+                         'begin anew, or give another --work-dir')
+    return state
 
 
 def _check_same(path, old: dict, new: dict) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -14,11 +15,18 @@ except ImportError:  # no POSIX system
     fcntl = None
 
 _PREFIX, _SUFFIX = '.', '.unfinished'
+_LONGEST = 255  # bytes of a file's name, on all usual file systems
 
 
 def temporary_of(path, of: str = '') -> Path:
-    """Where the content of ``path`` is while it is being written: a hidden file beside it."""
+    """Where the content of ``path`` is while it is being written: a hidden file beside it.
+
+    Its name is that of the file or, where there is no room for more, the file's digest.
+    """
     path = Path(path)
+    name = os.fsencode(path.name)
+    if len(name) + len(f'{_PREFIX}{of}{_SUFFIX}') > _LONGEST:
+        return path.with_name(f'{_PREFIX}{hashlib.sha256(name).hexdigest()}{of}{_SUFFIX}')
     return path.with_name(f'{_PREFIX}{path.name}{of}{_SUFFIX}')
 
 

@@ -1,6 +1,7 @@
 """Weights that hold NaN or infinity are refused when they are loaded: they predict in silence."""
 from __future__ import annotations
 
+from .errors import Misfit, Unreadable
 from .portable import nonfinite_tensors
 
 _SHOWN = 3
@@ -16,7 +17,7 @@ def refuse_nan(content, source) -> None:
         source: the file, for the message.
 
     Raises:
-        RuntimeError: names the first tensors.
+        Unreadable: names the first tensors.
     """
     if not isinstance(content, dict):
         return
@@ -24,7 +25,7 @@ def refuse_nan(content, source) -> None:
     bad = [place for part in parts
            for place in nonfinite_tensors(part, '', lambda value: ~value.isnan())]
     if bad:
-        raise RuntimeError(_message(f'checkpoint {source}', bad, 'NaN'))
+        raise Unreadable(_message(f'checkpoint {source}', bad, 'NaN'))
 
 
 def refuse_infinite(given: dict, wanted: dict, source: str, meant=()) -> None:
@@ -36,13 +37,13 @@ def refuse_infinite(given: dict, wanted: dict, source: str, meant=()) -> None:
         meant: parts of the names of tensors that may be infinite.
 
     Raises:
-        ValueError: names the first tensors.
+        Misfit: names the first tensors.
     """
     bad = [place for name, value in given.items() for place in nonfinite_tensors(value, name)
            if name in wanted and not any(part in name for part in meant)
            and not any(nonfinite_tensors(wanted[name]))]
     if bad:
-        raise ValueError(_message(source, bad, 'NaN or infinity'))
+        raise Misfit(_message(source, bad, 'NaN or infinity'))
 
 
 def _message(source: str, bad: list, what: str) -> str:

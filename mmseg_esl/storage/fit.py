@@ -4,6 +4,7 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 
+from .errors import Misfit
 from .finite_weights import refuse_infinite
 
 _SHOWN = 3  # how many names an error lists before it only counts
@@ -36,7 +37,7 @@ def check_fit(given: dict, wanted: dict, source: str, networks=(), infinite=()) 
         infinite: see :func:`.finite_weights.refuse_infinite`.
 
     Raises:
-        ValueError: tensors of a ``backbone.`` are missing or of another shape; names the first few,
+        Misfit: tensors of a ``backbone.`` are missing or of another shape; names the first few,
             how many there are, and the remedy. Or some tensor is not finite.
     """
     given, wanted = strip_module(given), strip_module(wanted)
@@ -50,7 +51,7 @@ def check_fit(given: dict, wanted: dict, source: str, networks=(), infinite=()) 
     faults = [fault for fault in (_difference(name, given, wanted) for name in backbone) if fault]
     if faults:
         alone = not any(plain(name).startswith('backbone.') for name in given)
-        raise ValueError(_misfit(source, faults, len(backbone), alone))
+        raise Misfit(_misfit(source, faults, len(backbone), alone))
     heads = [name for name in wanted if '_head.' in plain(name)]
     differing = [fault for fault in (_difference(name, given, wanted) for name in heads) if fault]
     if differing:

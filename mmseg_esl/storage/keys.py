@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from ..commands import command
+from .errors import Misfit
 from .fit import strip_module
 
 
@@ -32,11 +33,11 @@ def to_method(state_dict: dict, roles: dict) -> dict:
         OrderedDict under the method's keys; networks that were filled alike name the same tensors.
 
     Raises:
-        ValueError: the dictionary is empty, or lacks a trained segmentor that another method has.
+        Misfit: the dictionary is empty, or lacks a trained segmentor that another method has.
     """
     state_dict = strip_module(state_dict)
     if not state_dict:
-        raise ValueError('the state dict is empty: is the file a checkpoint with a state_dict?')
+        raise Misfit('the state dict is empty: is the file a checkpoint with a state_dict?')
     there = networks_in(state_dict)
     if not there:
         return OrderedDict((f'{name}.{key}', value) for name, role in roles.items() if role.plain
@@ -45,7 +46,7 @@ def to_method(state_dict: dict, roles: dict) -> dict:
     for name, role in roles.items():
         if role.plain and name not in there:
             if role.follows not in there:
-                raise ValueError(
+                raise Misfit(
                     f"the checkpoint is another method's: it holds {', '.join(there)} and no "
                     f'{name}. Export one of them ({command("export")}) and give that as '
                     'load_from: it fills every network')

@@ -13,9 +13,12 @@ import os.path as osp
 import pickle
 import re
 
+from .errors import NoCheckpoint, Unreadable
 from .finite_weights import refuse_nan
 from .old_torch import restricted_pickle
 from .stand_ins import Array, History, Kind, named, real
+
+_DICTS = ('state_dict', 'meta', 'message_hub', 'run_state', 'optimizer')
 
 
 def load_from_local(filename: str, map_location=None):
@@ -26,15 +29,15 @@ def load_from_local(filename: str, map_location=None):
         map_location: as of :func:`torch.load`.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        NoCheckpoint: there is no such file.
         pickle.UnpicklingError: the file names a global outside the allow-list; the message names
             file, global and remedy.
         Unreadable: the file is cut off, damaged or no checkpoint; the message names it.
         RuntimeError: its weights hold a NaN; the message names it.
     """
     filename = osp.expanduser(filename)
-    if not osp.isfile(filename):
-        raise FileNotFoundError(f'checkpoint {filename} does not exist')
+    if not osp.exists(filename):
+        raise NoCheckpoint(f'checkpoint {filename} does not exist')
     return load(filename, map_location=map_location)
 
 
@@ -52,7 +55,8 @@ def load(file, map_location=None, weights_only=None):
     named = isinstance(file, (str, os.PathLike))
     name = file if named else 'that was handed over'
     if named and osp.exists(file) and not osp.isfile(file):
-        raise Unreadable(f'checkpoint {name} is no regular file')
+        kind = 'a folder' if osp.isdir(file) else 'no regular file'
+        raise Unreadable(f'checkpoint {name} is {kind}: name the file')
     try:
         content = _load(file, map_location)
     except pickle.UnpicklingError as error:
@@ -65,7 +69,8 @@ def load(file, map_location=None, weights_only=None):
     odd = malformed(content)
     if odd:
         raise Unreadable(f'checkpoint {name} is no checkpoint: {odd}')
-    content = under_state_dict(content)
+    content = under_state_dict({key: value for key, value in content.items()
+                                if value is not None or key not in _DICTS})
     refuse_nan(content, name)
     return content
 
@@ -81,17 +86,13 @@ def under_state_dict(content: dict) -> dict:
     return {'state_dict': weights, **{k: v for k, v in content.items() if k != 'model'}}
 
 
-class Unreadable(RuntimeError):
-    """A file that holds no checkpoint; the message is for users."""
-
-
 def malformed(content) -> str:
     """What is not as everything that reads a checkpoint takes it to be; '' if nothing is."""
     import torch
 
     if not isinstance(content, dict):
         return f'it holds a {type(content).__name__} where a dictionary should be'
-    for key in ('state_dict', 'meta', 'message_hub', 'run_state', 'optimizer'):
+    for key in _DICTS:
         if not isinstance(content.get(key) or {}, dict):
             return f'its {key} is a {type(content[key]).__name__} and no dictionary'
     hub = content.get('message_hub') or {}
@@ -106,7 +107,28 @@ def malformed(content) -> str:
     for key, kind in (('iter', int), ('epoch', int), ('config', str), ('dataset_meta', dict)):
         if not isinstance(meta.get(key, kind()), (kind, type(None))):
             return f'its meta.{key} is a {type(meta[key]).__name__}'
-    return ''
+    return _odd_classes(meta.get('dataset_meta') or {}) or _odd_networks(meta.get('networks'))
+
+
+def _odd_classes(said: dict) -> str:
+    classes, palette = said.get('classes') or (), said.get('palette')
+    if not isinstance(classes, (list, tuple)) or not all(isinstance(c, str) for c in classes):
+        return 'its meta.dataset_meta.classes are no list of names'
+    try:
+        good = palette is None or all(len(colour) == 3 and all(0 <= int(value) < 256
+                                                               for value in colour)
+                                      for colour in palette)
+    except (TypeError, ValueError, OverflowError):
+        good = False
+    return '' if good else 'its meta.dataset_meta.palette is no list of RGB colours'
+
+
+def _odd_networks(said) -> str:
+    roles = said.get('roles') if isinstance(said, dict) else None
+    good = said is None or (isinstance(roles, dict) and isinstance(said.get('predicts'), str)
+                            and all(isinstance(role, dict) and set(role) <= {'follows', 'plain'}
+                                    for role in roles.values()))
+    return '' if good else 'its meta.networks does not say roles and the network that predicts'
 
 
 def _load(file, map_location):
@@ -169,6 +191,10 @@ def _last_line(error) -> str:
 def _refusal(filename: str, reason: str) -> str:
     """The message for a checkpoint that the restricted unpickler refused."""
     found = re.search(r'GLOBAL (\S+)', reason)  # so in torch's messages, and in our own
+    if found is None and 'WeightsUnpickler error: ' in reason:
+        why = reason.partition('WeightsUnpickler error: ')[2].strip().splitlines()[0]
+        return (f'checkpoint {filename} is refused: it cannot be read ({why}): it is damaged, or '
+                'no checkpoint')
     what = f"it names '{found.group(1)}'" if found else _last_line(reason)
     return (f'checkpoint {filename} is refused: {what}, which is not among the types that a '
             'checkpoint of mmengine contains. If you trust where the file comes from, either save '

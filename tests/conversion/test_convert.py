@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
+from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.registry import MODELS, TRANSFORMS
 
 from mmseg_esl.conversion import Refused, convert, methods, trial
 from mmseg_esl.conversion.data import leaves, weak_view
@@ -77,15 +78,32 @@ def made(folder):
 # ------------------------------------------------------------------------------------- text
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(
-        st.text('ab.', min_size=1), inner), max_leaves=30)
+        st.text('ab.', min_size=1) | st.sampled_from(['class', 'lambda', 'from', 'é']), inner),
+    max_leaves=30)
 
 
 @given(plain)
 def test_literals_are_the_values(value):
     assert eval(literal(value)) == value
+
+
+def test_what_python_has_no_word_for():
+    value = {'lambda': float('-inf'), 'in': [float('inf')], 'more': dict(a=float('nan'))}
+    found = eval(literal(value))
+    assert found['lambda'] == value['lambda'] and found['in'] == value['in']
+    assert found['more']['a'] != found['more']['a']
+
+
+def test_a_name_of_several_lines_stays_in_the_comment(folder):
+    (folder / 'more').rename(folder / 'more\nimport nothing_of_the_kind')
+    (folder / 'base.py').write_text(USER)
+    text = convert('base.py', 'more\nimport nothing_of_the_kind', 'esl.py', method='esl').text
+    (folder / 'esl.py').write_text(text)
+    assert '\n# import nothing_of_the_kind\n' in text
+    assert Config.fromfile('esl.py').train_dataloader.dataset.unlabeled.data_prefix.img_path == \
+        'more\nimport nothing_of_the_kind'
 
 
 def test_literals_are_broken_into_lines():
@@ -122,6 +140,38 @@ def test_weak_view_moves_pixels_and_nothing_else():
     assert dropped == ['CLAHE', 'Albu', 'AdjustGamma', 'GenerateEdge', 'RandomCrop.cat_max_ratio',
                        'MyOwn']
     assert crop['cat_max_ratio'] == 0.75  # the user's stays what it is
+
+
+def test_jpeg_masks_are_said_and_counted(made, folder):
+    for path in (folder / 'data/ann').glob('*.png'):
+        path.rename(path.with_suffix('.jpg'))
+    _, _, found = made("images = dict(seg_map_suffix='.jpg')\ntrain_dataloader = dict(dataset="
+                       "dict(seg_map_suffix='.jpg'))")
+    said = [sentence for sentence in found.check if 'JPEG' in sentence]
+    assert len(said) == 1 and said[0].startswith('3 masks in data/ann are JPEG (*.jpg)')
+    assert not [sentence for sentence in made()[2].check if 'JPEG' in sentence]
+
+
+def test_what_lies_beside_the_images_is_said(made, folder):
+    for name in ('a.heic', 'b.AVIF', 'c.gif', 'd.jp2', 'e.jfif', '@eaDir/f.jpg'):
+        path = folder / 'more' / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    said = ' '.join(made()[2].check)
+    assert '5 files are images of a kind that is not read' in said
+    assert '1 folders of thumbnails were left out' in said and 'of 3 unlabelled' in ' '.join(
+        made()[2].done)
+
+
+def test_a_label_reader_of_ones_own_stays_with_the_labels():
+    class LoadColours(LoadAnnotations):
+        pass
+
+    TRANSFORMS.register_module(module=LoadColours, force=True)
+    loading, view, dropped = weak_view([
+        dict(type='LoadImageFromFile'), dict(type='LoadColours'), dict(type='PackSegInputs')], ())
+    assert kinds(loading + view) == ['LoadImageFromFile', 'LoadEmptyAnnotations', 'PackSegInputs']
+    assert dropped == []
 
 
 def test_datasets_are_found_inside_wrappers():
@@ -285,7 +335,8 @@ def test_several_losses_and_a_sigmoid(made):
 def test_a_classifier_of_another_name_is_found(made, folder, monkeypatch):
     (folder / 'own_head.py').write_text("""
 from mmseg.models.decode_heads import FCNHead
-from mmseg.registry import MODELS
+from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.registry import MODELS, TRANSFORMS
 from torch import nn
 
 @MODELS.register_module(force=True)

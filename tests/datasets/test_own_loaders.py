@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mmcv.transforms import LoadImageFromFile
+from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine.config import Config
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS, TRANSFORMS
@@ -106,6 +106,93 @@ def test_damaged_files_of_an_own_loader_are_named(data):
     semi = DATASETS.build(config(data, img_suffix='.npy'))
     with pytest.raises(BadDataError, match=r"labelled image '.*a1\.npy' cannot be used"):
         semi[1]
+
+
+@TRANSFORMS.register_module(force=True)
+class ForgetfulImage(LoadImageFromFile):
+    """No image for one of the paths."""
+
+    def transform(self, results):
+        found = super().transform(results)
+        return None if 'a1' in found['img_path'] else found
+
+
+@TRANSFORMS.register_module(force=True)
+class ForgetfulMask(LoadAnnotations):
+
+    def transform(self, results):
+        super().transform(results)
+
+
+@TRANSFORMS.register_module(force=True)
+class FailingMask(LoadAnnotations):
+
+    def transform(self, results):
+        raise OSError('the tape robot is on strike')
+
+
+@TRANSFORMS.register_module(force=True)
+class HalfClasses(LoadAnnotations):
+    """Resized with interpolation."""
+
+    def __init__(self, odd):
+        super().__init__()
+        self.odd = odd
+
+    def transform(self, results):
+        results = super().transform(results)
+        results['gt_seg_map'] = results['gt_seg_map'].astype(np.float32)
+        results['gt_seg_map'][0, 0] = self.odd
+        return results
+
+
+@TRANSFORMS.register_module(force=True)
+class Choosy(BaseTransform):
+    """A filter behind the image, which may ask for another one."""
+
+    def transform(self, results):
+        return results if 'a2' in results['img_path'] else None
+
+
+def test_a_loader_that_gives_none_is_named_and_no_other_image_taken(data):
+    semi = DATASETS.build(config(data, 'ForgetfulImage'))
+    assert 'a0' in semi[0]['data_samples'].img_path
+    with pytest.raises(BadDataError, match=r"image '.*a1\.jpg'.*ForgetfulImage gave None"):
+        semi[1]
+    with pytest.raises(BadDataError, match=r"mask '.*a0\.png'.*ForgetfulMask gave None"):
+        DATASETS.build(config(data, 'LoadImageFromFile', 'ForgetfulMask'))[0]
+
+
+def test_a_loader_that_gives_none_is_left_out_and_counted(data):
+    semi = DATASETS.build(dict(config(data, 'ForgetfulImage'), on_error='skip'))
+    assert 'a2' in semi[1]['data_samples'].img_path
+    assert [path[-6:] for path in semi.bad_samples.skipped()] == ['a1.jpg']
+
+
+def test_a_loader_that_raises_is_named_with_its_words(data):
+    semi = DATASETS.build(config(data, 'LoadImageFromFile', 'FailingMask'))
+    with pytest.raises(BadDataError, match=r"a0\.jpg' cannot be used: OSError: the tape robot"):
+        semi[0]
+
+
+@pytest.mark.parametrize('odd', [0.5, float('nan')])
+def test_values_between_classes_are_refused(data, odd):
+    cfg = config(data, 'LoadImageFromFile', 'HalfClasses')
+    cfg['labeled']['pipeline'][1]['odd'] = odd
+    with pytest.raises(BadDataError, match=r"a0\.png' cannot be used: .*no whole numbers"):
+        DATASETS.build(cfg)[0]
+
+
+def test_a_filter_behind_the_image_still_asks_for_another(data):
+    cfg = config(data, 'LoadImageFromFile')
+    cfg['labeled']['pipeline'].insert(2, dict(type='Choosy'))
+    assert 'a2' in DATASETS.build(cfg)[0]['data_samples'].img_path
+
+
+def test_the_doctor_names_a_loader_that_gives_none(data):
+    lists = Lists.of(Config(dict(train_dataloader=dict(dataset=config(
+        data, 'LoadImageFromFile', 'ForgetfulMask')))))
+    assert all('ForgetfulMask gave None' in problem for _, _, problem in label_maps(lists))
 
 
 @pytest.mark.parametrize('suffix', [None, '.npy'])

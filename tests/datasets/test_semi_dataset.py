@@ -299,8 +299,17 @@ def test_missing_and_empty_lists(data, which):
     data.write_list('blank.txt', ['', ' '])
     broken(data, ValueError, 'blank.txt', f'ann_file of {which}', 'Write one image a line',
            **{which: make(ann_file='blank.txt')})
+    (data.root / 'lists.d').mkdir()  # mmseg would take the whole folder of images
+    broken(data, ValueError, 'lists.d', f'ann_file of {which}', 'is a folder',
+           **{which: make(ann_file='lists.d')})
     broken(data, FileNotFoundError, 'nowhere', f'of {which} does not exist', 'data_root',
            **{which: make(data_prefix=dict(img_path='nowhere', seg_map_path='ann'))})
+
+
+def test_a_folder_in_a_masks_place(data):
+    (data.root / 'ann/a1.png').unlink()
+    (data.root / 'ann/a1.png').mkdir()
+    broken(data, FileNotFoundError, '1 files', 'a1.png', labeled=data.labeled_cfg())
 
 
 def test_stock_voc_gets_our_sentence(data):

@@ -126,6 +126,13 @@ def test_hooks(cfg):
     assert worst(check_hooks(cfg), 'hooks', 'error', 'teacher/mIoU')
 
 
+def test_the_best_by_a_prefixed_metric(cfg):
+    cfg.val_evaluator = [dict(type='IoUMetric', prefix='val')]
+    assert worst(check_hooks(cfg), 'hooks', 'error', "save_best='teacher/val/mIoU'")
+    cfg.default_hooks.checkpoint.save_best = 'teacher/val/mIoU'
+    assert levels(check_hooks(cfg)) == ['ok']
+
+
 def test_hooks_by_name_and_under_their_new_names(cfg):
     cfg.custom_hooks = None
     cfg.val_cfg.type = 'mmseg.SemiValLoop'

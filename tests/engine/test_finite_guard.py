@@ -78,7 +78,8 @@ class Always(guarded.Fault):
 
 
 def test_abort_names_the_image_and_the_checkpoint_before_stays_finite(tmp_path):
-    with pytest.raises(RuntimeError, match=r'3 steps in a row.*rank 0: input image \S+\.png'):
+    with pytest.raises(RuntimeError, match=r'3 steps in a row.*rank 0: input image \S+\.png.*'
+                                           'as load_from, since --resume refuses another'):
         guarded.guarded_run(tmp_path, Always('nan image'), 9, save_every=1,
                             guard=dict(type='FiniteGuardHook', max_in_a_row=3))
     work = tmp_path / 'nan image-9/work'

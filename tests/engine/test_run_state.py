@@ -51,6 +51,15 @@ def resume(saved, work, checkpoint=None, **changes) -> str:
     return ''.join(path.read_text() for path in work.glob('*/*.log'))
 
 
+def test_a_finished_run_says_so_and_leaves_what_is_there(saved, tmp_path):
+    before = saved[1].read_bytes()
+    said = resume(saved, tmp_path)
+    assert 'this run has ended: 2 of 2 iterations are done. Raise train_cfg.max_iters' in said
+    assert saved[1].read_bytes() == before and not list(tmp_path.glob('iter_*'))
+    # shorter than what is done already
+    assert 'this run has ended: 2 of 1' in resume(saved, tmp_path / 'short', train_cfg__max_iters=1)
+
+
 REFUSED = {
     'seed': (dict(randomness__seed=1), r'randomness\.seed: 0 -> 1'),
     'image added': ({f'{DATA}.unlabeled.ann_file': 'more.txt'},

@@ -56,6 +56,9 @@ def test_mean_of_the_valid_pixels(gen, valid):
     close(masked_mean(feats, valid), torch.stack([f[:, v].mean(dim=1)
                                                   for f, v in zip(feats, valid)]))
     assert not masked_mean(feats, torch.zeros_like(valid)).any()
+    alone = torch.zeros_like(valid)
+    alone[:, 2, 1] = True  # a class of one pixel: its mean is that pixel
+    close(masked_mean(feats, alone), feats[:, :, 2, 1])
 
 
 def test_class_maps_are_grad_cam(gen):

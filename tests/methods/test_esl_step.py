@@ -1,9 +1,11 @@
 """Single settings of ESL's step, each by what it alone changes."""
+import pytest
 import tiny
 import torch
 from torch import nn
 
 from mmseg_esl.methods import esl as method
+from mmseg_esl.methods import esl_plus as plus
 from mmseg_esl.models.pixel_to_part import PixelToPart
 
 
@@ -51,12 +53,14 @@ def test_an_anchor_is_surer_than_zeta(monkeypatch):
     assert (low == at).any() and (low > at).any()
 
 
-def test_soft_labels_are_made_in_float32_of_half_logits(monkeypatch):
+@pytest.mark.parametrize('kind, where, keys', [
+    ('ESL', method, {}), ('ESLPlus', plus, dict(alignment=0))])
+def test_soft_labels_are_made_in_float32_of_half_logits(monkeypatch, kind, where, keys):
     """Their values, not their type alone: CPU's autocast has a softmax in bfloat16."""
-    seen, target = {}, method.soft_target
-    monkeypatch.setattr(method, 'soft_target',
+    seen, target = {}, where.soft_target
+    monkeypatch.setattr(where, 'soft_target',
                         lambda probs, *a, **k: seen.update(probs=probs) or target(probs, *a, **k))
-    model = tiny.esl('dsl', sharp=2.0)
+    model = tiny.method(kind, variant='dsl', sharp=2.0, **keys)
     see = model.see
 
     def listen(name, *args, **kwargs):

@@ -95,6 +95,50 @@ def test_what_cannot_be_compared_is_named(both, tmp_path):
         compare([*both[0], short])
 
 
+def test_a_run_that_is_named_twice_counts_once(both, monkeypatch):
+    monkeypatch.chdir(both[0][0].parent)
+    before = [folder.relative_to(both[0][0].parent) for folder in both[0]]
+    once, = compare([*both[0], *both[1]])
+    assert compare([*both[0], *before, *both[1], both[1][0]]) == [once]
+    assert compare([*both[0], *both[1]], baseline=before) == [once]
+
+
+def test_runs_without_a_partner_are_said(both):
+    found, = compare([*both[0][:2], *both[1][1:]])
+    assert (found.before, found.after, found.seeds) == ([BEFORE[1]], [AFTER[1]], [1])
+    assert found.notes == ['left out, since no run of the other side has their seed: sup0, '
+                           'dsl+ctr2']
+
+
+def test_two_runs_of_one_seed_are_told_apart_by_their_lists_or_refused(both, tmp_path):
+    def again(value, sha):
+        return write_start(tmp_path / sha, [training(100), validation(100, value)],
+                           config(0, variant='sup'), sha=sha)
+    with pytest.raises(ValueError, match=r'sup0 and .*list0 have the same seed \(0\)'):
+        compare([*both[0], again(1.0, 'list0'), *both[1]])
+    found, = compare([*both[0], again(1.0, 'another'), *both[1]])
+    assert found.before == list(BEFORE) and found.notes[0].endswith('their seed: another')
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_what_is_no_number_is_no_verdict(both, tmp_path, value):
+    """nan is neither below nor above: it was 'The unlabelled images hurt: +nan mIoU'."""
+    odd = runs(tmp_path / 'odd', [value, *AFTER[1:]], 'hard')
+    with pytest.raises(ValueError, match='hard0: its last mIoU is (nan|inf)'):
+        compare([*both[0], *odd])
+    other = runs(tmp_path / 'other', AFTER, 'hard', student=value)
+    assert compare([*both[0], *other])[0].advice == ''
+
+
+def test_a_method_whose_name_was_not_recorded_is_no_baseline(tmp_path):
+    old = [write_start(tmp_path / f'old{seed}', [training(100), validation(100, value)],
+                       config(seed), method={}) for seed, value in enumerate(AFTER)]
+    with pytest.raises(ValueError, match='none of the runs is supervised'):
+        compare(old)
+    found, = compare([*runs(tmp_path, BEFORE, 'sup'), *old])
+    assert found.after == list(AFTER)
+
+
 def test_the_command_prints_and_writes(both, tmp_path):
     out = tmp_path / 'compared.md'
     done = subprocess.run([sys.executable, ROOT / 'tools/compare.py', *both[0], *both[1], '--out',

@@ -21,6 +21,7 @@ from tiny import EMA, PARTS, esl_cfg, quiet, runner_cfg, segmentor, write_data
 
 from mmseg_esl.engine.describe import describe
 from mmseg_esl.engine.hooks.protocol_hook import NO_CHECKOUT, commit_of
+from mmseg_esl.report import make_page
 from mmseg_esl.results import (
     classes_to_csv,
     group,
@@ -561,6 +562,38 @@ def test_a_plain_run_has_one_network(tmp_path):
     assert table.rows[0].classes == {'': {'a': 3.0}}
 
 
+def evaluated_by(cfg, *prefixes):
+    return dict(cfg, val_evaluator=[dict(type='IoUMetric', prefix=prefix) for prefix in prefixes])
+
+
+@pytest.mark.parametrize('head, prefix', [('teacher/', 'val'), ('teacher/', 'teacher'),
+                                          ('teacher/', 'a/b'), ('', 'val')])
+def test_prefixed_metrics_are_those_metrics(tmp_path, head, prefix):
+    rows = [{f'{head}{prefix}/{key}': value for key, value in (
+        ('mIoU', 40 + step), ('IoU.sky', step))} for step in (50, 100)]
+    cfg = config() if head else dict(config(), model=config()['model']['segmentor'])
+    folder = write_start(tmp_path / 'a', [
+        training(100), *(dict(row, time=0.1, step=50 * n) for n, row in enumerate(rows, 1))],
+        evaluated_by(cfg, prefix))
+    run = read_run(folder)
+    assert run.networks('mIoU') == [head.strip('/')]
+    assert run.classes(head.strip('/')) == {'sky': 100}
+    assert make_table([run]).rows[0].values[head.strip('/'), 'last'] == [140]
+    assert 'mIoU, per cent' in make_page(folder)
+
+
+def test_a_metric_of_two_evaluators_keeps_their_prefixes(tmp_path):
+    rows = [{'teacher/near/mIoU': 1.0, 'teacher/far/mIoU': 2.0, 'teacher/far/aAcc': 3.0,
+             'time': 0.1, 'step': 100}]
+    folder = write_start(tmp_path / 'a', [training(100), *rows],
+                         evaluated_by(config(), 'near', 'far'))
+    assert of([folder], 'far/mIoU').rows[0].values['teacher', 'last'] == [2.0]
+    assert of([folder], 'aAcc').rows[0].values['teacher', 'last'] == [3.0]
+    with pytest.raises(ValueError, match="no validation has the metric 'mIoU'; there are aAcc, "
+                                         'far/mIoU, near/mIoU'):
+        of([folder])
+
+
 # ---------------------------------------------------------------------------------- real runs
 
 
@@ -636,6 +669,15 @@ def test_a_real_run_that_is_resumed(trained):
     assert (list(run.validations), run.finished) == ([2, 4], True)
     assert [(row.title, [r.seed for r in row.runs])
             for row in of([trained / 'two_starts', trained / 'esl1']).rows] == [('ESL', [0, 1])]
+
+
+def test_a_real_run_with_a_prefix(trained):
+    train(trained, 'prefixed', max_iters=2, val_evaluator=dict(
+        type='PerClassIoUMetric', iou_metrics=['mIoU'], prefix='val'))
+    run = read_run(trained / 'prefixed')
+    assert run.validations[2]['teacher/mIoU'] == dict(
+        logged(trained / 'prefixed', 'teacher/val/mIoU'))[2]
+    assert set(run.classes('student')) == {'ground', 'thing', 'sky'}
 
 
 def test_a_real_run_of_two_students(trained):

@@ -69,3 +69,19 @@ def test_what_is_no_finished_baseline(tmp_path):
     learner(tmp_path / 'mine_supervised', [1, 2, 3], ends=60)
     assert baseline_of(tmp_path / 'mine').name == 'mine_supervised'
     assert read_baseline(tmp_path / 'mine') is None
+
+
+@pytest.mark.parametrize('odd', [float('nan'), float('inf')])
+def test_what_is_no_number_does_not_rise(tmp_path, odd):
+    lost = read_run(learner(tmp_path / 'lost', [10, 20, 30, 40, odd, odd]))
+    assert last_quarter(lost) is None and rising(lost) == ''
+    run = read_run(learner(tmp_path / 'once', [0, 0, 0, 0, 20, 21, odd, 23, 24, 25]))
+    assert last_quarter(run) == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize('line', ['train_cfg = [1]', "train_cfg = dict(max_iters='100')", '%'])
+def test_an_odd_baseline_beside_a_run_spoils_no_page(tmp_path, line):
+    mine = learner(tmp_path / 'mine', [50, 60], 'dsl+ctr')
+    config_of, = learner(tmp_path / 'mine_supervised', [50, 55]).glob('*/vis_data/config.py')
+    config_of.write_text(line)
+    assert 'Whether the unlabelled images help cannot be said' in make_page(mine)

@@ -129,3 +129,16 @@ def test_what_is_being_written_is_no_leftover(tmp_path):
     (tmp_path / '.more.12-ab.unfinished').touch()
     assert remove_leftovers(tmp_path) == ['.more.12-ab.unfinished']
     assert sorted(item.name for item in tmp_path.iterdir()) == ['file', 'other']
+
+
+@pytest.mark.parametrize('letter, number', [('a', 243), ('a', 244), ('a', 255), ('\u00e4', 127)])
+def test_names_as_long_as_can_be(tmp_path, letter, number):
+    """The hidden name of what is being written is longer than that; ``number`` letters."""
+    path = tmp_path / (letter * number)
+    for content in (b'first', b'second'):
+        with atomic_file(path) as file:
+            file.write(content)
+            with atomic_file(path) as other:  # a second writer's name is longer still
+                other.write(b'another')
+        assert path.read_bytes() == content
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.dataset import Compose, ConcatDataset, RepeatDataset, pseudo_collate
+from mmengine.dataset import ConcatDataset, RepeatDataset, pseudo_collate
 from mmengine.dist import (
     all_gather_object,
     gather_object,
@@ -17,11 +17,12 @@ from mmengine.dist import (
 )
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmseg.datasets import MultiImageMixDataset
 from mmseg.registry import HOOKS
 from torch.utils.data import DataLoader, Subset
 
 from ...datasets.bad_samples import ReadAgain
-from ...datasets.wrapped import first_places, loading_steps
+from ...datasets.wrapped import Reading, first_places, loading_steps
 from ...functional import sample_features
 from ...looks.windows import shares
 from ...models.feature_tap import last_stage
@@ -213,10 +214,12 @@ def _undistorted(dataset, extra):
         plain = copy.copy(dataset)
         plain.dataset = _undistorted(dataset.dataset, extra)
         return plain
+    if isinstance(dataset, MultiImageMixDataset):  # one image each: mosaics are random
+        return _undistorted(dataset.dataset, extra)
     loads = loading_steps(dataset.pipeline)
     if not loads:
         raise ValueError('PartInitHook needs the labels, but the labelled pipeline has no '
                          'LoadAnnotations transform')
     plain = copy.copy(dataset)
-    plain.pipeline = Compose([*loads, *extra, dict(type='PackSegInputs')])
+    plain.pipeline = Reading([*loads, *extra, dict(type='PackSegInputs')])
     return plain

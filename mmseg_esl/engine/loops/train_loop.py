@@ -8,6 +8,7 @@ from mmseg.registry import LOOPS
 
 from ..device_memory import STEP, memory_explained
 from ..unwrap import unwrap
+from .waiting import batches
 
 
 @LOOPS.register_module()
@@ -82,13 +83,4 @@ class _Later:
         self.loader, self.dataset = loader, loader.dataset
 
     def __iter__(self) -> Iterator:
-        batches = iter(self.loader)
-        try:
-            yield from batches
-        except (ConnectionError, EOFError) as error:  # it ended while it handed a batch over
-            dead = [worker.pid for worker in getattr(batches, '_workers', ())
-                    if not worker.is_alive()]
-            raise RuntimeError(
-                f'DataLoader worker (pid {", ".join(map(str, dead)) or "unknown"}) exited '
-                'unexpectedly, in most cases for want of memory: lower num_workers, and go on '
-                'with --resume') from error
+        yield from batches(self.loader)

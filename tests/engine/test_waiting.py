@@ -1,0 +1,55 @@
+"""A loader worker that stops without dying: said by number, and torch's time-out with it."""
+import os
+import signal
+import threading
+
+import pytest
+from torch.utils.data import DataLoader
+
+from mmseg_esl.engine.loops.waiting import batches
+
+
+@pytest.fixture
+def said(monkeypatch):
+    found = []
+    monkeypatch.setattr('mmseg_esl.engine.loops.waiting.print_log',
+                        lambda text, *args: found.append(text))
+    return found
+
+
+def stop_one(loader, patience, seconds):
+    """(the rest of the batches, pid): a worker is stopped after the first, and goes on later."""
+    found = batches(loader, patience)
+    first = next(found)
+    worker = found.gi_frame.f_locals['workers'][0]
+    os.kill(worker.pid, signal.SIGSTOP)
+    timer = threading.Timer(seconds, os.kill, [worker.pid, signal.SIGCONT])
+    timer.start()
+    try:
+        return [first, *found], worker.pid
+    finally:
+        timer.join()
+
+
+def test_a_stopped_worker_is_named_once(said):
+    loader = DataLoader(range(8), num_workers=1, prefetch_factor=1)
+    found, pid = stop_one(loader, 0.3, 1.2)
+    assert len(found) == 8  # and nothing is lost
+    text, = [each for each in said if 'is stopped' in each]  # on a busy machine others are late
+    assert text.startswith(f'no batch for 0.3 s: loader worker {pid} is stopped. ')
+    assert '--resume' in text
+
+
+def test_torch_s_own_time_out_names_it(said):
+    loader = DataLoader(range(8), num_workers=1, prefetch_factor=1, timeout=0.3)
+    with pytest.raises(RuntimeError, match=r'timed out after 0.3 seconds: loader worker \d+ is '
+                                           r'stopped\. Raise train_dataloader\.timeout'):
+        stop_one(loader, 60, 1)
+    assert said == []
+
+
+def test_who_waits_not_says_nothing(said):
+    for workers in (0, 1):
+        assert len(list(batches(DataLoader(range(3), num_workers=workers), 30))) == 3
+    timers = [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
+    assert said == [] and all(timer.finished.is_set() for timer in timers)  # cancelled

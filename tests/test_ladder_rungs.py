@@ -1,0 +1,119 @@
+"""Which of a ladder's folders count as which run: by hand-written logs, without training."""
+import json
+import shutil
+import sys
+
+import ladder
+import pytest
+import tiny
+
+from mmseg_esl.ladder import Row, Rung, finish, rungs
+
+DATA = f"""
+default_scope = 'mmseg'
+model = {tiny.segmentor()!r}
+train_dataloader = {tiny.loader_cfg('data')!r}
+val_dataloader = {tiny.val_loader_cfg('data')!r}
+test_dataloader = val_dataloader
+val_cfg = dict(type='SemiValLoop')
+val_evaluator = dict(type='PerClassIoUMetric')
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05))
+train_cfg = dict(type='SemiTrainLoop', max_iters=4, val_interval=2)
+"""
+
+
+@pytest.fixture
+def rung(tmp_path):
+    """Makes rungs of a row of mean_teacher, after writing its config."""
+    def make(*options, given=(), data=DATA, seed=0):
+        (tmp_path / "a user's data.py").write_text(data)
+        row = Row('mine', 'mean_teacher', options)
+        (tmp_path / 'mine.py').write_text(row.leaf(tmp_path / "a user's data.py"))
+        return Rung(row, seed, tmp_path, tuple(given))
+    return make
+
+
+def trained(rung, length=4):
+    """What training leaves of it: the config as Config.dump writes it, and scalars."""
+    start = rung.folder / '20260101_000000/vis_data'
+    start.mkdir(parents=True)
+    (start / 'config.py').write_text(rung.cfg.pretty_text)
+    rows = [dict(loss=1.0, time=0.5, iter=length, step=length),
+            {'teacher/mIoU': 41.0, 'student/mIoU': 40.0, 'time': 0.1, 'step': length}]
+    (start / 'scalars.json').write_text(''.join(f'{json.dumps(row)}\n' for row in rows))
+    return rung
+
+
+def test_a_run_of_the_row_is_finished(rung):
+    assert not rung().trained
+    found = trained(rung(given=['optim_wrapper.optimizer.lr=0.{seed}5'], seed=1))
+    assert found.given == ['randomness.seed=1', 'optim_wrapper.optimizer.lr=0.15']
+    assert found.finished and found.values() == dict(teacher=41.0, student=40.0)
+
+
+@pytest.mark.parametrize('change, named', [
+    (dict(options=['consistency_weight=7.0']), r'_weight=100\.0.*_weight=7\.0'),
+    (dict(given=['optim_wrapper.optimizer.lr=0.5']), r'lr=0\.05.*lr=0\.5'),
+    (dict(seed=1), None),
+    (dict(data=DATA.replace('labeled.txt', 'others.txt')), 'ann_file=labeled.txt.*others.txt'),
+    (dict(data=DATA.replace('max_iters=4', 'max_iters=2')), 'max_iters=4.*max_iters=2')])
+def test_a_run_of_something_else_is_not_taken_for_it(rung, change, named):
+    was = trained(rung())
+    change = dict(change)
+    other = rung(*change.pop('options', ()), **change)
+    if named is None:
+        shutil.copytree(was.folder, other.folder)  # renamed by hand
+        named = 'seed=0.*seed=1'
+    with pytest.raises(ValueError, match=f'is of another training, .*{named}'):
+        assert other.finished
+
+
+def test_a_shorter_run_goes_on_and_its_tests_are_forgotten(rung, monkeypatch, tmp_path):
+    trained(rung(data=DATA.replace('max_iters=4', 'max_iters=2')), 2)
+    longer = rung(data=DATA.replace("test_dataloader = val_dataloader", (
+        f'test_dataloader = {dict(tiny.val_loader_cfg("other"))!r}')))
+    for network in ('teacher', 'student'):
+        result = longer.folder / f'test_{network}/20260101_000000/20260101_000000.json'
+        result.parent.mkdir(parents=True)
+        result.write_text('{"mIoU": 12.0}')
+    assert longer.tested('teacher') == 12.0 and not longer.finished
+    (tmp_path / 'train.py').write_text('raise SystemExit(3)')
+    monkeypatch.setattr(rungs, 'tools', lambda: tmp_path)
+    assert finish(longer).startswith('mine_seed0 ended with 3: see')
+    assert longer.tested('teacher') is None
+
+
+def test_a_prefixed_metric_of_a_test_is_found(rung):
+    found = rung()
+    result = found.folder / 'test_teacher/a/a.json'
+    result.parent.mkdir(parents=True)
+    result.write_text('{"test/aAcc": 1.0, "test/mIoU": 12.0}')
+    assert found.tested('teacher') == 12.0
+    result.write_text('[1]')
+    with pytest.raises(ValueError, match='a.json: not JSON'):
+        found.tested('teacher')
+
+
+@pytest.mark.parametrize('args, said', [
+    (['--methods', 'cps', '--row', 'cps', 'cps', 'mixing=False'], 'the row cps is given twice'),
+    (['--methods', 'cps', '--seeds', '1', '1'], 'the seed 1 is given twice'),
+    (['--row', '../away', 'cps'], "--row '../away' names a file"),
+])
+def test_rows_that_would_share_a_folder_are_refused(rung, tmp_path, monkeypatch, args, said):
+    rung()
+    monkeypatch.setattr(sys, 'argv', ['ladder.py', '--data', str(tmp_path / "a user's data.py"),
+                                      '--out', str(tmp_path / 'out'), '--table', *args])
+    with pytest.raises(SystemExit, match=f'ladder.py: {said}'):
+        ladder.main()
+
+
+def test_a_run_that_fails_is_in_the_exit_status(rung, tmp_path, monkeypatch, capsys):
+    rung()
+    (tmp_path / 'train.py').write_text('raise SystemExit(3)')
+    monkeypatch.setattr(rungs, 'tools', lambda: tmp_path)
+    monkeypatch.setattr(sys, 'argv', ['ladder.py', '--data', str(tmp_path / "a user's data.py"),
+                                      '--out', str(tmp_path / 'out'), '--methods', 'cps'])
+    with pytest.raises(SystemExit) as ended:
+        ladder.main()
+    assert ended.value.code == 1
+    assert 'cps_seed0 ended with 3' in capsys.readouterr().out
