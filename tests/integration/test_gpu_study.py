@@ -4,11 +4,13 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import ladder
 import pytest
 from gpu import study
 from mmengine.config import Config
 from project import DATA, ROOT, write_project
+
+from mmseg_esl.conversion import methods
+from mmseg_esl.ladder import rungs
 
 PATIENT = """
 import signal, sys, time
@@ -43,9 +45,9 @@ def test_two_methods_are_trained_and_go_on(tmp_path, capsys):
 def test_the_most_important_come_first():
     first, recipe, rest = study.groups(None)
     assert first[1:3] == ['supervised', 'esl'] and recipe.count('--row') == len(study.RECIPE)
-    assert sorted(first[1:] + rest[1:]) == ladder.methods()
+    assert sorted(first[1:] + rest[1:]) == methods()
     for _, method, *keys in study.RECIPE:  # keys that the methods know
-        ladder.Row('x', method, keys)
+        rungs.Row('x', method, keys)
 
 
 def test_the_config_is_at_full_size():
@@ -76,14 +78,14 @@ def test_time_is_up(tmp_path, seconds, said):
     (tmp_path / 'patient.py').write_text(PATIENT)
     note = tmp_path / 'note'
     with open(tmp_path / 'log', 'w') as log:
-        code = ladder.run_until(time.monotonic() + seconds, [
+        code = rungs.run_until(time.monotonic() + seconds, [
             sys.executable, str(tmp_path / 'patient.py'), str(note)], log)
     assert code is None and (note.read_text() if note.exists() else None) == said
 
 
 def test_an_exit_code_is_given_back(tmp_path):
     with open(tmp_path / 'log', 'w') as log:
-        assert ladder.run_until(float('inf'), [sys.executable, '-c', 'exit(5)'], log) == 5
+        assert rungs.run_until(float('inf'), [sys.executable, '-c', 'exit(5)'], log) == 5
 
 
 def test_configs_are_read_one_at_a_time(tmp_path, monkeypatch):
@@ -97,10 +99,10 @@ def test_configs_are_read_one_at_a_time(tmp_path, monkeypatch):
         reading.remove(rung)
         return False
 
-    monkeypatch.setattr(ladder.Rung, 'apart', property(apart))
-    row = ladder.Row('supervised', 'supervised')
-    rungs = [ladder.Rung(row, seed, tmp_path) for seed in range(3)]
+    monkeypatch.setattr(rungs.Rung, 'apart', property(apart))
+    row = rungs.Row('supervised', 'supervised')
+    runs = [rungs.Rung(row, seed, tmp_path) for seed in range(3)]
     with ThreadPoolExecutor(3) as pool:
-        said = list(pool.map(lambda rung: ladder.finish(rung, [], time.monotonic() - 1), rungs))
+        said = list(pool.map(lambda rung: rungs.finish(rung, [], time.monotonic() - 1), runs))
     assert most == [1, 1, 1]
-    assert said == [f'supervised_seed{seed} {ladder.STOPPED}' for seed in range(3)]
+    assert said == [f'supervised_seed{seed} {rungs.STOPPED}' for seed in range(3)]
