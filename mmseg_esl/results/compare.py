@@ -133,6 +133,14 @@ def compare(runs: Sequence, baseline: Sequence = (), metric: str = 'mIoU') -> li
     Raises:
         ValueError: a folder is no finished run, there is no baseline or nothing to compare, or
             the baseline's runs differ in more than the seed.
+
+    Examples:
+        >>> import mmseg_esl
+        >>> [found] = mmseg_esl.compare(['work_dirs/my_esl', 'work_dirs/my_esl_supervised'])
+        >>> found.baseline, found.method, found.verdict
+        ('supervised', 'ESL+', 'unclear')
+        >>> print(found.sentence)  # doctest: +ELLIPSIS
+        One run each cannot tell: ...
     """
     runs, baseline = [_read(run) for run in runs], [_read(run) for run in baseline]
     given = {run.folder for run in baseline}
