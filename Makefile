@@ -39,13 +39,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 REQUIREMENTS := $(addprefix requirements/,cpu.txt dev.txt docs.txt)
 
-<<<<<<< HEAD
-.PHONY: test demo demo-seeds test-stacks drill-resume drill-crash drill-ranks \
-	drill-communication drill-scale drill-growth drill-shards bench gpu gpu-study mutants lint clean
-=======
 .PHONY: test test-timm docs demo demo-seeds test-stacks drill-resume drill-crash drill-ranks \
-	drill-communication drill-scale bench gpu gpu-study mutants lint clean
->>>>>>> f7e4885 (Build a documentation site, check what pages say, and let CI run what it can)
+	drill-communication drill-scale drill-growth drill-shards bench gpu gpu-study mutants lint clean
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
