@@ -1,4 +1,6 @@
 # make test          lint and tests, in JOBS processes at a time (2)
+# make test-timm     the tests that need timm, which is kept out of the environment of the others
+# make docs          the documentation site in build/site, warnings as errors
 # make demo          train supervised-only and ESL+ on synthetic images, one seed
 # make demo-seeds    the same with five seeds
 # make test-stacks   smoke test on mmcv-lite, full mmcv (compiled here) and the OneDL forks
@@ -35,15 +37,26 @@ GPU_PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+REQUIREMENTS := $(addprefix requirements/,cpu.txt dev.txt docs.txt)
 
-.PHONY: test demo demo-seeds test-stacks drill-resume drill-crash drill-ranks \
+.PHONY: test test-timm docs demo demo-seeds test-stacks drill-resume drill-crash drill-ranks \
 	drill-communication drill-scale drill-growth drill-shards bench gpu gpu-study mutants lint clean
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
+test-timm: $(STAMP)
+	$(BIN)/python -m pip install -q --no-deps --upgrade --target $(VENV)/timm -r requirements/timm.txt
+	PYTHONPATH=$(CURDIR)/$(VENV)/timm $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
+		-k 'test_networks or test_timm_vit or lite0 or dinov or xception' \
+		tests/test_networks.py tests/models/test_timm_vit.py tests/test_configs.py
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
+
+# without --quiet, which keeps warnings from being counted, strict or not
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 demo: $(STAMP)
 	$(BIN)/python tools/demo/run.py
@@ -90,9 +103,10 @@ mutants: $(STAMP)
 
 # made anew whenever a requirement changes; the stamp is written last, so that an interrupted
 # installation is taken up again
-$(STAMP): requirements/cpu.txt requirements/dev.txt setup.py pyproject.toml
+$(STAMP): $(REQUIREMENTS) requirements/alone.txt setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q $(PIP_ARGS) -r requirements/cpu.txt -r requirements/dev.txt
+	$(BIN)/python -m pip install -q $(PIP_ARGS) $(REQUIREMENTS:%=-r %)
+	$(BIN)/python -m pip install -q --no-deps -r requirements/alone.txt
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 

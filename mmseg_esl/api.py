@@ -1,4 +1,7 @@
-"""The package from Python: ``mmseg_esl.load``, ``convert`` and ``compare``."""
+"""The package from Python: ``mmseg_esl.load``, ``convert`` and ``compare``.
+
+The examples run in the folder in which docs/quickstart.ipynb has run, as the tests do.
+"""
 from __future__ import annotations
 
 import tempfile
@@ -26,7 +29,8 @@ class Predictor:
 
     Attributes:
         segmentor: the plain mmseg model, in eval mode.
-        classes: names. palette: an RGB triple each.
+        classes: names.
+        palette: an RGB triple each.
     """
 
     def __init__(self, segmentor):
@@ -45,13 +49,18 @@ class Predictor:
             ``(H, W)`` int32 indices into ``classes``.
 
         Raises:
-            FileNotFoundError: no such image. TypeError: an array of another shape or type.
+            FileNotFoundError: no such image.
+            TypeError: an array of another shape or type.
             ValueError: the file is cut off, damaged or empty.
 
-        Example:
+        Examples:
+            >>> import mmseg_esl
             >>> model = mmseg_esl.load('work_dirs/my_esl')
-            >>> mask = model.predict('photo.jpg')
-            >>> {model.classes[c] for c in np.unique(mask)}
+            >>> mask = model.predict('data/images/val/0.png')
+            >>> mask.shape, mask.dtype
+            ((64, 64), dtype('int32'))
+            >>> {model.classes[c] for c in mask.flat} <= {'ground', 'rows', 'columns'}
+            True
         """
         if isinstance(image, (str, PathLike)):
             if not Path(image).is_file():
@@ -82,9 +91,12 @@ def load(model, checkpoint=None, *, network: str | None = None, device: str = 'c
     Raises:
         ValueError: no config or checkpoint, another architecture, no such network.
 
-    Example:
-        >>> model = mmseg_esl.load('work_dirs/my_esl')
-        >>> model = mmseg_esl.load('my_esl.py', 'iter_4000.pth', network='student')
+    Examples:
+        >>> import mmseg_esl
+        >>> mmseg_esl.load('work_dirs/my_esl').classes
+        ('ground', 'rows', 'columns')
+        >>> student = mmseg_esl.load('my_esl.py', 'work_dirs/my_esl/iter_200.pth',
+        ...                          network='student')
     """
     if Path(model).is_dir():
         config, found = (config_in(model), checkpoint) if checkpoint else from_work_dir(model)
@@ -99,17 +111,25 @@ def convert(config, unlabeled, out, *, method: str = DEFAULT, max_iters: int | N
     """Write the config of a method around a supervised one; what ``mmseg-esl convert`` does.
 
     Args:
-        config: path or ``package::`` name. unlabeled: folder of images. out: path of the new one.
-        method: a folder of configs/. max_iters: length, needed where the schedule counts epochs.
+        config: path or ``package::`` name.
+        unlabeled: folder of images.
+        out: path of the new one.
+        method: a folder of configs/.
+        max_iters: length, needed where the schedule counts epochs.
 
     Returns:
         ``conversion.config.Conversion``: its ``done`` and ``check`` are sentences.
 
     Raises:
-        conversion.Refused: with the reason and the remedy. FileExistsError: ``out`` is there.
+        conversion.Refused: with the reason and the remedy.
+        FileExistsError: ``out`` is there.
 
-    Example:
-        >>> mmseg_esl.convert('my_supervised.py', unlabeled='photos', out='my_esl.py').check
+    Examples:
+        >>> import mmseg_esl
+        >>> made = mmseg_esl.convert('my_supervised.py', unlabeled='data/images/more',
+        ...                          out='my_fixmatch.py', method='fixmatch')
+        >>> made.text.splitlines()[0]
+        '# FixMatch around my_supervised.py,'
     """
     if Path(out).exists():
         raise FileExistsError(f'{out} is there already: remove it, or choose another name')

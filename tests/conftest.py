@@ -1,5 +1,6 @@
 """Shared by all tests: the compatibility layer, one thread, a fixed seed."""
 
+import gc
 import os
 import signal
 import sys
@@ -26,6 +27,13 @@ import torch  # noqa: E402
 # The tensors of the tests are tiny: a second thread costs more than it brings, and sums come out in
 # the same order on every machine.
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish():
+    """mmengine collects garbage for every data set that it builds, which takes a quarter of a
+    second among all that imports and collected tests leave: let it look at what comes after."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import uuid
 from contextlib import contextmanager
@@ -13,8 +14,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
+from mmengine.visualization import Visualizer
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
+from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
 import mmseg_esl.register  # noqa: F401  (registers every component)
@@ -24,6 +27,7 @@ CLASSES = ('ground', 'thing', 'sky')
 PALETTE = [[0, 0, 0], [9, 9, 9], [99, 99, 99]]
 EMA, PARTS = dict(type='TeacherEMAHook'), dict(type='PartInitHook')
 NORM = dict(type='BN', requires_grad=True)
+gc.freeze()  # for the processes that tests start: see conftest.py
 
 
 def segmentor(num_classes=3, auxiliary=False, **changes) -> dict:
@@ -124,6 +128,12 @@ def quiet():
         yield
     finally:
         logging.disable(logging.NOTSET)
+
+
+def forget_visualizers() -> None:
+    """mmengine keeps one of a name a process, with the folder of its first run."""
+    for kind in (Visualizer, SegLocalVisualizer):
+        kind._instance_dict.clear()
 
 
 def sharpen(model, std: float):

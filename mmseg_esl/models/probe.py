@@ -35,7 +35,7 @@ def on_empty_image(net: nn.Module, run: Callable[[Tensor], object]):
     """What ``run`` gives for an empty ``(1, D, H, W)`` image of a size that the network takes.
 
     Raises:
-        whatever ``run`` raises for an image of training's size.
+        Exception: whatever ``run`` raises for an image of training's size.
     """
     for size in sizes(net):
         try:

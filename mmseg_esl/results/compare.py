@@ -137,6 +137,14 @@ def compare(runs: Sequence, baseline: Sequence = (), metric: str = 'mIoU') -> li
         ValueError: a folder is no finished run, there is no baseline or nothing to compare, the
             baseline's runs differ in more than the seed, two runs have one seed and one labelled
             list, or the metric of a run is no number.
+
+    Examples:
+        >>> import mmseg_esl
+        >>> [found] = mmseg_esl.compare(['work_dirs/my_esl', 'work_dirs/my_esl_supervised'])
+        >>> found.baseline, found.method, found.verdict
+        ('supervised', 'ESL+', 'unclear')
+        >>> print(found.sentence)  # doctest: +ELLIPSIS
+        One run each cannot tell: ...
     """
     runs, baseline = _read_all(runs), _read_all(baseline)
     baseline = baseline or {path: run for path, run in runs.items() if not sees_unlabeled(run)}

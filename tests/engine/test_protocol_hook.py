@@ -3,7 +3,6 @@
 import dataclasses
 import glob
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, MODELS
 from PIL import Image
+from published_lists import LISTS, needed
 from tiny import EMA, PARTS, esl_cfg, run, runner, segmentor, write_data
 
 from mmseg_esl.engine.describe import describe
@@ -19,7 +19,6 @@ from mmseg_esl.engine.hooks.protocol_hook import image_ids, protocol_info
 from mmseg_esl.methods.esl import ESLTrainCfg
 from mmseg_esl.splits import protocol_of, read_ids
 
-LISTS = os.environ.get('MMSEG_ESL_SPLITS')
 HOOKS = [EMA, PARTS, dict(type='ProtocolHook')]
 
 
@@ -132,8 +131,7 @@ def test_ids_of_datasets(tmp_path):
     assert found['protocol'] == protocol_of(city) and 'unlabeled' not in found
 
 
-@pytest.mark.skipif(not LISTS, reason='MMSEG_ESL_SPLITS is not set: this test reads lists that '
-                    'UniMatch publishes, which are not ours to distribute (see docs/datasets.md)')
+@needed
 def test_published_lists_as_mmseg_reads_them(tmp_path):
     """Through mmseg's dataset classes, from lists imported as docs/datasets.md says."""
     init_default_scope('mmseg')

@@ -1,12 +1,17 @@
 """Running the project's commands from tests, and reading what they leave."""
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+from tiny import forget_visualizers
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / 'tools'
@@ -29,6 +34,23 @@ def tool(monkeypatch, name, *args) -> None:
     monkeypatch.setattr(sys, 'argv', [name, *(str(arg) for arg in args)])
     monkeypatch.setenv('LOCAL_RANK', '0')
     runpy.run_path(str(TOOLS / name), run_name='__main__')
+
+
+def inside(name, *args, status=0) -> str:
+    """The same, with its output and exit status; an error that it does not say is raised."""
+    said, found = io.StringIO(), 0
+    forget_visualizers()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), \
+            contextlib.redirect_stderr(said):
+        try:
+            tool(patch, name, *args)
+        except SystemExit as end:
+            found = end.code or 0
+    if isinstance(found, str):  # what Python itself prints, and exits with 1
+        said.write(found)
+        found = 1
+    assert found == status, f'{name} exits with {found}:\n{said.getvalue()[-6000:]}'
+    return said.getvalue()
 
 
 def logged(work_dir) -> list:

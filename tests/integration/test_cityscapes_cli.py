@@ -9,13 +9,14 @@ What a user types, DATA written by ``python tests/integration/cityscapes_folder.
 import math
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import mmseg
 import pytest
 import torch
 from cityscapes_folder import COLOURS, write_cityscapes
-from commands import TOOLS, logged, metrics_of, run
+from commands import ROOT, TOOLS, inside, logged, metrics_of, run
 
 CONFIG = 'configs/esl/esl_r50_cityscapes_1-4.py'
 STOCK_TEST = Path(mmseg.__path__[0]) / '.mim/tools/test.py'
@@ -36,9 +37,10 @@ OPTIONS = """
     model.segmentor.data_preprocessor.size=(64,64)
     model.segmentor.test_cfg.crop_size=(48,64) model.segmentor.test_cfg.stride=(32,32)
     model.segmentor.pretrained=None model.segmentor.backbone.depth=18
-    model.segmentor.decode_head.in_channels=512 model.segmentor.decode_head.c1_in_channels=64
-    model.segmentor.decode_head.channels=32 model.segmentor.auxiliary_head.in_channels=256
-    model.projector.channels=32
+    model.segmentor.backbone.base_channels=8 model.segmentor.backbone.stem_channels=8
+    model.segmentor.decode_head.in_channels=64 model.segmentor.decode_head.c1_in_channels=8
+    model.segmentor.decode_head.channels=32 model.segmentor.auxiliary_head.in_channels=32
+    model.segmentor.auxiliary_head.channels=16 model.projector.channels=32
     train_cfg.max_iters=4 train_cfg.val_interval=4 param_scheduler.0.end=8
     default_hooks.checkpoint.interval=4 default_hooks.logger.interval=1
 """
@@ -103,15 +105,16 @@ def test_every_way_of_testing_gives_the_same(trained):
     torch.save(checkpoint, path)
     results = {
         'two': (TOOLS / 'dist_test.sh', CONFIG, path, 2, '--cfg-options', *options),
-        'one': (sys.executable, TOOLS / 'test.py', CONFIG, path, '--cfg-options', *options),
+        'one': ('test.py', ROOT / CONFIG, path, '--cfg-options', *options),
         'stock': (sys.executable, STOCK_TEST, CONFIG, path, '--cfg-options', *options),
         # the one that training wrote, where processes talked to each other
         'dumped': (sys.executable, STOCK_TEST, work / Path(CONFIG).name, path,
                    '--cfg-options'),
     }
     for name, command in results.items():
-        run(*command, 'work_dir=' + str(work / name),
-            PYTHONPATH=os.pathsep.join([str(TOOLS.parent), str(Path(__file__).parent)]))
+        call = inside if name == 'one' else partial(run, PYTHONPATH=os.pathsep.join(
+            [str(ROOT), str(Path(__file__).parent)]))
+        call(*command, 'work_dir=' + str(work / name))
         metrics = metrics_of(work / name)
         results[name] = {key: metrics[key] for key in ('aAcc', 'mIoU', 'mAcc')}
     assert all(metrics == results['two'] for metrics in results.values()), results

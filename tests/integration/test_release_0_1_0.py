@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import logged, run
+from commands import inside, logged, run
 from mmengine.config import Config
 from mmseg.registry import MODELS
 from project import ROOT, write_images
@@ -70,22 +70,20 @@ def test_another_run_is_refused(project, tmp_path):
         work = tmp_path / str(number)
         work.mkdir()
         shutil.copy(RELEASE / 'iter_3.pth', work)
-        with pytest.raises(AssertionError, match='This is not the run that the checkpoint holds'):
-            run(sys.executable, ROOT / 'tools/train.py', project / 'esl.py', '--work-dir', work,
-                '--resume', '--cfg-options', option)
+        with pytest.raises(RuntimeError, match='This is not the run that the checkpoint holds'):
+            inside('train.py', project / 'esl.py', '--work-dir', work, '--resume',
+                   '--cfg-options', option)
 
 
 def test_tests(project, tmp_path):
-    said = run(sys.executable, ROOT / 'tools/test.py', project / 'esl.py', RELEASE / 'iter_3.pth',
-               '--work-dir', tmp_path)
+    said = inside('test.py', project / 'esl.py', RELEASE / 'iter_3.pth', '--work-dir', tmp_path)
     assert 'mIoU' in said
 
 
 @pytest.mark.parametrize('network', ['teacher', 'student'])
 def test_exports(project, tmp_path, network):
     out = tmp_path / 'plain.pth'
-    run(sys.executable, ROOT / 'tools/export_segmentor.py', RELEASE / 'iter_3.pth', out, '--from',
-        network)
+    inside('export_segmentor.py', RELEASE / 'iter_3.pth', out, '--from', network)
     cfg = Config.fromfile(str(project / 'supervised.py'))
     segmentor = MODELS.build(cfg.model)
     segmentor.load_state_dict(torch.load(out, weights_only=True)['state_dict'], strict=True)

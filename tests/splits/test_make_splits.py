@@ -1,27 +1,39 @@
 """tools/make_splits.py, as a user calls it."""
 
+import contextlib
 import hashlib
-import os
+import io
 import subprocess
 import sys
 from pathlib import Path
 
+import make_splits
 import numpy as np
 import pytest
 from PIL import Image
+from published_lists import LISTS, needed
 
 TOOL = Path(__file__).parents[2] / 'tools/make_splits.py'
-LISTS = os.environ.get('MMSEG_ESL_SPLITS')
-published = pytest.mark.skipif(
-    not LISTS, reason="MMSEG_ESL_SPLITS is not set: these tests read the lists that UniMatch and "
-    'U2PL publish, which are not ours to distribute (docs/datasets.md says where they are)')
 
 
 def call(*args, status=0):
-    out = subprocess.run([sys.executable, str(TOOL), *map(str, args)], text=True,
-                         capture_output=True)
-    assert out.returncode == status, out.stdout + out.stderr
-    return out.stdout + out.stderr
+    """In this process: what it prints on both streams."""
+    said, found = io.StringIO(), 0
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), \
+            pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'argv', [str(TOOL), *map(str, args)])
+        try:
+            make_splits.main()
+        except SystemExit as end:
+            found = end.code
+    assert found == status, said.getvalue()
+    return said.getvalue()
+
+
+def test_it_is_a_command():
+    done = subprocess.run([sys.executable, str(TOOL), 'registry', '--lists', str(TOOL.parent)],
+                          text=True, capture_output=True)
+    assert done.returncode == 2 and 'none of the folders' in done.stderr
 
 
 @pytest.fixture
@@ -115,7 +127,7 @@ def test_verify_without_lists(tmp_path):
     assert 'none of the folders' in call('registry', '--lists', tmp_path, status=2)
 
 
-@published
+@needed
 def test_verify_and_import_published(tmp_path):
     said = call('verify', '--lists', LISTS)
     for name in ('voc-classic/1-16', 'voc-blender-u2pl/1-2', 'voc-blender-unimatch/1-4',
@@ -135,7 +147,7 @@ def test_verify_and_import_published(tmp_path):
     assert '2975 + ' not in ours and '3719 files do not exist' in ours  # 2975 images + 744 masks
 
 
-@published
+@needed
 def test_registry_command(tmp_path):
     text = call('registry', '--lists', LISTS)
     assert text.startswith('protocol,partition,list,count,sha256\n') and '2007_' not in text

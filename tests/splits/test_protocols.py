@@ -2,11 +2,11 @@
 
 import csv
 import hashlib
-import os
 import random
 from pathlib import Path
 
 import pytest
+from published_lists import LISTS, needed
 
 from mmseg_esl.datasets.files import IMAGE_SUFFIXES
 from mmseg_esl.splits import (
@@ -20,12 +20,6 @@ from mmseg_esl.splits import (
 from mmseg_esl.splits import published as reg
 from mmseg_esl.splits.lists import SUFFIXES, checksum
 from mmseg_esl.splits.verify import verify_folder, verify_pair
-
-LISTS = os.environ.get('MMSEG_ESL_SPLITS')
-published = pytest.mark.skipif(
-    not LISTS, reason="MMSEG_ESL_SPLITS is not set: these tests read the lists that UniMatch and "
-    'U2PL publish, which are not ours to distribute (docs/datasets.md says where they are)')
-
 
 # ------------------------------------------------------------------------------------- styles
 
@@ -170,7 +164,7 @@ def test_problems_of_a_pair(tmp_path):
 # ----------------------------------------------------------------------------- published lists
 
 
-@published
+@needed
 def test_published_lists_are_named_by_their_folders():
     """The names follow from checksums; here they are compared with the publishers' folders."""
     classic = {'92': '1-16', '183': '1-8', '366': '1-4', '732': '1-2', '1464': 'full'}
@@ -198,7 +192,7 @@ def test_published_lists_are_named_by_their_folders():
     assert len(named) == 40
 
 
-@published
+@needed
 def test_registry_can_be_made_again():
     made = set(reg.make_rows(LISTS))
     # what the other publishers add is not in this folder
@@ -207,7 +201,7 @@ def test_registry_can_be_made_again():
     assert made == set(reg.rows()) - elsewhere and len(made) > 50
 
 
-@published
+@needed
 def test_recognition_needs_both_lists_whole():
     folder = Path(LISTS) / 'unimatch/pascal/92'
     labeled, unlabeled = (read_ids(folder / f'{which}labeled.txt') for which in ('', 'un'))
@@ -220,7 +214,7 @@ def test_recognition_needs_both_lists_whole():
         check_same_protocol([protocol_of(labeled, unlabeled), protocol_of(labeled, unlabeled[1:])])
 
 
-@published
+@needed
 def test_damaged_and_mixed_pairs_are_told_apart(tmp_path):
     folder = Path(LISTS) / 'unimatch/pascal'
     lines = (folder / '1_8/unlabeled.txt').read_text().splitlines()
@@ -234,7 +228,7 @@ def test_damaged_and_mixed_pairs_are_told_apart(tmp_path):
     assert 'voc-blender-unimatch/1-8' in text and 'voc-blender-u2pl/1-8' in text
 
 
-@published
+@needed
 def test_coco_needs_the_rest_of_train2017():
     labeled = read_ids(Path(LISTS) / 'unimatch/coco/1_512/labeled.txt')
     rest = [f'{i:012d}' for i in range(10 ** 6, 10 ** 6 + 118287 - 232)]

@@ -65,6 +65,7 @@ class SemiCheckpointHook(CheckpointHook):
     * Ctrl-C and SIGTERM finish the iteration, save, and exit with 128 + signal, on all ranks. In a
       validation they exit at once if its iteration is saved and a resumed run would validate first
       (several ranks before the next network), else after it, which the log says.
+    * An error leaves the checkpoints there are as they are.
 
     With ``backend_args``, ``file_client_args`` or an ``out_dir`` on a remote store, writing,
     finding and removing are left to mmengine. All of this is our choice; the paper is silent.
@@ -80,7 +81,6 @@ class SemiCheckpointHook(CheckpointHook):
         TypeError: something in the checkpoint would not load safely.
         RuntimeError: resuming, and no checkpoint in the folder can be read; or another process
             trains in the work folder.
-        All of them leave the checkpoints there are as they are.
     """
 
     def __init__(self, *args, may_be_infinite=(), **kwargs):
