@@ -24,6 +24,10 @@ DEFAULT = 'esl_plus'  # the folder of configs/ whose method is taken if nobody a
 # Shares of a training that are supervised alone, and over which the rest then rises: in a short
 # run a young teacher's mistakes would rule. Of a long one, not more than so many iterations.
 WARM_UP, RAMP, LONGEST = 0.2, 0.2, 2000
+# Share of a training that an average looks back over, 1 / (1 - momentum) iterations; with a
+# method's own momentum, made for tens of thousands, the teacher of a short run is no better
+# than its first networks.
+AVERAGED = 0.05
 
 
 class Refused(ValueError):
@@ -64,6 +68,7 @@ class Method:
         self.model: type[SemiSegmentor] = MODELS.get(self.cfg['type'])
         parsed = self.model.parse_cfg(self.cfg.get('semi_train_cfg'))
         self.title = self.model.name_of(parsed)
+        self.momentum = parsed.ema_momentum
         self.roles: dict[str, Role] = self.model.roles_of(parsed)
         self.predicts = (self.cfg.get('semi_test_cfg') or {}).get(
             'predict_on', first_average(self.roles))
@@ -242,6 +247,12 @@ def _pace(cfg, method: Method, max_iters: int | None, report: Conversion):
     warm, ramp = (min(round(share * length), LONGEST) for share in (WARM_UP, RAMP))
     yield '# begin supervised: a young teacher is wrong too often'
     yield f"model['semi_train_cfg'].update(warmup_iters={warm}, ramp_iters={ramp})"
+    momentum = round(1 - 1 / max(AVERAGED * length, 2), 4)
+    if momentum < method.momentum and any(role.follows for role in method.roles.values()):
+        yield '# in so short a run the average has to look back less far'
+        yield f"model['semi_train_cfg'].update(ema_momentum={momentum})"
+        report.done.append(f'averages follow by ema_momentum={momentum}, not {method.momentum}: '
+                           f'over a twentieth of the {length} iterations')
     yield ''
     report.done.append(f'unlabelled images count from iteration {warm} on, fully from {warm + ramp}'
                        f' of {length}')

@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import MODELS, TRANSFORMS
 
-from mmseg_esl.conversion import Refused, convert, methods, trial
+from mmseg_esl.conversion import Method, Refused, convert, methods, trial
 from mmseg_esl.conversion.data import leaves, weak_view
 from mmseg_esl.conversion.schedule import prefixed
 from mmseg_esl.conversion.text import WIDTH, literal
@@ -506,6 +506,17 @@ def test_unlabelled_images_count_after_a_share_of_the_run(made, length, warm):
                            method='esl_plus')
     assert any('semi_train_cfg.alignment=0' in sentence for sentence in found.check)
     assert again.model.semi_train_cfg.warmup_iters == 10
+
+
+@pytest.mark.parametrize('method, length, momentum', [
+    ('esl_plus', 200, 0.9), ('esl_plus', 1000, 0.98), ('esl_plus', 2000, None),
+    ('esl_plus', 20, 0.5), ('augseg', 2000, 0.99), ('augseg', 40000, None), ('cps', 200, None)])
+def test_an_average_looks_back_over_a_share_of_a_short_run(made, method, length, momentum):
+    cfg, _, found = made(f'train_cfg = dict(max_iters={length})', method=method)
+    own = Method(method).momentum
+    assert cfg.model.semi_train_cfg.get('ema_momentum', own) == (momentum or own)
+    said = [sentence for sentence in found.done if 'ema_momentum' in sentence]
+    assert len(said) == (momentum is not None) and all(str(momentum) in text for text in said)
 
 
 def test_what_reports_need_is_written(made):
