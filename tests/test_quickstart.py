@@ -20,7 +20,7 @@ from PIL import Image
 from mmseg_esl import api, commands
 
 NOTEBOOK = Path(__file__).parents[1] / 'docs/quickstart.ipynb'
-STEPS, FEW = '200', '8'  # learning is not what is tested
+STEPS, FEW = '600', '8'  # learning is not what is tested
 
 
 def cells() -> list[str]:
