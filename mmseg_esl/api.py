@@ -95,7 +95,7 @@ def load(model, checkpoint=None, *, network: str | None = None, device: str = 'c
         >>> import mmseg_esl
         >>> mmseg_esl.load('work_dirs/my_esl').classes
         ('ground', 'rows', 'columns')
-        >>> student = mmseg_esl.load('my_esl.py', 'work_dirs/my_esl/iter_200.pth',
+        >>> student = mmseg_esl.load('my_esl.py', 'work_dirs/my_esl/iter_600.pth',
         ...                          network='student')
     """
     if Path(model).is_dir():
