@@ -29,10 +29,11 @@ class RunStateHook(Hook):
 
     ``checkpoint['run_state']`` holds, beside what mmengine saves: the generators' states of each
     rank, seed and samples consumed of each stream, diagnostics not logged yet, what mmengine's
-    EarlyStoppingHook has counted, and a fingerprint of the run. It is collected on all ranks before a CheckpointHook of any kind saves, and restored
-    when a run is resumed (not with ``load_from`` alone). A resumed run is then the uninterrupted
-    one, bit for bit: on CPUs always, on GPUs with ``randomness.deterministic=True``. Validation
-    leaves the generators as it finds them. All of this is our choice.
+    EarlyStoppingHook has counted, and a fingerprint of the run. It is collected on all ranks before
+    a CheckpointHook of any kind saves, and restored when a run is resumed (not with ``load_from``
+    alone). A resumed run is then the uninterrupted one, bit for bit: on CPUs always, on GPUs with
+    ``randomness.deterministic=True``. Validation leaves the generators as it finds them.
+    All of this is our choice.
 
     Another world size with as many images a step goes on with the same images; the random numbers
     of the ranks then start anew. A longer or shorter ``max_iters``, another device or torch are
