@@ -177,4 +177,4 @@ def sheet_columns(number: int, wide: int, high: int) -> int:
     def off(columns: int) -> float:
         return abs(math.log(columns * wide / (-(-number // columns) * high) / 1.5))
 
-    return min(range(1, number + 1), key=off)
+    return min((-(-number // rows) for rows in range(1, number + 1)), key=off)  # no row is wasted

@@ -153,7 +153,7 @@ def test_legible(size):
 
 
 @pytest.mark.parametrize('number, size, wanted', [
-    (6, (1000, 1500), (2400, 1800)), (6, (1000, 400), (2000, 1200)), (1, (1000, 900), (1000, 900)),
+    (6, (1000, 1500), (2400, 2400)), (6, (1000, 400), (2000, 1200)), (1, (1000, 900), (1000, 900)),
     (5, (1000, 500), (2000, 1500)), (2, (1000, 1000), (2000, 1000))])
 def test_contact_sheets_are_grids(tmp_path, number, size, wanted):
     """No strip of one column; every picture is there once, in its order, row by row."""
