@@ -21,7 +21,7 @@ from cli_common import program, ready
 from mmseg_esl.commands import here
 from mmseg_esl.progress import track
 from mmseg_esl.splits import published
-from mmseg_esl.splits.generate import absent_classes, nested_partitions, partition_size
+from mmseg_esl.splits.generate import absent_classes, nested_partitions, partition_size, rounded
 from mmseg_esl.splits.lists import folder_ids, image_id, write_ids
 from mmseg_esl.splits.protocol import describe, is_published, protocol_of
 from mmseg_esl.splits.verify import files_of, missing_files, not_listed, verify_folder
@@ -119,6 +119,7 @@ def _folder(report, lists) -> str:
 
 def run_generate(args) -> int:
     images = folder_ids(args.images, args.img_suffix)
+    _refuse_other_names(images, args.images)
     masks = {name: args.masks / (name + args.mask_suffix) for name in images}
     masks = {name: path for name, path in masks.items() if path.is_file()}
     if not masks:
@@ -138,11 +139,28 @@ def run_generate(args) -> int:
                  f'{", ".join(map(str, absent))}. Take a larger share')
         rest = sorted(name for name in images if name not in taken)
         write_ids(folder / 'labeled.txt', chosen)
-        write_ids(folder / 'unlabeled.txt', rest)
+        if rest:
+            write_ids(folder / 'unlabeled.txt', rest)
+        else:  # a list that names nothing is refused by all who read it
+            (folder / 'unlabeled.txt').unlink(missing_ok=True)
         name = protocol_of(map(image_id, chosen), map(image_id, rest))
-        print(f'{folder}: {len(chosen)} labelled, {len(rest)} unlabelled, seed {args.seed}; '
-              + describe(name))
+        print(f'{folder}: {rounded(len(classes), share)} labelled, {len(rest)} unlabelled, seed '
+              f'{args.seed}; ' + describe(name))
     return 0
+
+
+def _refuse_other_names(images, folder) -> None:
+    """Names that a list would not give back: of them verify, and the protocol, would know nothing.
+
+    Raises:
+        ValueError: there are some; says what to do.
+    """
+    strange = [name for name in images
+               if image_id(name) != name or name.startswith('#') or len(name.splitlines()) > 1]
+    if strange:
+        raise ValueError(f"below '{folder}' a list would read '{strange[0]}' back as "
+                         f"'{image_id(strange[0])}' ({len(strange)} of {len(images)} names). Give "
+                         '--images the folder that these names are relative to, or rename them')
 
 
 def mask_classes(path: Path, ignore) -> set[int]:

@@ -37,8 +37,8 @@ def parse_args():
                         help='truth of the given images: files or folders, same stems')
     parser.add_argument('--limit', type=int, default=6, metavar='N',
                         help='most images of a folder or of the validation set (default: 6)')
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/pictures'),
-                        help='folder for the PNGs (default: %(default)s)')
+    parser.add_argument('--out', type=Path, help="folder for the PNGs (default: 'pictures' beside "
+                        'the checkpoint, where the report of the run looks for them)')
     parser.add_argument('--device', default='cpu', help='default: cpu')
     parser.add_argument('--pixel', type=int, nargs=2, metavar=('X', 'Y'),
                         help='pixel of dominant and pairs (default: found in each image)')
@@ -84,18 +84,26 @@ def find_scenes(cfg, args) -> list:
     return file_scenes(cfg, files, list_files(args.masks))
 
 
+def pictures_of(checkpoint: str) -> Path:
+    """The folder of a checkpoint's pictures where none is given: in the work folder of its run."""
+    if '://' in checkpoint:
+        raise ValueError(f'{checkpoint} lies on no disk: say where the pictures go, with --out')
+    return Path(checkpoint).parent / 'pictures'
+
+
 def draw(args) -> None:
     from mmseg_esl.looks.album import KINDS, Album
     from mmseg_esl.looks.scenes import load_trained
     for kind in args.what:
         if kind not in (*KINDS, 'all'):
             raise ValueError(f'--what {kind}: choose of {", ".join(KINDS)}, all')
+    out = args.out or pictures_of(args.checkpoint)
     cfg = read_config(args.config, args)
     trained, other = load_trained(cfg, args.checkpoint, args.device), None
     if args.other:
         second = read_config(args.other[0], args) if len(args.other) == 2 else cfg
         other = load_trained(second, args.other[-1], args.device)
-    album = Album(trained, find_scenes(cfg, args), args.out, other, args.pixel, args.palette)
+    album = Album(trained, find_scenes(cfg, args), out, other, args.pixel, args.palette)
     kinds = list(dict.fromkeys(args.what))
     if 'all' in kinds:
         reasons = {kind: album.impossible(kind) for kind in KINDS}

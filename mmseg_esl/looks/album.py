@@ -15,7 +15,13 @@ from .palette import class_colours
 from .panels import contact_sheet, save
 from .scenes import Scene, Trained, look_at, predict
 
-KINDS = ('dominant', 'entropy', 'parts', 'pairs', 'compare', 'embedding')
+KINDS = {  # what a picture shows: the sentence stands over it in a report
+    'dominant': "How many classes compete at each pixel, and one pixel's probabilities",
+    'entropy': 'Where the network is unsure: entropy of its probabilities, 0 to 1',
+    'parts': 'How the pixels of a class are grouped into parts',
+    'pairs': 'An anchor of the contrast, its positives and its negatives',
+    'compare': 'What each network predicts, and where it is wrong or differs',
+    'embedding': 'Which parts have features that are alike: t-SNE of queues and pixels'}
 OF_PARTS = ('parts', 'pairs', 'embedding')
 LONGEST = 200  # bytes of an image's name in those of pictures, which file systems end at 255
 
@@ -85,14 +91,17 @@ class Album:
                 if kind == 'embedding':
                     points.append(contrast.pixel_points(seen, limit=each))
                 else:
-                    paths[kind].append(save(self.figure(kind, scene, seen),
-                                            self.out / f'{kind}_{name}.png'))
+                    paths[kind].append(self._save(kind, self.figure(kind, scene, seen), name))
         for kind, made in paths.items():
             if kind == 'embedding':
-                made.append(save(self._embedding(points), self.out / 'embedding_all.png'))
+                made.append(self._save(kind, self._embedding(points), 'all'))
             elif made:
                 made.append(contact_sheet(made, self.out / f'contact_sheet_{kind}.png'))
         return paths
+
+    def _save(self, kind: str, figure, name: str) -> Path:
+        return save(figure, self.out / f'{kind}_{name}.png', KINDS[kind],
+                    f'{name}, by {self.trained.name}')
 
     def figure(self, kind: str, scene: Scene, seen=None):
         """The matplotlib Figure of one scene; kind is any but 'embedding'.

@@ -1,6 +1,7 @@
 """What the pictures are made of: figures of 1000 pixels' width, maps, legends, marks, sheets."""
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ WIDTH, DPI = 10.0, 100  # inches, pixels an inch: points are legible as they are
 SMALL, TITLE = 8.5, 10  # points
 HEAD, FOOT, GAP = 0.32, 0.3, 0.12  # inches above, below and beside a panel
 LETTER, LINE, HANDLE = 0.078, 0.2, 0.45  # inches, of SMALL: a legend's handle with its gaps
+SHEET = 2400  # pixels that a contact sheet is wide at most
 BAR, NAME = 0.19, 25  # inches from one bar of a chart to the next; most letters of its name
 
 
@@ -140,23 +142,39 @@ def _style(handles) -> dict:
                 columnspacing=1.2, borderaxespad=0.2)
 
 
-def save(figure: Figure, path) -> Path:
-    """Write a figure as PNG, 1000 pixels wide; folders are made."""
+def save(figure: Figure, path, title: str = '', caption: str = '') -> Path:
+    """Write a figure as PNG, 1000 pixels wide; folders are made.
+
+    ``title`` and ``caption`` go into the file as its Title and Description: a page that shows it
+    has them to say.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    figure.savefig(path, dpi=DPI, metadata=dict(Title=title, Description=caption))
     return path
 
 
 def contact_sheet(paths, out) -> Path:
-    """One PNG with all pictures below each other, at their own size."""
+    """One PNG with all pictures in rows, as a screen has room for them, shrunk to fit its width."""
     from PIL import Image
     pictures = [Image.open(path).convert('RGB') for path in paths]
-    sheet = Image.new('RGB', (max(p.width for p in pictures), sum(p.height for p in pictures)),
-                      'white')
-    top = 0
-    for picture in pictures:
-        sheet.paste(picture, (0, top))
-        top += picture.height
+    wide, high = (max(sizes) for sizes in zip(*(picture.size for picture in pictures)))
+    columns = sheet_columns(len(pictures), wide, high)
+    scale = min(1.0, SHEET / (columns * wide))
+    wide, high = round(scale * wide), round(scale * high)
+    sheet = Image.new('RGB', (columns * wide, -(-len(pictures) // columns) * high), 'white')
+    for index, picture in enumerate(pictures):
+        if scale < 1:
+            picture = picture.resize([round(scale * side) for side in picture.size], Image.LANCZOS)
+        sheet.paste(picture, (index % columns * wide, index // columns * high))
     sheet.save(out)
     return Path(out)
+
+
+def sheet_columns(number: int, wide: int, high: int) -> int:
+    """How many of ``number`` pictures of a size stand side by side, for a sheet that is about half
+    as wide again as high."""
+    def off(columns: int) -> float:
+        return abs(math.log(columns * wide / (-(-number // columns) * high) / 1.5))
+
+    return min((-(-number // rows) for rows in range(1, number + 1)), key=off)  # no row is wasted

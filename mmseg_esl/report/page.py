@@ -16,10 +16,18 @@ from .read import audits, commands, environment, pictures
 from .settings import settings
 
 METRIC = 'mIoU'
-NOT_CURVES = {'iter', 'step', 'base_lr'}  # of a training row; base_lr is lr of one group
+# What an iteration costs: title of the plot -> {name in it: key of a training row}
+COSTS = {'seconds per iteration': {'all': 'time', 'waiting for data': 'data_time'},
+         'GPU memory at most, MB': {'': 'memory'},
+         'main memory with loader workers, MB': {'': 'host_memory'}}
+NOT_CURVES = {  # of a training row; base_lr is lr of one group
+    'iter', 'step', 'base_lr', *(key for keys in COSTS.values() for key in keys.values())}
 PER_CLASS = {'precision': 'precision', 'recall': 'recall', 'coverage': 'coverage',
              'hard_accuracy': 'hard accuracy', 'soft_hit_rate': 'soft hit rate', 'ece': 'ECE'}
 DOMINANT = {'dominant/1': '1', 'dominant/2': '2', 'dominant/3_or_more': '3+'}
+ANCHORS = {title: title.lower().replace(' ', '-') for title in (
+    'Result', 'IoU of each class', 'Settings', 'Training', 'Time and memory',
+    'Audit of the pseudo labels', 'Pictures', 'Environment', 'Reproduce')}
 SHARES = {'hard_share': 'hard', 'soft_share': 'soft', 'true_share': 'true'}
 
 
@@ -67,13 +75,13 @@ def _page(run: Run, baseline) -> str:
         run=run, name=run.folder.resolve().name, notes=notes, settings=chosen,
         headline=_headline(run, chosen), helps=_helps(run, baseline), networks=networks,
         scores=_scores(run, networks), score_panel=_score_panel(run, networks),
-        panels=_training_panels(run),
+        panels=_training_panels(run), cost_panels=_cost_panels(run),
         classes=_classes(run, networks), audit_panels=_audit_panels(
             found, max([run.last_step, *(audit['iter'] for audit in found)])),
         audit=_audit(found[-1]) if found else None, parts=_parts(found[-1]) if found else None,
         pictures=images, environment=environment(run), commands=commands(run), command=command,
         config=config.read_text(encoding='utf-8'),
-        per_class_names=PER_CLASS, share_names=SHARES, colours=curves.COLOURS)
+        anchors=ANCHORS, per_class_names=PER_CLASS, share_names=SHARES, colours=curves.COLOURS)
 
 
 # --------------------------------------------------------------------------------------- numbers
@@ -223,6 +231,18 @@ def _training_panels(run: Run) -> list[Panel]:
         panels.append(_line_panel(key, {'': found}, run.last_step))
         panels += _class_panel(key, [k for k in keys if k.startswith(f'class/{key}/')], rows,
                                run.last_step)
+    return panels
+
+
+def _cost_panels(run: Run) -> list[Panel]:
+    """Time and memory over the run; plots of which nothing was logged are left out."""
+    panels = []
+    for title, keys in COSTS.items():
+        found = {name: {step: row[key] for step, row in run.training.items()
+                        if _numeric(row.get(key))} for name, key in keys.items()}
+        found = {name: values for name, values in found.items() if values}
+        if found:
+            panels.append(_line_panel(title, found, run.last_step))
     return panels
 
 

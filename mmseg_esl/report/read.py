@@ -2,15 +2,22 @@
 from __future__ import annotations
 
 import base64
+import glob
+import io
 import re
+import warnings
 from pathlib import Path
+
+from PIL import Image, features
 
 from ..results.run import Run, read_json
 
 NAMES = ('sys.platform', 'Python', 'PyTorch', 'TorchVision', 'OpenCV', 'MMEngine', 'CUDA available',
          'GPU', 'CUDA_HOME', 'NVCC', 'seed', 'Distributed launcher')
 LINE = re.compile(r'^ {4}([\w. ,-]+): (.*)$')  # as mmengine's Runner logs it
-PNG = b'\x89PNG\r\n\x1a\n'
+QUALITY = 85  # of WebP: letters and edges of a map stay sharp
+WEBP_SIDE = 16383  # pixels
+BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 AUDIT_SCHEMA = 1
 AUDIT_TYPES = dict(classes=list, per_class=dict, dominant=dict, parts=(dict, type(None)))
 
@@ -73,18 +80,59 @@ def audits(folder: Path, notes: list) -> list[dict]:
     return [found[step] for step in sorted(found)]
 
 
-def pictures(folder: Path, notes: list) -> list[tuple[str, str]]:
-    """``(caption, data URI)`` of each PNG below ``pictures/``, contact sheets first."""
-    out = []
-    for path in sorted((folder / 'pictures').rglob('*.png'), key=_order):
+def pictures(folder: Path, notes: list) -> dict[str, list[tuple[str, str]]]:
+    """``{heading: [(caption, data URI)]}`` of each picture below ``pictures/``, once.
+
+    Headings and captions are what the files say of themselves (tools/visualize.py writes both),
+    else '' and their names. A contact sheet is left out where the pictures in it are there.
+    """
+    out: dict[str, list] = {}
+    seen, root = set(), folder / 'pictures'
+    for path in sorted(root.rglob('*.png'), key=_order):
         data = path.read_bytes() if path.is_file() else b''
-        name = path.relative_to(folder / 'pictures').as_posix()
-        if data.startswith(PNG):
-            caption = name[:-len('.png')].replace('_', ' ')
-            out.append((caption, 'data:image/png;base64,' + base64.b64encode(data).decode()))
-        else:
-            notes.append(f'pictures/{name} is left out: not a PNG file')
+        if _is_sheet_of_others(path) or (data and data in seen):
+            continue
+        seen.add(data)
+        name = path.relative_to(root).as_posix()
+        try:
+            said, shown = _small(data)
+        except (OSError, ValueError, SyntaxError, *BOMBS):
+            notes.append(f'pictures/{name} is left out: not a PNG file, a damaged or a huge one')
+            continue
+        caption = said.get('Description') or name[:-len('.png')].replace('_', ' ')
+        out.setdefault(said.get('Title', ''), []).append((caption, shown))
     return out
+
+
+def _is_sheet_of_others(path: Path) -> bool:
+    _, sheet, kind = path.stem.partition('contact_sheet_')
+    return bool(sheet) and any(path.parent.glob(f'{glob.escape(kind)}_*.png'))
+
+
+def _small(data: bytes) -> tuple[dict, str]:
+    """What a PNG says of itself, and a data URI of it in whichever format takes fewer bytes.
+
+    Raises:
+        OSError, ValueError, SyntaxError, or of BOMBS: Pillow's, where it is no PNG file.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(data), formats=['PNG']) as image:
+            image.load()
+            said = {key: str(text) for key, text in image.text.items()}
+            kinds = [('png', data), ('webp', _webp(image))]
+    kind, data = min((one for one in kinds if one[1]), key=lambda one: len(one[1]))
+    return said, f'data:image/{kind};base64,' + base64.b64encode(data).decode()
+
+
+def _webp(image: Image.Image) -> bytes:
+    """Empty where Pillow was built without WebP, and of pictures that are too large for it."""
+    if not features.check('webp') or max(image.size) > WEBP_SIDE:
+        return b''
+    out = io.BytesIO()
+    clear = 'transparency' in image.info or image.mode.endswith('A')
+    image.convert('RGBA' if clear else 'RGB').save(out, 'WebP', quality=QUALITY)
+    return out.getvalue()
 
 
 def _order(path: Path) -> tuple:

@@ -26,6 +26,13 @@ def partition_size(total: int, share: str) -> int:
                      f'number from 1 to {total}')
 
 
+def rounded(total: int, share: str) -> str:
+    """What a share became: '23 of 367 (1/16 = 22.9)'; of a number '92 of 367'."""
+    size = f'{partition_size(total, share)} of {total}'
+    exact = f'{float(total * Fraction(share)):.1f}'
+    return f'{size} ({share} = {exact})' if '/' in share else size
+
+
 def nested_partitions(classes: Mapping[str, Iterable], shares: Iterable[str],
                       seed: int = 0) -> dict[str, list[str]]:
     """Draw the labelled images of several partitions, each within the next larger one.

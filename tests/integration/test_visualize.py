@@ -1,4 +1,5 @@
 """tools/visualize.py from a trained project to PNGs."""
+import os
 import re
 
 import numpy as np
@@ -42,13 +43,29 @@ def test_all_of_the_validation_set(trained, monkeypatch, tmp_path, capsys):
     for name in wanted:
         assert str(tmp_path / 'out' / name) in said
         with Image.open(tmp_path / 'out' / name) as picture:
-            assert picture.width == 1000 and picture.height > 150
+            assert picture.width in (1000, 2000) and picture.height > 150
             assert len(picture.convert('RGB').getcolors(10 ** 6)) > 20
     for kind in KINDS:
         one, two, sheet = (Image.open(tmp_path / 'out' / name) for name in (
             f'{kind}_val0.png', f'{kind}_val1.png', f'contact_sheet_{kind}.png'))
-        whole = np.concatenate([np.asarray(each.convert('RGB')) for each in (one, two)])
-        assert np.array_equal(np.asarray(sheet), whole)
+        shown = [np.asarray(each.convert('RGB')) for each in (one, two)]
+        below = sheet.width == 1000  # of flat ones; others stand side by side
+        assert np.array_equal(np.asarray(sheet), np.concatenate(shown, axis=0 if below else 1))
+        assert 0.75 < sheet.width / sheet.height < 3
+        assert one.text['Title'] == album.KINDS[kind] and 'val0, by ' in one.text['Description']
+
+
+def test_pictures_lie_beside_their_checkpoint(trained, monkeypatch, tmp_path):
+    """In the folder of the run, where nobody else's are, and where its report looks for them."""
+    config, work, _ = trained
+    (tmp_path / 'run').mkdir()
+    os.link(work / 'iter_6.pth', tmp_path / 'run/iter_6.pth')
+    monkeypatch.chdir(tmp_path)
+    run(monkeypatch, config, tmp_path / 'run/iter_6.pth', '--limit', 1, '--what', 'entropy')
+    assert written(tmp_path / 'run/pictures') == ['contact_sheet_entropy.png', 'entropy_val0.png']
+    assert written(tmp_path) == ['run']
+    with pytest.raises(SystemExit, match='s3://a/b.pth lies on no disk: .* with --out'):
+        run(monkeypatch, config, 's3://a/b.pth')
 
 
 def test_what_is_looked_at_is_the_checkpoints_teacher(trained, loaded):

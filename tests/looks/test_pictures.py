@@ -4,10 +4,11 @@ import pytest
 from drawing import check_legible, pictures_in, view, words
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
+from PIL import Image
 from scipy.stats import entropy
 from sklearn.metrics import jaccard_score
 
-from mmseg_esl.looks import pictures
+from mmseg_esl.looks import panels, pictures
 from mmseg_esl.looks.palette import COUNTS, WRONG, class_colours, part_colours
 
 NAMES = ('ground', 'thing', 'sky')
@@ -149,3 +150,27 @@ def test_legible(size):
     prediction = np.random.default_rng(0).integers(0, 21, size)
     check_legible(pictures.compare(image, {'a' * 90: prediction, 'b' * 90: prediction[::-1]},
                                    MANY, prediction))
+
+
+@pytest.mark.parametrize('number, size, wanted', [
+    (6, (1000, 1500), (2400, 2400)), (6, (1000, 400), (2000, 1200)), (1, (1000, 900), (1000, 900)),
+    (5, (1000, 500), (2000, 1500)), (2, (1000, 1000), (2000, 1000))])
+def test_contact_sheets_are_grids(tmp_path, number, size, wanted):
+    """No strip of one column; every picture is there once, in its order, row by row."""
+    shades = [20 + 30 * index for index in range(number)]
+    paths = [tmp_path / f'{shade}.png' for shade in shades]
+    for path, shade in zip(paths, shades):
+        Image.new('RGB', size, (shade, shade, shade)).save(path)
+    with Image.open(panels.contact_sheet(paths, tmp_path / 'sheet.png')) as sheet:
+        assert sheet.size == wanted
+        found = np.asarray(sheet)[10::20, 10::20, 0]
+    order = [int(shade) for row in range(found.shape[0]) for shade in found[row]]
+    assert list(dict.fromkeys(shade for shade in order if shade != 255)) == shades
+
+
+def test_a_picture_says_what_it_shows(tmp_path):
+    figure, _ = panels.grid(1, 1, (8, 8))
+    path = panels.save(figure, tmp_path / 'a.png', 'What it is', 'straße, by work/iter_4')
+    with Image.open(path) as image:
+        assert image.text['Title'] == 'What it is'
+        assert image.text['Description'] == 'straße, by work/iter_4'

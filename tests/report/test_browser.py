@@ -28,6 +28,8 @@ window.onload = () => {{
   const all = kind => [...page.querySelectorAll(kind)];
   document.getElementById('found').textContent = JSON.stringify({{
     inner: root.clientWidth, scroll: root.scrollWidth,
+    columns: new Set(all('.pictures figure').map(figure => figure.offsetLeft)).size,
+    beside: all('main')[0] ? all('main')[0].offsetLeft > 100 : null,
     images: all('img').map(image => image.naturalWidth),
     plots: all('svg').map(plot => [plot.clientWidth, plot.clientHeight]),
     tables: all('table').map(table => table.id),
@@ -58,7 +60,7 @@ def page(tmp_path_factory):
     return make_page(workdirs.full_folder(tmp_path_factory.mktemp('runs') / ('a-long-name' * 9)))
 
 
-@pytest.mark.parametrize('width', [400, 1400])
+@pytest.mark.parametrize('width', [400, 1400, 2500])
 def test_page(page, width, tmp_path):
     found, console = look(page, width, tmp_path)
     assert not console
@@ -66,6 +68,8 @@ def test_page(page, width, tmp_path):
     assert found['inner'] <= width
     assert found['scroll'] == found['inner'], 'the page scrolls sideways'
     assert found['images'] == [900] * 4
+    assert found['columns'] == {400: 1, 1400: 2, 2500: 4}[width]  # wide screens are used
+    assert found['beside'] == (width > 1000)  # of the contents
     assert found['tables'] == ['scores', 'classes', 'audit', 'parts']
     assert len(found['plots']) == 1 + 6 + 3
     assert all(100 < wide <= width and 50 < high < 400 for wide, high in found['plots'])

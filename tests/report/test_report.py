@@ -1,10 +1,14 @@
 """The page against the files it is made from, read here on their own."""
+import base64
 import inspect
+import io
 import json
 import math
 import re
+import struct
 import subprocess
 import sys
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +21,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tiny import EMA, PARTS, quiet, runner_cfg, write_data
 from workdirs import CLASSES, FIRST, SECOND, Page, audit, config, training, validation, write_start
 
@@ -209,6 +215,93 @@ def test_pictures_in_order(page):
     assert page.pictures() == ['contact sheet', 'a"><script>', 'image 2', 'image 10']
 
 
+def drawn(path, title='', caption='', seed=0, noisy=True) -> bytes:
+    """A picture as tools/visualize.py writes them, large as a file if it is noisy."""
+    rng, info = np.random.default_rng(seed), PngInfo()
+    small = rng.integers(0, 255, (30, 50, 3)).astype(np.uint8)
+    pixels = np.kron(small, np.ones((10, 10, 1), np.uint8))
+    if noisy:
+        pixels = pixels // 2 + rng.integers(0, 60, (300, 500, 1)).astype(np.uint8)
+    for key, text in (('Title', title), ('Description', caption)):
+        if text:
+            info.add_text(key, text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, pnginfo=info)
+    return path.read_bytes()
+
+
+def test_each_picture_stands_once_below_what_it_shows(tmp_path):
+    """No sheet beside the pictures that it is made of, no file twice; headings are the files'."""
+    write_start(tmp_path, [training(10)], config())
+    folder = tmp_path / 'pictures'
+    for index in range(2):
+        drawn(folder / f'parts_val{index}.png', 'How <parts> group', f'val{index}, by a.pth', index)
+    drawn(folder / 'contact_sheet_parts.png', seed=2)
+    drawn(folder / 'contact_sheet_alone.png', seed=3)
+    (folder / 'again').mkdir()
+    (folder / 'again/copy.png').write_bytes((folder / 'parts_val0.png').read_bytes())
+    found = Page(make_page(tmp_path))
+    assert found.pictures() == ['contact sheet alone', 'val0, by a.pth', 'val1, by a.pth']
+    assert found.text.index('contact sheet alone') < found.text.index('How <parts> group')
+    assert found.text.count('How <parts> group') == 1 and 'left out' not in found.text
+
+
+def test_a_picture_takes_the_fewer_bytes_and_looks_the_same(tmp_path):
+    write_start(tmp_path, [training(10)], config())
+    noisy = drawn(tmp_path / 'pictures/noisy.png')
+    drawn(tmp_path / 'pictures/flat.png', noisy=False)
+    page = make_page(tmp_path)
+    sources = re.findall(r'src="data:image/(\w+);base64,([^"]+)"', page)
+    for name, (kind, data) in zip(('flat', 'noisy'), sources):
+        data = base64.b64decode(data)
+        with Image.open(tmp_path / f'pictures/{name}.png') as one, \
+                Image.open(io.BytesIO(data)) as other:
+            assert other.format.lower() == kind and one.size == other.size
+            apart = np.abs(np.asarray(one, float) - np.asarray(other.convert('RGB'), float))
+            assert apart.mean() < 12
+        assert len(data) <= (tmp_path / f'pictures/{name}.png').stat().st_size
+    assert len(sources) == 2 and len(page) < len(noisy)
+
+
+def test_what_is_no_picture_is_said(tmp_path):
+    """Damaged files, and one that would fill the memory."""
+    write_start(tmp_path, [training(10)], config())
+    whole = drawn(tmp_path / 'pictures/whole.png')
+    (tmp_path / 'pictures/cut.png').write_bytes(whole[:-9000])
+    (tmp_path / 'pictures/text.png').write_bytes(b'no picture')
+    header = struct.pack('>4sIIBBBBB', b'IHDR', 10 ** 5, 10 ** 5, 8, 2, 0, 0, 0)
+    (tmp_path / 'pictures/huge.png').write_bytes(
+        whole[:12] + header + struct.pack('>I', zlib.crc32(header)) + whole[33:])
+    found = Page(make_page(tmp_path))
+    assert found.pictures() == ['whole']
+    for name in ('cut', 'text', 'huge'):
+        assert f'pictures/{name}.png is left out: not a PNG file' in found.text
+
+
+def test_contents(page):
+    """A link to every heading, in the order of the page."""
+    targets = [attrs['id'] for tag, attrs in page.tags if tag == 'h2']
+    links = [attrs['href'] for tag, attrs in page.tags if tag == 'a']
+    assert links == [f'#{target}' for target in targets] and len(links) == 9
+
+
+def test_time_and_memory(tmp_path):
+    """Curves of their own, with the last value that was logged; what was not has none."""
+    rows = [dict(training(step), time=0.1 + step, data_time=0.01 * step, memory=100 * step,
+                 host_memory=7000 + step) for step in (10, 20)]
+    write_start(tmp_path, rows, config())
+    text = Page(make_page(tmp_path)).text
+    costs = text[text.rindex('Time and memory'):text.rindex('Audit of the pseudo labels')]
+    for said in ('seconds per iteration', 'all: last 20.1', 'waiting for data: last 0.2',
+                 'GPU memory at most, MB', 'last 2000', 'main memory with loader workers, MB',
+                 'last 7020'):
+        assert said in costs, said
+    assert not re.search('host_memory|data_time', text[:text.index('The whole config')])
+    write_start(tmp_path / 'cpu', [training(10)], config())
+    text = Page(make_page(tmp_path / 'cpu')).text
+    assert 'seconds per iteration' in text and 'GPU memory' not in text
+
+
 def test_settings_and_environment(page):
     for said in ('training ESL ', 'variant dsl+ctr (default)',
                  'η, mass of the dominant classes 0.9 ',
@@ -377,8 +470,9 @@ def test_a_real_run(trained):
     assert [line[1] for line in found.tables['scores'][1:]] == [
         f'{last[f"{name}/mIoU"]:.2f}' for name in ('teacher', 'student')]
     assert [line[0] for line in found.tables['classes'][1:]] == ['ground', 'thing', 'sky']
-    for said in ('4 of 4 iterations', 'loss_sce', 'loss_ctr', 'parts_used', 'anchors, each class: ',
-                 'mmseg '):
+    assert rows[-2]['host_memory'] > 100  # MB, with torch
+    for said in ('4 of 4 iterations', 'main memory with loader workers', 'loss_sce', 'loss_ctr',
+                 'parts_used', 'anchors, each class: ', 'mmseg '):
         assert said in found.text, said
 
 
@@ -386,4 +480,10 @@ def test_pictures_of_a_real_run(trained):
     done = tool(trained, '--pictures')
     assert done.returncode == 0, done.stderr
     found = Page((trained / 'report.html').read_text()).pictures()
-    assert len(found) == len(list((trained / 'pictures').rglob('*.png'))) > 0
+    made = [path for path in (trained / 'pictures').rglob('*.png')
+            if not path.name.startswith('contact_sheet_')]
+    assert len(found) == len(made) > 0  # sheets show the same ones again
+    text = (trained / 'report.html').read_text()
+    assert '<h3>Where the network is unsure: entropy of its probabilities, 0 to 1</h3>' in text
+    assert all(name.endswith('by work/iter_4') for name in found)
+    assert len(text) < 3 * 2 ** 20

@@ -61,7 +61,7 @@ def test_generate_then_verify(data):
     args = ('generate', '--images', data / 'images', '--masks', data / 'masks', '--mask-suffix',
             '_label.png', '--shares', '1/5', '10', '2', '--out', out)
     said = call(*args)
-    assert '1-5: 4 labelled, 20 unlabelled, seed 0; own lists' in said
+    assert '1-5: 4 of 20 (1/5 = 4.0) labelled, 20 unlabelled, seed 0; own lists' in said
     assert 'warning' in said and 'holds no image of' in said and f'{out}/2' in said  # 4 in two
     small, large = (set(lines(out / part / 'labeled.txt')) for part in ('1-5', '10'))
     assert small < large and 'b/07' in small and len(large) == 10
@@ -85,6 +85,28 @@ def test_generate_then_verify(data):
     said = call(*check, '--manifest', data / 'SUMS2', status=1)
     assert 'files do not exist, such as' in said and 'images/a/00.jpg' in said
     assert not (data / 'SUMS2').exists()
+
+
+def test_verify_takes_all_that_generate_writes(data):
+    """Also where everything is labelled, and nothing that would be read back as something else."""
+    out, args = data / 'splits', ('generate', '--images', data / 'images', '--masks',
+                                  data / 'masks', '--mask-suffix', '_label.png', '--out')
+    for i in range(20, 24):
+        (data / f'images/{"ab"[i % 2]}/{i}.jpg').unlink()
+    (out / '1-1').mkdir(parents=True)
+    (out / '1-1/unlabeled.txt').write_text('a/20\n')  # of an earlier collection
+    said = call(*args, out, '--shares', '1/1', '1/16')
+    assert '1-16: 2 of 20 (1/16 = 1.2) labelled, 18 unlabelled' in said
+    assert '1-1: 20 of 20 (1/1 = 20.0) labelled, 0 unlabelled' in said
+    assert not (out / '1-1/unlabeled.txt').exists()
+    assert '2 lists or pairs are in order' in call(
+        'verify', '--lists', out, '--data-root', data, '--img-dir', 'images', '--mask-dir', 'masks',
+        '--mask-suffix', '_label.png')
+    (data / 'images/train2017').mkdir()
+    (data / 'images/a/00.jpg').rename(data / 'images/train2017/00.jpg')
+    said = call(*args, data / 'other', status=2)
+    assert "read 'train2017/00' back as '00' (1 of 20 names). Give --images the folder" in said
+    assert not (data / 'other').exists()
 
 
 def test_generate_names_what_is_wrong(data):

@@ -4,6 +4,7 @@ from __future__ import annotations
 from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmseg.registry import HOOKS
 
+from ..host_memory import host_memory
 from ..metric_names import legal, per_class
 from ..unwrap import unwrap
 
@@ -18,6 +19,8 @@ class DiagnosticsHook(Hook):
     smoothed over its window of steps). Per-class vectors go to the visualiser's backends
     (TensorBoard, W&B, MLflow, JSON) as ``class/<figure>/<class>``; the text log shows their means.
     Names are such that every backend can hold them. Rank 0's share of the batch is what is shown.
+    ``host_memory`` is the main memory that its process and loader workers hold, in MB; mmengine
+    itself logs ``memory``, of the GPU.
 
     Args:
         interval: iterations between reads; None takes LoggerHook's.
@@ -51,6 +54,7 @@ class DiagnosticsHook(Hook):
         for terms in unwrap(runner.model).diagnostics.pop_steps():
             for name, value in terms.items():
                 runner.message_hub.update_scalar(f'train/{name}', value)
+        runner.message_hub.update_scalar('train/host_memory', host_memory())
         classes = {}
         for name, value in unwrap(runner.model).diagnostics.pop().items():
             if isinstance(value, list):

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from mmengine.dist import all_gather_object, get_rank, get_world_size
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.runner import IterBasedTrainLoop
 from mmseg.registry import HOOKS
 
@@ -16,6 +16,8 @@ REMEDY = ('Set these back to go on with the run. To begin another run from the s
           'the checkpoint as load_from and leave resume out. To go on all the same, no longer '
           "exactly, set strict=False of RunStateHook")
 
+COUNTED = ('best_score', 'wait_count')  # by mmengine's EarlyStoppingHook
+
 INCOMPLETE = ('Resume from a whole one. To begin another run from its weights, give it as '
               'load_from and leave resume out. To go on all the same, with what is missing begun '
               'anew, set strict=False of RunStateHook')
@@ -26,11 +28,12 @@ class RunStateHook(Hook):
     """Save and restore random states and the position in the data; refuse to resume another run.
 
     ``checkpoint['run_state']`` holds, beside what mmengine saves: the generators' states of each
-    rank, seed and samples consumed of each stream, diagnostics not logged yet, and a fingerprint of
-    the run. It is collected on all ranks before a CheckpointHook of any kind saves, and restored
-    when a run is resumed (not with ``load_from`` alone). A resumed run is then the uninterrupted
-    one, bit for bit: on CPUs always, on GPUs with ``randomness.deterministic=True``. Validation
-    leaves the generators as it finds them. All of this is our choice.
+    rank, seed and samples consumed of each stream, diagnostics not logged yet, what mmengine's
+    EarlyStoppingHook has counted, and a fingerprint of the run. It is collected on all ranks before
+    a CheckpointHook of any kind saves, and restored when a run is resumed (not with ``load_from``
+    alone). A resumed run is then the uninterrupted one, bit for bit: on CPUs always, on GPUs with
+    ``randomness.deterministic=True``. Validation leaves the generators as it finds them.
+    All of this is our choice.
 
     Another world size with as many images a step goes on with the same images; the random numbers
     of the ranks then start anew. A longer or shorter ``max_iters``, another device or torch are
@@ -114,6 +117,9 @@ class RunStateHook(Hook):
                     'RunStateHook', ValueError)
         if self._resumed is None:
             return
+        for hook, counted in zip(_stopping(runner), self._resumed.get('stopping', ())):
+            for name in COUNTED:
+                setattr(hook, name, counted[name])
         loop, sampler = runner.train_loop, runner.train_dataloader.batch_sampler
         if self._resumed['streams'] is not None and hasattr(sampler, 'load_state_dict'):
             sampler.load_state_dict(self._resumed['streams'])
@@ -177,9 +183,15 @@ class RunStateHook(Hook):
         mine = dict(rng=self._aside or rng_state())
         if hasattr(model, 'diagnostics'):
             mine['diagnostics'] = model.diagnostics.state_dict()
+        stopping = [{name: float(getattr(hook, name)) for name in COUNTED}  # numpy's, as a rule
+                    for hook in _stopping(runner)]
         streams = sampler.state_dict(iteration) if hasattr(sampler, 'state_dict') else None
         return dict(iteration=iteration, validated=validated, seed=runner.seed, streams=streams,
-                    fingerprint=self._fingerprint, ranks=all_gather_object(mine))
+                    stopping=stopping, fingerprint=self._fingerprint, ranks=all_gather_object(mine))
+
+
+def _stopping(runner) -> list:
+    return [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
 
 
 def collect(runner) -> dict | None:
