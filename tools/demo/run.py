@@ -18,7 +18,8 @@ from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / 'tools'), str(Path(__file__).resolve().parent)]
+# this folder first: tools/ has a report.py as well
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / 'tools')]
 
 from cli_common import ready
 
