@@ -17,7 +17,6 @@ from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
 import mmseg_esl.register  # noqa: F401  (registers every component)
@@ -132,6 +131,7 @@ def quiet():
 
 def forget_visualizers() -> None:
     """mmengine keeps one of a name a process, with the folder of its first run."""
+    from mmseg.visualization import SegLocalVisualizer  # late: it wants a stack that is mended
     for kind in (Visualizer, SegLocalVisualizer):
         kind._instance_dict.clear()
 

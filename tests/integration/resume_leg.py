@@ -26,8 +26,8 @@ from mmseg_esl import stack
 from mmseg_esl.datasets import SemiDataset
 
 # different from one start to the next by their nature
-UNSTABLE = ('time', 'data_time', 'eta', 'cfg', 'experiment_name', 'last_ckpt', 'best_ckpt',
-            'mmengine_version')
+UNSTABLE = ('time', 'data_time', 'host_memory', 'eta', 'cfg', 'experiment_name', 'last_ckpt',
+            'best_ckpt', 'mmengine_version')
 
 
 @DATASETS.register_module()

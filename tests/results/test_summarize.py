@@ -729,7 +729,7 @@ def test_command_line_refuses_and_groups(tmp_path, tool):
     folders = [write_start(tmp_path / name.split('/')[0], [validation(100, 60.0)], config(),
                            protocol=name) for name in ('voc-classic/1-16', 'voc-blender-u2pl/1-16')]
     args = [*folders, '--out', tmp_path / 'out']
-    with pytest.raises(SystemExit, match='summarize.py: one table cannot hold'):
+    with pytest.raises(SystemExit, match='summarize: one table cannot hold'):
         tool('summarize', *args)
     assert not list(tmp_path.glob('out*'))
     assert tool('summarize', *args, '--group').count('###') == 2
