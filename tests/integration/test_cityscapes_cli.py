@@ -37,10 +37,9 @@ OPTIONS = """
     model.segmentor.data_preprocessor.size=(64,64)
     model.segmentor.test_cfg.crop_size=(48,64) model.segmentor.test_cfg.stride=(32,32)
     model.segmentor.pretrained=None model.segmentor.backbone.depth=18
-    model.segmentor.backbone.base_channels=8 model.segmentor.backbone.stem_channels=8
-    model.segmentor.decode_head.in_channels=64 model.segmentor.decode_head.c1_in_channels=8
-    model.segmentor.decode_head.channels=32 model.segmentor.auxiliary_head.in_channels=32
-    model.segmentor.auxiliary_head.channels=16 model.projector.channels=32
+    model.segmentor.decode_head.in_channels=512 model.segmentor.decode_head.c1_in_channels=64
+    model.segmentor.decode_head.channels=32 model.segmentor.auxiliary_head.in_channels=256
+    model.projector.channels=32
     train_cfg.max_iters=4 train_cfg.val_interval=4 param_scheduler.0.end=8
     default_hooks.checkpoint.interval=4 default_hooks.logger.interval=1
 """
