@@ -1,6 +1,5 @@
 """DINOv2 and DINOv3 of configs/_base_/networks: on any data, for any method, as the page says."""
 import copy
-import importlib
 import re
 
 import pytest
@@ -15,6 +14,7 @@ from mmseg.registry import MODELS
 from PIL import Image
 
 from mmseg_esl.conversion import convert
+from mmseg_esl.ladder import Row
 from mmseg_esl.models.segmentors import metas_of
 
 pytest.importorskip('timm', reason='the backbones are of timm: pip install timm')
@@ -104,12 +104,10 @@ def test_a_method_steps_on_it(network, tmp_path):
         list(model.projector.parameters()))
 
 
-def test_the_tools_take_it(tmp_path, monkeypatch):
+def test_the_tools_take_it(tmp_path):
     """tools/ladder.py on one of our partitions, tools/convert_config.py on a config of mmseg's."""
-    monkeypatch.syspath_prepend(ALL.parent / 'tools')
-    ladder = importlib.import_module('ladder')
     composed(tmp_path, 'dinov2-s14_dpt')
-    ours = ladder.Row('ours', 'unimatch_v2').leaf(tmp_path / 'my_data.py')
+    ours = Row('ours', 'unimatch_v2').leaf(tmp_path / 'my_data.py')
     stock = "'mmseg::deeplabv3plus/deeplabv3plus_r50-d8_4xb4-20k_voc12aug-512x512.py'"
     source = tmp_path / 'stock.py'
     (tmp_path / 'more').mkdir()
