@@ -104,7 +104,7 @@ def test_a_method_steps_on_it(network, tmp_path):
         list(model.projector.parameters()))
 
 
-def test_the_tools_take_it(tmp_path):
+def test_the_tools_take_it(tmp_path, monkeypatch):
     """tools/ladder.py on one of our partitions, tools/convert_config.py on a config of mmseg's."""
     composed(tmp_path, 'dinov2-s14_dpt')
     ours = Row('ours', 'unimatch_v2').leaf(tmp_path / 'my_data.py')
