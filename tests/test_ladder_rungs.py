@@ -68,6 +68,17 @@ def test_a_run_of_something_else_is_not_taken_for_it(rung, change, named):
         assert other.finished
 
 
+def test_a_run_that_began_elsewhere_is_not_taken_for_it(rung, tmp_path):
+    anew = trained(rung())
+    from_weights = Rung(anew.row, 0, tmp_path, start=('weights.pth',))
+    with pytest.raises(ValueError, match='mine_seed0 began anew, the row would not: give --start'):
+        assert from_weights.finished
+    from_weights.begun.touch()  # as write_start leaves it
+    assert from_weights.finished
+    with pytest.raises(ValueError, match='mine_seed0 began from --start, the row would not'):
+        assert anew.finished
+
+
 def test_a_shorter_run_goes_on_and_its_tests_are_forgotten(rung, monkeypatch, tmp_path):
     trained(rung(data=DATA.replace('max_iters=4', 'max_iters=2')), 2)
     longer = rung(data=DATA.replace("test_dataloader = val_dataloader", (

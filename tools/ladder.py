@@ -65,7 +65,7 @@ def main(argv=None) -> str:
             twice = [one for one in dict.fromkeys(found) if found.count(one) > 1]
             if twice:
                 raise ValueError(f'the {what} {twice[0]} is given twice: they would share folders')
-        rungs = [Rung(row, seed, out, tuple(args.cfg_options))
+        rungs = [Rung(row, seed, out, tuple(args.cfg_options), tuple(args.start))
                  for seed in args.seeds for row in rows]
         out.mkdir(parents=True, exist_ok=True)
         for row in rows:
@@ -77,7 +77,7 @@ def main(argv=None) -> str:
             end = begun + 60 * args.minutes
             with ThreadPoolExecutor(args.jobs) as pool:
                 for rung, fault in zip(left, pool.map(
-                        lambda r: finish(r, args.start, end), left)):
+                        lambda r: finish(r, end), left)):
                     print(fault or f'{rung.folder.name} is finished', flush=True)
                     faults += [fault] if 'ended with' in fault else []
         text = table(rows, rungs)

@@ -97,14 +97,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Rung:
-    """One run: a row, a seed, the folder of all runs, 'KEY=VALUE' beside the row's config.
+    """One run: a row, a seed, the folder of all runs.
 
-    In the options, '{seed}' stands for the seed.
+    Args:
+        options: 'KEY=VALUE' beside the row's config. start: checkpoints that it begins from, see
+            :func:`.start.write_start`. In both, '{seed}' stands for the seed.
     """
     row: Row
     seed: int
     out: Path
     options: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -142,7 +145,15 @@ class Rung:
         if was:
             raise ValueError(f'{self.folder} is of another training, {was}; the row says {now}. '
                              'Give the --cfg-options of that training, or another --out')
+        if bool(self.start) != self.begun.is_file():
+            raise ValueError(f'{self.folder} began {"anew" if self.start else "from --start"}, the '
+                             'row would not: give --start as that training had, or another --out')
         return True
+
+    @property
+    def begun(self) -> Path:
+        """What it began from, if it did not begin anew."""
+        return self.folder / 'start.pth'
 
     def tested(self, network: str) -> float | None:
         """Its last test; None if there is none."""
@@ -181,12 +192,10 @@ def _settings(cfg) -> dict:
     return {key: value for key, value in out.items() if key != 'optim_wrapper.type'}
 
 
-def finish(rung: Rung, start: list[str] = (), end: float = float('inf')) -> str:
+def finish(rung: Rung, end: float = float('inf')) -> str:
     """Train a run to its end, from where it stands, and test it; '' or what went wrong.
 
     Args:
-        start: checkpoints that it begins from, see :func:`.start.write_start`; '{seed}' stands
-            for the seed.
         end: of time.monotonic, at which it has to stop; it then saves, and goes on the next time.
     """
     rung.folder.mkdir(parents=True, exist_ok=True)
@@ -197,10 +206,10 @@ def finish(rung: Rung, start: list[str] = (), end: float = float('inf')) -> str:
             for earlier in rung.folder.glob('test_*'):  # of a shorter training
                 shutil.rmtree(earlier)
             begin = ['--resume', *given]
-            if start and not (rung.folder / 'last_checkpoint').is_file():
+            if rung.start and not (rung.folder / 'last_checkpoint').is_file():
                 begin = [*given, 'load_from=' + str(write_start(
-                    rung.row, [path.replace('{seed}', str(rung.seed)) for path in start],
-                    rung.folder / 'start.pth'))]
+                    rung.row, [path.replace('{seed}', str(rung.seed)) for path in rung.start],
+                    rung.begun))]
             commands = [[tools() / 'train.py', rung.config, '--work-dir', rung.folder, *begin]]
         if rung.apart:
             commands += [[tools() / 'test.py', rung.config, 'CHECKPOINT', '--network', name,

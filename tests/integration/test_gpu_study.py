@@ -103,6 +103,6 @@ def test_configs_are_read_one_at_a_time(tmp_path, monkeypatch):
     row = rungs.Row('supervised', 'supervised')
     runs = [rungs.Rung(row, seed, tmp_path) for seed in range(3)]
     with ThreadPoolExecutor(3) as pool:
-        said = list(pool.map(lambda rung: rungs.finish(rung, [], time.monotonic() - 1), runs))
+        said = list(pool.map(lambda rung: rungs.finish(rung, time.monotonic() - 1), runs))
     assert most == [1, 1, 1]
     assert said == [f'supervised_seed{seed} {rungs.STOPPED}' for seed in range(3)]
