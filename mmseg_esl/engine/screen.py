@@ -85,7 +85,7 @@ def figures(line: str, text: str, columns: int) -> str:
     """
     items = [item.partition(': ')[::2] for item in re.split(' {2,}', text) if ': ' in item]
     for key, value in sorted(items, key=lambda item: _rank(item[0])):
-        if _rank(key) is LEFT_OUT:
+        if _rank(key) == LEFT_OUT:
             continue
         key, value = ('lr', value.split()[-1]) if key == 'base_lr' else (key, value)
         more = f'  {key} {_short(value)}'
