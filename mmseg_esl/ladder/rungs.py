@@ -84,6 +84,9 @@ class Row:
                  'default_hooks["checkpoint"].pop("save_best", None)  # the last one counts']
         if 'custom_imports' not in cfg:
             lines.insert(1, "custom_imports = dict(imports=['mmseg_esl.register'])")
+        for key, value in self._fitted(cfg).items():
+            merged = f'{{**_base_.method.get({key!r}, {{}}), **{value!r}}}'
+            lines.append(f'model[{key!r}] = {merged if isinstance(value, dict) else repr(value)}')
         if method.sees_unlabeled and 'warm_up' in cfg:
             lines.append("model['semi_train_cfg'].update(_base_.warm_up)")
         if self.keys:
@@ -93,6 +96,17 @@ class Row:
         if 'method_optim' in Config.fromfile(str(method.path)):
             lines.append('optim_wrapper = _base_.method_optim')
         return '\n'.join(lines) + '\n'
+
+    def _fitted(self, data: Config) -> dict:
+        """Keys without which the method does not train the data config's network, as the converter
+        finds them: DeepLabV3+ has layers that other heads lack."""
+        if not self.method.sees_unlabeled:
+            return {}
+        from ..conversion.trial import find_settings  # builds networks; a table needs none
+        try:
+            return find_settings(data.model, self.method.cfg)[0]
+        except ValueError as error:
+            raise ValueError(f'{self.name}: {error}') from error
 
 
 @dataclass(frozen=True)
