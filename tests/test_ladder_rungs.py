@@ -6,6 +6,7 @@ import sys
 import ladder
 import pytest
 import tiny
+from mmseg.registry import MODELS
 
 from mmseg_esl.ladder import Row, Rung, finish, rungs
 
@@ -128,3 +129,24 @@ def test_a_run_that_fails_is_in_the_exit_status(rung, tmp_path, monkeypatch, cap
         ladder.main()
     assert ended.value.code == 1
     assert 'cps_seed0 ended with 3' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('method, key, value', [
+    ('u2pl', 'embedding', 'decode_head.conv_seg'), ('gta_seg', 'classifier', ('conv_seg', )),
+    ('cutmix_seg', 'embedding', None)])
+def test_a_method_is_fitted_to_a_head_without_the_layers_of_deeplab(tmp_path, method, key, value):
+    """An FCNHead has no 'sep_bottleneck', which their configs name."""
+    (tmp_path / 'data.py').write_text(
+        f'{DATA}\nmodel["decode_head"] = {tiny.fcn()!r}\n')
+    row = Row('mine', method)
+    (tmp_path / 'mine.py').write_text(row.leaf(tmp_path / 'data.py'))
+    model = Rung(row, 0, tmp_path).cfg.model
+    assert model.get(key) == value
+    assert MODELS.build(model).num_classes == model.segmentor.decode_head.num_classes
+
+
+def test_a_network_that_no_method_can_wrap_is_named_with_its_row(tmp_path):
+    (tmp_path / 'data.py').write_text(
+        f'{DATA}\nmodel["decode_head"] = dict(type="Mask2FormerHead")\n')
+    with pytest.raises(ValueError, match='^cps: Mask2FormerHead classifies masks'):
+        Row('cps', 'cps').leaf(tmp_path / 'data.py')
