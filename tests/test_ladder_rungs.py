@@ -8,7 +8,7 @@ import pytest
 import tiny
 from mmseg.registry import MODELS
 
-from mmseg_esl.ladder import Row, Rung, finish, rungs
+from mmseg_esl.ladder import Row, Rung, finish, rungs, table
 
 DATA = f"""
 default_scope = 'mmseg'
@@ -150,3 +150,21 @@ def test_a_network_that_no_method_can_wrap_is_named_with_its_row(tmp_path):
         f'{DATA}\nmodel["decode_head"] = dict(type="Mask2FormerHead")\n')
     with pytest.raises(ValueError, match='^cps: Mask2FormerHead classifies masks'):
         Row('cps', 'cps').leaf(tmp_path / 'data.py')
+
+
+def test_gains_are_of_the_same_seed(tmp_path):
+    """Seeds differ by more than methods do: 40 and 50 supervised, 41 and 52 here, is +1.5."""
+    (tmp_path / 'data.py').write_text(DATA)
+    found, rows = [], [Row('supervised', 'supervised'), Row('cps', 'cps'), Row('more', 'cps')]
+    for row, scores in zip(rows, [(40.0, 50.0), (41.0, 52.0, 70.0), ()]):
+        (tmp_path / f'{row.name}.py').write_text(row.leaf(tmp_path / 'data.py'))
+        for seed, score in enumerate(scores):
+            found.append(trained(Rung(row, seed, tmp_path)))
+            scalars = next(found[-1].folder.glob('*/vis_data/scalars.json'))
+            lines = scalars.read_text().splitlines()
+            scalars.write_text('\n'.join([lines[0], json.dumps(
+                {'student/mIoU': score, 'student2/mIoU': score, 'time': 0.1, 'step': 4})]))
+    supervised, cps, more = table(rows, found).splitlines()[2:]
+    assert '| 2 | student 45.00 ± 7.07 (40.0, 50.0) | – | – |' in supervised
+    assert '| +1.50 (+1.0, +2.0) |' in cps and '| 3 |' in cps  # no third supervised seed
+    assert more.split(' | ')[1:5] == ['0', 'student –', 'student2 –', '–']

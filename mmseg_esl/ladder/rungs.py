@@ -277,14 +277,27 @@ def spread(values: list[float], each: bool = False) -> str:
 
 
 def table(rows: list[Row], rungs: list[Rung]) -> str:
-    """Markdown: the last iteration of each network, mean ± sd over the seeds that are finished."""
-    lines = ['| method | seeds | the network that predicts | others | forwards a pair | minutes |',
-             '|---|--:|--:|--:|--:|--:|']
+    """Markdown: the last iteration of each network, mean ± sd over the seeds that are finished, and
+    what a row has over supervised training, each seed against the same seed."""
+    values = {rung: rung.values() for rung in rungs if rung.finished}
+    baseline = {rung.seed: found['student'] for rung, found in values.items()
+                if rung.row.name == 'supervised'}
+    lines = ['| method | seeds | the network that predicts | others | over supervised | '
+             'forwards a pair | minutes |', '|---|--:|--:|--:|--:|--:|--:|']
     for row in rows:
-        runs = [rung for rung in rungs if rung.row is row and rung.finished]
-        values = [rung.values() for rung in runs]
-        cells = [f'{name} ' + spread([value[name] for value in values], each=True)
+        runs = [rung for rung in rungs if rung.row is row and rung in values]
+        cells = [f'{name} ' + spread([values[rung][name] for rung in runs], each=True)
                  for name in row.networks]
+        gains = [values[rung][row.networks[0]] - baseline[rung.seed]
+                 for rung in runs if rung.seed in baseline and row.name != 'supervised']
         lines.append(f'| {row.title} | {len(runs)} | {cells[0]} | {", ".join(cells[1:]) or "–"} | '
-                     f'{row.cost} | {spread([rung.minutes() for rung in runs])} |')
+                     f'{gain(gains)} | {row.cost} | {spread([rung.minutes() for rung in runs])} |')
     return '\n'.join(lines)
+
+
+def gain(values: list[float]) -> str:
+    """The mean of differences, with its sign, and themselves."""
+    if not values:
+        return '–'
+    each = f' ({", ".join(f"{value:+.1f}" for value in values)})' if len(values) > 1 else ''
+    return f'{statistics.fmean(values):+.2f}{each}'

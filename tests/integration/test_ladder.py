@@ -44,13 +44,16 @@ def test_trains_goes_on_and_prints(ladder):
         assert ('resumed epoch: 0, iter: 2' in log) == (name == 'mean_teacher')
         assert (out / f'{name}_seed0/iter_4.pth').is_file()
     table = rows(said)
-    assert {name: cells[4] for name, cells in table.items()} == {
+    assert {name: cells[5] for name, cells in table.items()} == {
         'supervised': '3', 'Mean Teacher': '8', 'CPS': '12'}
     for name, cells in table.items():
         predicts, other = dict(supervised=('student', ''), CPS=('student', 'student2')).get(
             name, ('teacher', 'student'))
         assert cells[1] == '1' and re.fullmatch(predicts + r' \d+\.\d\d', cells[2])
         assert re.fullmatch(other + r' \d+\.\d\d' if other else '–', cells[3])
+        gain = float(cells[2].split()[1]) - float(table['supervised'][2].split()[1])
+        assert name == 'supervised' and cells[4] == '–' or float(cells[4]) == pytest.approx(
+            gain, abs=0.011) and cells[4][0] in '+-'
     before = {path: path.stat().st_mtime_ns for path in out.rglob('*.pth')}
     again = call()
     assert '3 of 3 runs are finished' in again and rows(again) == table
