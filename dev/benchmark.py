@@ -30,8 +30,10 @@ stack.install()
 
 import torch
 from bench import floors, loading, measuring, models, pieces, plots, ranks, step, tables
+from bench.measuring import positive
 
 from mmseg_esl.conversion.config import methods
+from mmseg_esl.storage.atomic import atomic_file
 
 SECTIONS = ('pieces', 'step', 'methods', 'loading', 'growth', 'ranks')
 
@@ -42,18 +44,20 @@ def parse_args(argv=None):
     parser.add_argument('--only', nargs='+', choices=SECTIONS, default=SECTIONS)
     parser.add_argument('--quick', action='store_true', help='few settings, smaller crops')
     parser.add_argument('--tables', action='store_true', help='measure nothing')
-    parser.add_argument('--threads', type=int, default=1, help='of the CPU')
-    parser.add_argument('--rounds', type=int,
+    parser.add_argument('--threads', type=positive, default=1, help='of the CPU')
+    parser.add_argument('--rounds', type=positive,
                         help='repetitions of everything; default: 5, quick 3; GPU 20')
     of_step = parser.add_argument_group('the whole step')
     of_step.add_argument('--methods', nargs='+', metavar='NAME', choices=['all', *methods()],
                          help="section 'methods' in place of 'step', of all or some of "
                               f'{", ".join(methods())}')
     of_step.add_argument('--depth', type=int, choices=list(models.WIDTHS), default=50)
-    of_step.add_argument('--crop', type=int, help='default: 513, quick 257')
-    of_step.add_argument('--batch', type=int, help='images of each kind; default: 8, CPU 1')
-    of_step.add_argument('--classes', type=int, nargs='+', help='default: 21 81, quick 21')
+    of_step.add_argument('--crop', type=positive, help='default: 513, quick 257')
+    of_step.add_argument('--batch', type=positive, help='images of each kind; default: 8, CPU 1')
+    of_step.add_argument('--classes', type=positive, nargs='+', help='default: 21 81, quick 21')
     args = parser.parse_args(argv)
+    if args.methods and 'step' not in args.only and 'methods' not in args.only:
+        parser.error(f'--methods is of the sections step and methods, not of {" ".join(args.only)}')
     cpu = not torch.cuda.is_available()
     args.device = 'cpu' if cpu else 'cuda'
     if args.methods:
@@ -90,15 +94,27 @@ def say(text: str) -> None:
 
 
 def read(folder: Path) -> dict:
-    files = {name: folder / f'{name}.json' for name in tables.DEVICES}
-    return {name: json.loads(path.read_text()) if path.is_file() else {}
-            for name, path in files.items()}
+    """What has been measured so far on each device.
+
+    Raises:
+        ValueError: a file is damaged; it is not overwritten, since other sections took hours.
+    """
+    files, found = {name: folder / f'{name}.json' for name in tables.DEVICES}, {}
+    for name, path in files.items():
+        try:
+            found[name] = json.loads(path.read_text()) if path.is_file() else {}
+        except ValueError as error:
+            raise ValueError(f'{path} is not JSON ({error}): restore it, or remove it') from error
+    return found
 
 
 def main(argv=None) -> None:
     args = parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    found = read(args.out)
+    try:
+        found = read(args.out)
+    except ValueError as error:
+        sys.exit(f'benchmark.py: {error}')
     with measuring.threads(args.threads), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         for section in () if args.tables else args.only:
@@ -107,8 +123,9 @@ def main(argv=None) -> None:
                 options=dict(rounds=args.rounds, quick=args.quick))
             for row in run(args, section):
                 found[args.device][section]['rows'].append(row)
-                text = json.dumps(found[args.device], indent=1)  # a long run may be cut short
-                (args.out / f'{args.device}.json').write_text(text + '\n')
+                text = json.dumps(found[args.device], indent=1) + '\n'
+                with atomic_file(args.out / f'{args.device}.json') as file:
+                    file.write(text.encode())  # after each row: a long run may be cut short
     for device, results in found.items():
         plots.draw(results, device, args.out)
     for name, make in tables.TABLES.items():

@@ -2,7 +2,9 @@
 import importlib.util
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -66,6 +68,30 @@ def test_measure_every_setting_that_a_cpu_has(gpu):
     assert '| 1.0 | 50% | none |' in shown and f"{row['seconds'] / row['floor']:.2f}×" in shown
     shown = gpu.line(dict(network='R18-d16', crop=65, images=2, setting='x', failed='too big'))
     assert 'too big' in shown and shown.count('|') == gpu.HEADER.splitlines()[0].count('|')
+
+
+def test_memory_that_runs_out_is_no_wait(gpu, monkeypatch):
+    """It ends the row as 'out of memory', where a wait is named in its last column."""
+    class Large(torch.nn.Module):
+        parse_losses = None
+
+        def data_preprocessor(self, batch, training):
+            return {}
+
+        def forward(self, mode):
+            raise self.error
+
+        def after_skipped_step(self):
+            pass
+
+    for name in ('synchronize', 'set_sync_debug_mode'):
+        monkeypatch.setattr(torch.cuda, name, lambda *args: None)
+    model, optimizer = Large(), SimpleNamespace(optim_context=lambda model: nullcontext())
+    model.error = torch.cuda.OutOfMemoryError('CUDA out of memory')
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        gpu.waits(model, optimizer, {})
+    model.error = RuntimeError('called a synchronizing CUDA operation\nat')
+    assert gpu.waits(model, optimizer, {}) == 'called a synchronizing CUDA operation'
 
 
 def test_matmul_rate(gpu):

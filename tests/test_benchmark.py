@@ -288,3 +288,20 @@ def test_a_wrong_mark_is_named(tmp_path):
         page.write_text(text)
         with pytest.raises(ValueError, match='spede|step'):
             tables.fill(page, dict(cpu={}, cuda={}))
+
+
+def test_results_that_cannot_be_read_are_not_overwritten(tmp_path):
+    (tmp_path / 'cpu.json').write_text('{"step": {"rows": [')
+    with pytest.raises(SystemExit, match='cpu.json is not JSON .*restore it, or remove it'):
+        benchmark.main(['--out', str(tmp_path), '--only', 'growth', '--rounds', '1'])
+    assert (tmp_path / 'cpu.json').read_text() == '{"step": {"rows": ['
+
+
+@pytest.mark.parametrize('given, said', [
+    (['--rounds', '0'], "invalid positive value: '0'"), (['--batch', '-1'], 'invalid positive'),
+    (['--classes', '0'], 'invalid positive'),
+    (['--only', 'pieces', '--methods', 'all'], '--methods is of the sections step and methods')])
+def test_options_that_would_not_count_are_refused(capsys, given, said):
+    with pytest.raises(SystemExit):
+        benchmark.parse_args(given)
+    assert said in capsys.readouterr().err

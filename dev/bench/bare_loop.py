@@ -27,8 +27,9 @@ from mmengine.config import Config, DictAction
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 
-from bench.measuring import machine
+from bench.measuring import machine, positive
 from mmseg_esl.engine.unwrap import unwrap
+from mmseg_esl.storage.config import hooks_in, offline
 
 READY = 4  # batches of the bare loop
 
@@ -140,10 +141,11 @@ def prepare(path: str, root: str | None, iters: int, options: dict | None) -> tu
     """The config for so many iterations without warm-up or validation; and iterations a save."""
     cfg = Config.fromfile(path)
     cfg.merge_from_dict(options or {})
-    backbone = cfg.model.segmentor.backbone
-    if 'pretrained' in backbone:
-        backbone.pretrained = False  # weights do not matter to the clock
+    cfg.model = offline(cfg.model)  # weights do not matter to the clock
     cfg.model.semi_train_cfg.update(warmup_iters=0, ramp_iters=0)
+    for hook in hooks_in(cfg):
+        if 'begin' in hook:  # what is to be found after the warm-up
+            hook.begin = 0
     cfg.train_cfg.update(max_iters=iters)
     every = cfg.default_hooks.checkpoint.interval
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'test_dataloader', 'test_cfg',
@@ -160,9 +162,10 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config')
     parser.add_argument('--data-root', help="in place of the config's")
-    parser.add_argument('--blocks', type=int, default=5)
-    parser.add_argument('--block', type=int, help='iterations; default: of two lines in the log')
-    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--blocks', type=positive, default=5)
+    parser.add_argument('--block', type=positive,
+                        help='iterations; default: of two lines in the log')
+    parser.add_argument('--threads', type=positive, default=1)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     return parser.parse_args(argv)
 

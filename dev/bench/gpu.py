@@ -31,8 +31,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench import models as whole
 from bench.floors import Floor
+from bench.measuring import positive
 from mmseg_esl.engine.hooks.channels_last_hook import use_channels_last
 from mmseg_esl.engine.hooks.compile_hook import compile_networks
+from mmseg_esl.storage.atomic import atomic_file
 
 GEOMETRY = {  # output stride: of the backbone, and of the head's ASPP
     8: (dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)), (1, 12, 24, 36)),
@@ -133,6 +135,8 @@ def waits(model, optimizer, batch: dict) -> str:
             loss, _ = model.parse_losses(model(**data, mode='loss'))
             loss.backward()
             model.after_optimizer_step(10 ** 6)
+        except torch.cuda.OutOfMemoryError:  # a RuntimeError, too
+            raise
         except RuntimeError as error:
             return str(error).splitlines()[0]
         finally:
@@ -206,8 +210,9 @@ def main() -> None:
     parser.add_argument('--strides', type=int, nargs='+', default=[8, 16], choices=list(GEOMETRY))
     parser.add_argument('--crops', type=int, nargs='+', default=[513, 769])
     parser.add_argument('--settings', nargs='+', default=list(SETTINGS), choices=list(SETTINGS))
-    parser.add_argument('--batch', type=int, default=8, help='labelled images, and unlabelled ones')
-    parser.add_argument('--rounds', type=int, default=20)
+    parser.add_argument('--batch', type=positive, default=8,
+                        help='labelled images, and unlabelled ones')
+    parser.add_argument('--rounds', type=positive, default=20)
     parser.add_argument('--json', help='file for all figures')
     args = parser.parse_args()
     if not torch.cuda.is_available():
@@ -221,8 +226,9 @@ def main() -> None:
         rows.append(row)
         print(line(row), flush=True)
         if args.json:  # after each row: the next may take long
-            Path(args.json).write_text(json.dumps(
-                dict(device=torch.cuda.get_device_name(), torch=torch.__version__, rows=rows)))
+            found = dict(device=torch.cuda.get_device_name(), torch=torch.__version__, rows=rows)
+            with atomic_file(args.json) as file:
+                file.write(json.dumps(found).encode())
 
 
 if __name__ == '__main__':

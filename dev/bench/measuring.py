@@ -123,6 +123,13 @@ def measure(works: dict[str, Work], rounds: int, ours: str = 'ours') -> dict:
     return out
 
 
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
 # ------------------------------------------------------------------------------- where and what
 
 

@@ -68,12 +68,15 @@ class PseudoLabelAudit:
             truth: ``(B, H, W)`` long on any device; pixels outside [0, C) are left out.
 
         Raises:
-            ValueError: truth has another shape than the look; the look has no parts, which were
-                to be counted.
+            ValueError: truth has another shape than the look; the look has another number of
+                classes, or no parts, which were to be counted.
         """
         if truth.shape != look.classes.shape:
             raise ValueError(f'the truth has shape {tuple(truth.shape)}, the classes '
                              f'{tuple(look.classes.shape)}')
+        if look.probs.shape[1] != self.num_classes:
+            raise ValueError(f'the look is of {look.probs.shape[1]} classes, the audit of '
+                             f'{self.num_classes}')
         if self.num_parts is not None and look.parts is None:
             raise ValueError(f'num_parts={self.num_parts}, but the look has no parts')
         truth = truth.to(look.classes.device)
@@ -108,7 +111,15 @@ class PseudoLabelAudit:
         total += torch.bincount(index, weights, minlength=total.numel()).view_as(total)
 
     def merge(self, other: PseudoLabelAudit) -> None:
-        """Add what another audit, made with the same arguments, has counted."""
+        """Add what another audit has counted.
+
+        Raises:
+            ValueError: it was made with other arguments.
+        """
+        for key in ('num_classes', 'num_parts', 'bins', 'mass', 'confidence'):
+            mine, theirs = getattr(self, key), getattr(other, key)
+            if mine != theirs:
+                raise ValueError(f'audits of {key}={mine} and {key}={theirs} do not add up')
         for name, total in self.counts.items():
             total += other.counts[name]
 

@@ -163,6 +163,16 @@ def test_what_lies_beside_the_images_is_said(made, folder):
         made()[2].done)
 
 
+def test_a_pipeline_that_is_kept_whole_is_said_to_be(made):
+    _, text, found = made("""train_dataloader = dict(dataset=dict(pipeline=[
+        dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
+        dict(type='RandomFlip', prob=0.5), dict(type='PackSegInputs')]))""")
+    assert 'weak view of the unlabelled images: your whole pipeline' in found.done
+    assert '# your pipeline for images without labels; left out: nothing' in text
+    left = 'your pipeline without RandomCrop.cat_max_ratio, PhotoMetricDistortion'
+    assert f'weak view of the unlabelled images: {left}' in made()[2].done
+
+
 def test_a_label_reader_of_ones_own_stays_with_the_labels():
     class LoadColours(LoadAnnotations):
         pass

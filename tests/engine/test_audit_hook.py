@@ -9,6 +9,7 @@ from pathlib import Path
 
 import audited
 import guarded
+import numpy as np
 import pytest
 import tiny
 from audited import Sharpen, Spread, audit
@@ -97,12 +98,13 @@ def test_figures_are_those_of_the_files(tmp_path, data):
     assert None not in curves[2].values()
 
 
-@pytest.mark.parametrize('pad', [False, True])
-def test_figures_agree_with_the_validation(tmp_path, data, pad):
+@pytest.mark.parametrize('pad, corners', [(False, False), (True, False), (True, True)])
+def test_figures_agree_with_the_validation(tmp_path, data, pad, corners):
     """Where the network sees images of another size than the masks, and padded ones."""
     loader = tiny.val_loader_cfg(data)
     loader['dataset']['pipeline'].insert(1, dict(type='Resize', scale=(44, 20), keep_ratio=False))
     segmentor = tiny.segmentor()
+    segmentor['decode_head']['align_corners'] = corners
     if pad:
         segmentor['data_preprocessor']['test_cfg'] = dict(size_divisor=32)
     runner = tiny.run(tmp_path, data, [tiny.EMA, tiny.PARTS, Sharpen(), audit()], val=True,
@@ -176,6 +178,23 @@ def test_a_data_set_of_its_own_and_one_line_in_the_log(tmp_path, data, monkeypat
     assert found['images'] == 5 and found['pixels'] == 5 * 40 * 40
     line, = (line for line in said if line.startswith('audit of 5 images'))
     assert f'{100 * found["soft_hit_rate"]:.1f} %' in line
+
+
+def test_some_images_are_spread_over_the_list_and_the_ignored_value_is_the_heads(tmp_path, data):
+    """Mask i has 2 ** i pixels that a head ignores by a value of its own."""
+    other, seg = tmp_path / 'other', tiny.segmentor()
+    tiny.write_data(other, labeled=5)
+    for i in range(5):
+        mask = np.full((32, 32), 2, np.uint8)
+        mask[0, :2 ** i] = 1
+        Image.fromarray(mask).save(other / f'ann/a{i}.png')
+    seg['decode_head']['ignore_index'] = 1
+    runner = tiny.runner(tmp_path / 'work', data, [], model=tiny.esl_cfg('dsl', segmentor=seg))
+    hook = PseudoLabelAuditHook(1, tiny.val_loader_cfg(other)['dataset'], max_images=2)
+    hook.before_train(runner)
+    counts = hook._audit(runner).counts
+    assert counts['images'] == 2 and counts['confusion'][1].sum() == 0
+    assert 2 * 32 * 32 - counts['confusion'].sum() == 2 ** 0 + 2 ** 2  # of five the first and third
 
 
 def test_two_ranks_share_the_images_and_the_error(tmp_path):

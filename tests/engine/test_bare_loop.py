@@ -69,3 +69,11 @@ def test_prepared_for_iterations_alone():
     assert cfg.train_dataloader.dataset.labeled.data_root.endswith('/somewhere')
     assert cfg.model.semi_train_cfg.warmup_iters == 0
     assert not cfg.model.segmentor.backbone.pretrained
+
+
+def test_what_begins_after_a_warm_up_is_measured_too():
+    """The demo's parts are found after 400 iterations; weights of others are not asked for."""
+    cfg, _ = bare_loop.prepare(str(CONFIG.parent / 'demo/esl.py'), None, 7, None)
+    assert cfg.default_hooks.parts.begin == 0
+    cfg, _ = bare_loop.prepare(str(CONFIG.parent / 'esl_r50_voc-classic_1-16.py'), None, 7, None)
+    assert cfg.model.segmentor.pretrained is None

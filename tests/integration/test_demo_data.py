@@ -105,8 +105,29 @@ def test_a_drawing_cut_short_is_redone(tmp_path, monkeypatch):
     assert (out / 'masks/test/test_0000.png').is_file()
 
 
-def test_a_foreign_folder_is_not_deleted(tmp_path):
+@pytest.mark.parametrize('stamp', [None, '{"version": 3}', '[]', '{"version'])
+def test_a_foreign_folder_is_not_deleted(tmp_path, stamp):
+    """Nor one with another program's stamp.json."""
     (tmp_path / 'thesis.tex').write_text('years of work')
+    if stamp:
+        (tmp_path / 'stamp.json').write_text(stamp)
     with pytest.raises(FileExistsError, match='--out'):
         synthetic.make_dataset(tmp_path, labeled=1, unlabeled=1, test=1)
     assert (tmp_path / 'thesis.tex').is_file()
+
+
+def test_a_file_in_the_folders_place_is_named(tmp_path):
+    (tmp_path / 'data').write_text('a file')
+    with pytest.raises(FileExistsError, match='data exists and was not written by the demo'):
+        synthetic.make_dataset(tmp_path / 'data', labeled=1, unlabeled=1, test=1)
+
+
+def test_the_sheet_has_its_rows_whatever_was_drawn(tmp_path):
+    """Images of three kinds first, then others."""
+    from pictures import chosen_stems
+    (tmp_path / 'masks/test').mkdir(parents=True)
+    for stem, kinds in (('a', 2), ('b', 4), ('c', 1), ('d', 3)):
+        label = np.arange(25).reshape(5, 5).astype(np.uint8) % (kinds + 1)
+        Image.fromarray(label).save(tmp_path / f'masks/test/{stem}.png')
+    assert chosen_stems(tmp_path, 6) == ['b', 'd', 'a', 'c']
+    assert chosen_stems(tmp_path, 3) == ['b', 'd', 'a']

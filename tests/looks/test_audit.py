@@ -177,6 +177,16 @@ def test_merged_audits_are_the_audit_of_all():
     assert sizes == {name: count.shape for name, count in whole.counts.items()}
 
 
+@pytest.mark.parametrize('change', [
+    dict(bins=1), dict(num_parts=1), dict(num_parts=None), dict(mass=0.5), dict(confidence=0.5)])
+def test_audits_made_otherwise_are_not_merged(change):
+    """Counts of one bin or part would be added to each of several."""
+    own = dict(num_parts=K, bins=BINS, mass=0.9, confidence=ZETA)
+    key, = change
+    with pytest.raises(ValueError, match=f'audits of {key}={own[key]} and {key}={change[key]} do'):
+        PseudoLabelAudit(C, **own).merge(PseudoLabelAudit(C, **{**own, **change}))
+
+
 def test_without_parts_and_without_a_known_pixel():
     look, truth = made_up(0, parts=False)
     found = audited((look, torch.full_like(truth, 255)), num_parts=None).result('abcd')
@@ -208,21 +218,28 @@ def test_entropy_goes_by_the_parts_in_use():
     assert parts['entropy'][0] == audited((look, truth)).result('abcd')['parts']['entropy'][0]
 
 
-def test_a_look_is_resized_by_its_logits_and_without_its_padding():
+@pytest.mark.parametrize('corners', [False, True])
+def test_a_look_is_resized_by_its_logits_and_without_its_padding(corners):
     gen = torch.Generator().manual_seed(0)
     logits = 4 * torch.randn(1, C, 8, 12, generator=gen)
     look, _ = made_up(0, size=(8, 12), images=1)
     look.probs = logits.softmax(dim=1)
-    large = resized(look, (15, 20), mass=0.9, area=(6, 10))
+    look.grouped = torch.randint(-1, C, (1, 8, 12), generator=gen)
+    large = resized(look, (15, 20), mass=0.9, area=(6, 10), align_corners=corners)
     wanted = torch.nn.functional.interpolate(
-        logits[..., :6, :10].double(), size=(15, 20), mode='bilinear').softmax(dim=1).float()
+        logits[..., :6, :10].double(), size=(15, 20), mode='bilinear',
+        align_corners=corners).softmax(dim=1).float()
     torch.testing.assert_close(large.probs, wanted, rtol=1e-4, atol=1e-6)
     target, number = dynamic_soft_label(large.probs, mass=0.9)
     assert torch.equal(large.target, target) and torch.equal(large.size, number)
     assert torch.equal(large.classes, wanted.argmax(dim=1))
-    for y, x in np.ndindex(15, 20):  # the centre of a pixel lies in its nearest neighbour
-        source = look.parts[0, int((y + 0.5) * 6 / 15), int((x + 0.5) * 10 / 20)]
-        assert large.parts[0, y, x] == source
+    for y, x in np.ndindex(15, 20):
+        if corners:  # outer rows lie on each other
+            row, column = math.floor(y * 5 / 14 + 0.5), math.floor(x * 9 / 19 + 0.5)
+        else:  # the centre of a pixel lies in its nearest neighbour
+            row, column = int((y + 0.5) * 6 / 15), int((x + 0.5) * 10 / 20)
+        assert large.parts[0, y, x] == look.parts[0, row, column]
+        assert large.grouped[0, y, x] == look.grouped[0, row, column]
     assert resized(look, (8, 12), mass=0.9) is look
 
 
@@ -232,6 +249,8 @@ def test_what_does_not_fit_is_named():
         audited((look, truth[..., :5]))
     with pytest.raises(ValueError, match='num_parts=3.*no parts'):
         audited(made_up(0, parts=False))
+    with pytest.raises(ValueError, match='look is of 4 classes, the audit of 3'):
+        PseudoLabelAudit(3, K).update(look, truth)
     with pytest.raises(ValueError, match='2 class names for 4'):
         audited((look, truth)).result('ab')
     with pytest.raises(ValueError, match='bins must be at least 1, got 0'):

@@ -14,9 +14,12 @@ def images(model):
     return inputs, labels, samples
 
 
+@pytest.mark.parametrize('corners', [False, True])
 @pytest.mark.parametrize('resolution', ['embedding', 'image'])
-def test_parts_are_those_of_training(monkeypatch, resolution):
-    model = tiny.esl(sharp=3.0, part_resolution=resolution)
+def test_parts_are_those_of_training(monkeypatch, resolution, corners):
+    seg = tiny.segmentor()
+    seg['decode_head']['align_corners'] = corners
+    model = tiny.esl(segmentor=seg, sharp=3.0, part_resolution=resolution)
     inputs, labels, samples = images(model)
     used, group = [], PixelToPart._group
 
@@ -32,7 +35,8 @@ def test_parts_are_those_of_training(monkeypatch, resolution):
     model.part_memory.rollback()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     seen = look(model, inputs, classes)
-    small = nearest(seen.parts, parts.shape[-2:])
+    small = nearest(seen.parts, parts.shape[-2:], corners)
+    assert seen.align_corners is corners
     assert torch.equal(small, parts) and (parts >= 0).any()
     assert torch.equal(prototypes, model.part_memory.prototypes)
     for key, value in model.state_dict().items():

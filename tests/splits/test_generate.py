@@ -1,5 +1,6 @@
 """Drawn partitions: nested, of the right size, with every class, the same everywhere."""
 
+import hashlib
 import math
 import subprocess
 import sys
@@ -87,6 +88,14 @@ def test_few_images_take_what_covers_most():
     for seed in range(8):
         assert nested_partitions(classes, ['2'], seed)['2'] == ['most', 'rest']
     assert absent_classes(classes, ['most']) == [4, 5]
+
+
+def test_of_images_that_cover_as_much_the_draw_decides():
+    """Two classes each, where there is room for one image: the first of the drawn order."""
+    classes = {f'{c}{i}': [c, c + 1] for c in (0, 2) for i in range(6)}
+    for seed in range(8):
+        first = min(classes, key=lambda n: hashlib.sha256(f'{seed}:{n}'.encode()).digest())
+        assert nested_partitions(classes, ['1'], seed) == {'1': [first]}
 
 
 def test_no_bias_to_crowded_images():

@@ -16,13 +16,14 @@ TITLES = ('input', 'truth', 'supervised (EMA)', 'ESL+ (teacher)', 'dominant clas
 
 
 def chosen_stems(data: Path, count: int) -> list[str]:
-    """The first test images with three kinds of object or more: chosen by truth, not by result."""
+    """The first test images with three kinds of object or more: chosen by truth, not by result.
+
+    Where there are too few, others follow.
+    """
     from PIL import Image
-    stems = []
-    for path in sorted((data / 'masks' / 'test').glob('*.png')):
-        if len(np.unique(np.asarray(Image.open(path)))) >= 4:
-            stems.append(path.stem)
-    return stems[:count]
+    paths = sorted((data / 'masks' / 'test').glob('*.png'))
+    plain = {path: len(np.unique(np.asarray(Image.open(path)))) < 4 for path in paths}
+    return [path.stem for path in sorted(paths, key=plain.get)[:count]]
 
 
 def view(model, image: np.ndarray):

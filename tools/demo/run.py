@@ -14,14 +14,17 @@ import multiprocessing
 import os
 import sys
 import time
+import traceback
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # this folder first: tools/ has a report.py as well
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / 'tools')]
 
-from cli_common import ready
+from cli_common import program, ready
+from processes import end_with_parent, ended_with_us
 
 CONFIGS = dict(supervised='esl/demo/supervised.py', esl_plus='esl_plus/demo/esl_plus.py')
 SIZES = dict(labeled=16, unlabeled=300, test=120)
@@ -34,13 +37,13 @@ def parse_args(argv=None):
                         help='folder for everything that is written (default: %(default)s)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0])
     parser.add_argument('--iters', type=int, help='training iterations (default: the config\'s)')
-    parser.add_argument('--jobs', type=int, default=os.cpu_count(),
+    parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1,
                         help='trainings at a time, each on one core (default: %(default)s)')
     parser.add_argument('--quick', action='store_true',
                         help='few images, 40 iterations: does everything run? Figures mean nothing')
     args = parser.parse_args(argv)
-    if min(args.seeds) < 0 or len(set(args.seeds)) < len(args.seeds):
-        parser.error(f'--seeds must be distinct and not negative, got {args.seeds}')
+    if len(set(args.seeds)) < len(args.seeds) or not all(0 <= s < 2 ** 32 for s in args.seeds):
+        parser.error(f'--seeds must be distinct and of 0 to {2 ** 32 - 1}, got {args.seeds}')
     if args.jobs < 1:
         parser.error(f'--jobs must be at least 1, got {args.jobs}')
     if args.iters is not None and args.iters < 8:
@@ -78,7 +81,9 @@ def load_config(method: str, work_dir: Path, data: Path, seed: int, iters: int |
 
 
 def begin(queue) -> None:
-    """What each training process does first; ``queue`` takes its progress."""
+    """What each process does first; ``queue`` takes a training's progress, None: it trains none."""
+    if queue is not None:
+        end_with_parent()
     ready()
     import torch
 
@@ -97,32 +102,49 @@ def train(method: str, cfg, title: str):
     log = Path(cfg.work_dir) / 'console.txt'
     with open(log, 'w', encoding='utf-8') as file, contextlib.redirect_stdout(file), \
             contextlib.redirect_stderr(file):
-        runner = Runner.from_cfg(cfg)
-        runner.register_hook(hook)
-        runner.train()
+        try:
+            runner = Runner.from_cfg(cfg)
+            runner.register_hook(hook)
+            runner.train()
+        except Exception:
+            traceback.print_exc()
+            raise
     return hook.metrics, time.perf_counter() - started
 
 
 def train_all(configs: dict, jobs: int, console) -> dict:
-    """{(seed, method): (metrics, seconds)} of {(seed, method): config}, ``jobs`` at a time."""
+    """{(seed, method): (metrics, seconds)} of {(seed, method): config}, ``jobs`` at a time.
+
+    Raises:
+        SystemExit: one failed, which it names; no process is left.
+    """
     from progress import Board
     context = multiprocessing.get_context('spawn')
-    with context.Manager() as manager, Board(console) as board:
-        queue = manager.Queue()
-        with ProcessPoolExecutor(jobs, context, begin, (queue,)) as pool:
-            # the longest first, so that the last to end is a short one
-            ordered = sorted(configs, key=lambda key: key[1] == 'supervised')
-            runs = {pool.submit(train, method, configs[seed, method], f'seed {seed}: {method:10}'):
-                    (seed, method) for seed, method in ordered}
-            left = set(runs)
-            while left:
-                ended, left = wait(left, timeout=0.5, return_when=FIRST_EXCEPTION)
-                while not queue.empty():
-                    board.show(*queue.get())
-                if any(run.exception() for run in ended):
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    break
-    return {key: run.result() for run, key in runs.items() if not run.cancelled()}
+    queue = context.SimpleQueue()
+    with Board(console) as board, ProcessPoolExecutor(jobs, context, begin, (queue,)) as pool, \
+            ended_with_us():
+        # the longest first, so that the last to end is a short one
+        ordered = sorted(configs, key=lambda key: key[1] == 'supervised')
+        runs = {pool.submit(train, method, configs[seed, method], f'seed {seed}: {method:10}'):
+                (seed, method) for seed, method in ordered}
+        left = set(runs)
+        while left:
+            ended, left = wait(left, timeout=0.5, return_when=FIRST_EXCEPTION)
+            while not queue.empty():
+                board.show(*queue.get())
+            for run in ended:
+                if run.exception():
+                    sys.exit(failure(*runs[run], configs[runs[run]], run.exception()))
+    return {key: run.result() for run, key in runs.items()}
+
+
+def failure(seed: int, method: str, cfg, error: BaseException) -> str:
+    """What is said of a training that did not come to its end."""
+    if isinstance(error, BrokenProcessPool):  # whose it was nobody knows
+        return (f'{program()}: a training process was killed, by the system if memory ran out: '
+                'try fewer --jobs')
+    return (f'{program()}: seed {seed}: {method} failed ({type(error).__name__}: {error}); see '
+            f'{Path(cfg.work_dir) / "console.txt"}')
 
 
 def trained(cfg):
@@ -185,9 +207,12 @@ def main(argv=None) -> int:
     sizes = QUICK if args.quick else SIZES
     console.print('[bold]ESL+ demo[/bold]: {labeled} labelled and {unlabeled} unlabelled images to '
                   'learn from, {test} others to test on'.format(**sizes))
-    results = run_seeds(args, console)
-    print_table(results, console)
-    written = write_report(results, args, sizes, ROOT)
+    try:
+        results = run_seeds(args, console)
+        print_table(results, console)
+        written = write_report(results, args, sizes, ROOT)
+    except OSError as error:
+        sys.exit(f'{program()}: {error}')
     for path in [*(r['picture'] for r in results), *written]:
         console.print(f'written: {path}')
     console.print(f'{time.perf_counter() - started:.0f} s in all; logs, checkpoints: {args.out}')

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -337,6 +338,15 @@ def _write(path, array):
     Image.fromarray(array).save(path)
 
 
+def _stamp_in(path) -> dict:
+    """What a finished drawing says of itself; {} where there is no such file."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def make_dataset(out, seed=0, labeled=10, unlabeled=300, test=120):
     """Draw the data set into `out` and return its Path; a folder with the same stamp is left alone.
 
@@ -345,10 +355,12 @@ def make_dataset(out, seed=0, labeled=10, unlabeled=300, test=120):
     out = Path(out)
     stamp = dict(version=VERSION, seed=seed, labeled=labeled, unlabeled=unlabeled, test=test)
     marker = out / 'stamp.json'
-    if marker.is_file() and json.loads(marker.read_text()) == stamp:
+    found = _stamp_in(marker)
+    if found == stamp:
         return out
     if out.exists():
-        if any(out.iterdir()) and not marker.is_file() and not (out / '.drawing').exists():
+        ours = found.keys() == stamp.keys() or (out / '.drawing').exists()
+        if not ours and (not out.is_dir() or any(out.iterdir())):
             raise FileExistsError(f'{out} exists and was not written by the demo: '
                                   'remove it or name another folder with --out')
         shutil.rmtree(out)
@@ -377,4 +389,7 @@ if __name__ == '__main__':
     parser.add_argument('--labeled', type=int, default=10)
     parser.add_argument('--unlabeled', type=int, default=300)
     parser.add_argument('--test', type=int, default=120)
-    print(make_dataset(**vars(parser.parse_args())))
+    try:
+        print(make_dataset(**vars(parser.parse_args())))
+    except OSError as error:
+        sys.exit(str(error))
