@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def parse_args(argv=None):
                              'networks begin; {seed} in a path stands for the seed. Where a '
                              'method trains two, the second begins from a second one')
     parser.add_argument('--minutes', type=float, default=float('inf'),
-                        help='then stop the runs, which save, and print the table')
+                        help='then stop the runs, which save, and print the table; so does Ctrl-C')
     parser.add_argument('--table', action='store_true', help='print the table alone')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     return parser.parse_args(argv)
@@ -50,10 +49,11 @@ def parse_args(argv=None):
 
 def main(argv=None) -> str:
     """Do what the command line says; returns the table that it prints."""
-    args, begun = parse_args(argv), time.monotonic()
+    args = parse_args(argv)
     ready()
     from mmseg_esl.conversion import Refused, methods
-    from mmseg_esl.ladder import Row, Rung, finish, table
+    from mmseg_esl.ladder import Limit, Row, Rung, finish, table
+    limit = Limit(args.minutes)
     names = methods() if args.methods == ['all'] or not args.methods + args.row else args.methods
     out, data = args.out.resolve(), args.data.resolve()
     try:
@@ -74,14 +74,15 @@ def main(argv=None) -> str:
         if not args.table:
             left = [rung for rung in rungs if not rung.finished]
             print(f'{len(rungs) - len(left)} of {len(rungs)} runs are finished', flush=True)
-            end = begun + 60 * args.minutes
-            with ThreadPoolExecutor(args.jobs) as pool:
+            with limit, ThreadPoolExecutor(args.jobs) as pool:
                 for rung, fault in zip(left, pool.map(
-                        lambda r: finish(r, end), left)):
+                        lambda r: finish(r, limit.over), left)):
                     print(fault or f'{rung.folder.name} is finished', flush=True)
                     faults += [fault] if 'ended with' in fault else []
         text = table(rows, rungs)
         print(text, flush=True)
+        if limit.signal:
+            sys.exit(128 + limit.signal)
         if faults:
             sys.exit(1)
         return text

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Callable
 
 from mmengine.config import Config, DictAction
 
@@ -31,6 +32,7 @@ ASIDE = {'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', '
          'file_client_args', 'check_files', 'loss_scale', 'dtype'}
 READING = threading.Lock()  # mmengine reloads pkg_resources for a base of mmseg's
 GRACE = 120  # seconds in which a run that was asked to stop saves
+POLL = 0.2  # seconds between two looks at whether a run has ended, or has to
 STOPPED = 'is not finished: the same command goes on'
 
 
@@ -206,11 +208,15 @@ def _settings(cfg) -> dict:
     return {key: value for key, value in out.items() if key != 'optim_wrapper.type'}
 
 
-def finish(rung: Rung, end: float = float('inf')) -> str:
+def never() -> bool:
+    return False
+
+
+def finish(rung: Rung, over: Callable[[], bool] = never) -> str:
     """Train a run to its end, from where it stands, and test it; '' or what went wrong.
 
     Args:
-        end: of time.monotonic, at which it has to stop; it then saves, and goes on the next time.
+        over: whether it has to stop; it then saves, and goes on the next time.
     """
     rung.folder.mkdir(parents=True, exist_ok=True)
     given = ['--cfg-options', *rung.given]
@@ -233,7 +239,7 @@ def finish(rung: Rung, end: float = float('inf')) -> str:
         for command in commands:
             command = [str(last_checkpoint(rung.folder) if part == 'CHECKPOINT' else part)
                        for part in command]
-            code = run_until(end, [sys.executable, *command], log)
+            code = run_until(over, [sys.executable, *command], log)
             if code is None:
                 return f'{rung.folder.name} {STOPPED}'
             if code:
@@ -241,25 +247,52 @@ def finish(rung: Rung, end: float = float('inf')) -> str:
     return ''
 
 
-def run_until(end: float, command: list[str], log) -> int | None:
-    """Exit code of a command; None if the time was up before its end, or its beginning.
+def run_until(over: Callable[[], bool], command: list[str], log) -> int | None:
+    """Exit code of a command; None if it was over before its end, or its beginning.
 
-    It is then sent SIGTERM, on which tools/train.py saves.
+    It is then sent SIGTERM, on which tools/train.py saves. It has a session of its own: Ctrl-C would
+    reach it too, and a second signal ends a training at once.
     """
-    left = end - time.monotonic()
-    if left <= 0:
+    if over():
         return None
-    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        return process.wait(None if left == float('inf') else left)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGTERM)
+    process = subprocess.Popen(
+        command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    while not over():
+        try:
+            return process.wait(POLL)
+        except subprocess.TimeoutExpired:
+            pass
+    process.send_signal(signal.SIGTERM)
     try:
         process.wait(GRACE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
     return None
+
+
+class Limit:
+    """Until when runs go on: so many minutes, or to a first Ctrl-C or SIGTERM within the block."""
+
+    def __init__(self, minutes: float = float('inf')):
+        self.end, self.signal, self._before = time.monotonic() + 60 * minutes, 0, {}
+
+    def over(self) -> bool:
+        return bool(self.signal) or time.monotonic() >= self.end
+
+    def __enter__(self) -> Limit:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note)
+                            for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame) -> None:
+        print(f'{signal.Signals(number).name}: the runs finish their iteration and save', flush=True)
+        self.signal = number
 
 
 def last_checkpoint(folder: Path) -> Path:
