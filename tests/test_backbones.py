@@ -137,7 +137,7 @@ def test_a_classifiers_folder(transformers, tmp_path):
     init_default_scope('mmseg')
     mine = MODELS.build(page_lines('HFBackbone', **{'pretrain/swin-tiny': tmp_path / 'classifier'}))
     weights, left = theirs.state_dict(), mine.net.state_dict()
-    for key, value in list(left.items()):
+    for key in list(left):
         if not key.startswith('hidden_states_norms.'):
             assert torch.equal(left.pop(key), weights[key]), key
     assert len(left) == 4 * 2 and all(
