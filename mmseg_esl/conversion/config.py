@@ -318,12 +318,13 @@ def _data(cfg, method: Method, unlabeled: str, number: int, report: Conversion):
     prepared = [dict(step) for step in validation.get('pipeline') or []]
     loading, view, dropped = data.weak_view(pipelines[0], {kind(step) for step in prepared})
     view = [_linked(step, cfg) for step in view]
-    left = ', '.join(dropped) or 'nothing'
-    report.done.append(f'weak view of the unlabelled images: your pipeline without {left}')
+    left = ', '.join(dropped)
+    report.done.append('weak view of the unlabelled images: your pipeline'
+                       + (f' without {left}' if left else ', all of it'))
     if dropped:
         report.check.append('labelled images keep your whole pipeline; a transform of your own '
                             'that moves pixels belongs into weak_view too')
-    yield comment(f'your pipeline for images without labels; left out: {left}')
+    yield comment(f'your pipeline for images without labels; left out: {left or "nothing"}')
     yield one_a_line('weak_view', view)
     size = user.get('batch_size', 1)
     more = size if method.sees_unlabeled else 0

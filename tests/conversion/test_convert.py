@@ -120,6 +120,14 @@ def kinds(pipeline):
     return [step['type'] for step in pipeline]
 
 
+def test_a_pipeline_that_is_taken_whole(made):
+    whole = ("train_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile'), "
+             "dict(type='LoadAnnotations'), dict(type='RandomFlip', prob=0.5), "
+             "dict(type='PackSegInputs')]))")
+    said = [sentence for sentence in made(whole)[2].done if 'weak view' in sentence]
+    assert said == ['weak view of the unlabelled images: your pipeline, all of it']
+
+
 def test_weak_view_moves_pixels_and_nothing_else():
     crop = dict(type='RandomCrop', crop_size=(8, 8), cat_max_ratio=0.75)
     pipeline = [

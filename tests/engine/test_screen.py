@@ -1,4 +1,5 @@
 """What a training says on the screen, and what stays in its log file."""
+import json
 import logging
 import re
 import sys
@@ -188,3 +189,14 @@ def test_the_time_left_counts_validations_and_the_pace_of_now():
     hook.validation = 7.0
     hook.after_train_iter(runner, 0)
     assert said['eta'] == 180 + 2 * 7
+
+
+def test_a_line_after_the_first_pass_over_few_images_has_losses(tmp_path):
+    """LoggerHook writes one there, whatever its interval."""
+    tiny.write_data(tmp_path / 'data', labeled=4)
+    tiny.run(tmp_path, tmp_path / 'data', [tiny.EMA, dict(type='DiagnosticsHook')], max_iters=3,
+             model=tiny.method_cfg('Supervised'), interval=10,
+             train_dataloader=tiny.loader_cfg(tmp_path / 'data', labeled=2, unlabeled=0))
+    path, = (tmp_path / 'work').glob('*/vis_data/scalars.json')
+    first = json.loads(path.read_text().splitlines()[0])
+    assert first['iter'] == 2 and first['loss'] > 0
