@@ -80,6 +80,25 @@ def test_no_warning_that_nobody_can_act_on(trained):
     assert all('set ``avg_non_ignore=True``' in text for text in warned), warned
 
 
+@pytest.mark.parametrize('heads, wanted', [
+    (dict(loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True)), True),
+    (dict(loss_decode=[dict(avg_non_ignore=True), dict(type='DiceLoss')]), False),
+    ([dict(loss_decode=dict(avg_non_ignore=True)), dict(type='OCRHead')], False),
+    (dict(loss_decode=dict(type='CrossEntropyLoss')), False), (None, False)])
+def test_a_frozen_heads_loss_warns_nobody(tmp_path, heads, wanted):
+    """Where the heads that train have what the warning asks for."""
+    said = 'Default ``avg_non_ignore`` is False, if you would like to'
+    runner = object.__new__(screen.ScreenRunner)
+    runner._experiment_name = runner._timestamp = 'a'
+    runner._log_dir, runner.cfg = str(tmp_path), Config(dict(model=dict(segmentor=dict(
+        type='EncoderDecoder', decode_head=heads))))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter('always')
+        runner.build_logger(log_file=str(tmp_path / 'a.log'), name='a frozen head')
+        warnings.warn(said, UserWarning, stacklevel=1)
+    assert (warned == []) == wanted
+
+
 def test_tables_say_whose_they_are(trained):
     text = '\n'.join(trained[0])
     for name in ('teacher', 'student'):
