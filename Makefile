@@ -1,5 +1,6 @@
 # make test          lint and tests, in JOBS processes at a time (2)
-# make test-timm     the tests that need timm, which is kept out of the environment of the others
+# make test-backbones  the tests that need timm or transformers, which are kept out of the
+#                    environment of the others
 # make docs          the documentation site in build/site, warnings as errors
 # make demo          train supervised-only and ESL+ on synthetic images, one seed
 # make demo-seeds    the same with five seeds
@@ -39,17 +40,19 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 REQUIREMENTS := $(addprefix requirements/,cpu.txt dev.txt docs.txt)
 
-.PHONY: test test-timm docs demo demo-seeds test-stacks drill-resume drill-crash drill-ranks \
+.PHONY: test test-backbones docs demo demo-seeds test-stacks drill-resume drill-crash drill-ranks \
 	drill-communication drill-scale drill-growth drill-shards bench gpu gpu-study mutants lint clean
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
-test-timm: $(STAMP)
-	$(BIN)/python -m pip install -q --no-deps --upgrade --target $(VENV)/timm -r requirements/timm.txt
-	PYTHONPATH=$(CURDIR)/$(VENV)/timm $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
-		-k 'test_networks or test_timm_vit or lite0 or dinov or xception' \
-		tests/test_networks.py tests/models/test_timm_vit.py tests/test_configs.py
+test-backbones: $(STAMP)
+	$(BIN)/python -m pip install -q --no-deps --upgrade --target $(VENV)/backbones \
+		-r requirements/backbones.txt
+	PYTHONPATH=$(CURDIR)/$(VENV)/backbones $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
+		-k 'test_backbones or test_networks or test_timm_vit or lite0 or dinov or xception' \
+		tests/test_backbones.py tests/test_networks.py tests/models/test_timm_vit.py \
+		tests/test_configs.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -65,9 +65,11 @@ def test_a_damaged_image_is_refused_as_the_command_does(trained):
         model.predict(image[:0, :4])
 
 
-def test_predict_is_the_networks_own_argmax(trained):
+def test_predict_is_the_networks_own_argmax(trained, capfd):
     folder, runner, checkpoint, image = trained
+    capfd.readouterr()
     model = mmseg_esl.load(folder / 'plain.py', checkpoint, network='teacher')
+    assert 'checkpoint' not in ''.join(capfd.readouterr())
     mask = model.predict(folder / 'photo.png')
     assert mask.shape == (40, 56) and mask.dtype == np.int32
     net = runner.model.teacher.eval()

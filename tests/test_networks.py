@@ -5,7 +5,7 @@ import re
 import pytest
 import tiny
 import torch
-from config_files import ALL, loaded
+from config_files import ALL, composed, loaded
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
@@ -18,23 +18,7 @@ from mmseg_esl.ladder import Row
 from mmseg_esl.models.segmentors import metas_of
 
 pytest.importorskip('timm', reason='the backbones are of timm: pip install timm')
-NETWORKS = sorted(path.stem for path in (ALL / '_base_/networks').glob('*.py'))
-PAGE = (ALL.parent / 'docs/configs.md').read_text()
-
-
-def composed(folder, network, partition='voc-classic_1-16', method=''):
-    """The page's lines, with other names in them; and a method around them."""
-    text = re.search(r'```python\n# my_data.py\n(.*?)```', PAGE, re.S).group(1)
-    text = text.replace('path/to/configs', ALL.as_posix()).replace(
-        'voc-classic_1-16', partition).replace('dinov2-s14_dpt', network)
-    (folder / 'my_data.py').write_text(text)
-    if not method:
-        return Config.fromfile(str(folder / 'my_data.py'))
-    (folder / 'mine.py').write_text(
-        f"_base_ = ['my_data.py', '{(ALL / method).as_posix()}/method.py']\n"
-        'model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)\n'
-        'default_hooks = _base_.method_hooks\n')
-    return Config.fromfile(str(folder / 'mine.py'))
+NETWORKS = sorted(path.stem for path in (ALL / '_base_/networks').glob('dino*.py'))
 
 
 def shrink(segmentor):

@@ -93,6 +93,14 @@ def test_the_notebook_is_of_one_screen_and_says_no_path_of_a_machine():
     assert not any(word in NOTEBOOK.read_text(encoding='utf-8') for word in ('/tmp/', '/home/'))
 
 
+def test_all_examples_are_run_by_a_test():
+    """Those of the interface below, those of lists in tests/splits/test_protocols.py."""
+    package = Path(api.__file__).parent
+    with_examples = {path.relative_to(package).as_posix() for path in package.rglob('*.py')
+                     if '>>> ' in path.read_text(encoding='utf-8')}
+    assert with_examples == {'api.py', 'results/compare.py', 'splits/lists.py'}
+
+
 @pytest.mark.parametrize('function', [api.load, api.convert, api.compare, api.Predictor.predict],
                          ids=lambda function: function.__name__)
 def test_examples_run(ran, monkeypatch, function):

@@ -55,7 +55,8 @@ def main() -> None:
     if os.path.isdir(args.out):
         sys.exit(f'{args.out} is a folder: give the name of the file to write')
     try:
-        checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
+        checkpoint = CheckpointLoader.load_checkpoint(
+            args.checkpoint, map_location='cpu', logger='silent')
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         sys.exit(str(error))
     state_dict = checkpoint.get('state_dict')

@@ -10,12 +10,13 @@ from .data import _walk
 from .findings import Finding
 
 SECONDS = 10
+PLACES = ('.pretrained', '.init_cfg.checkpoint', '.pretrained_cfg_overlay.file')
 
 
 def named_weights(cfg) -> list[str]:
     """Every checkpoint that the config would load, once."""
     found = [value for place, value in _walk(cfg.model, 'model')
-             if isinstance(value, str) and place.endswith(('.pretrained', '.init_cfg.checkpoint'))]
+             if isinstance(value, str) and place.endswith(PLACES)]
     return list(dict.fromkeys([*found, *filter(None, [cfg.get('load_from')])]))
 
 
@@ -39,7 +40,7 @@ def _reach(name: str) -> Finding:
     except KeyError:
         return Finding('error', 'weights', f"mmengine knows no '{name}'", 'correct the name')
     if '://' not in where:
-        if osp.isfile(where):
+        if osp.isfile(where) or osp.isfile(osp.join(where, 'config.json')):  # transformers' folder
             return Finding('ok', 'weights', f'{name} is there')
         return Finding('error', 'weights', f"'{where}' does not exist", 'correct the path')
     if osp.isfile(cached(where)):

@@ -24,6 +24,7 @@ OF_PYTHON = (
     'When align_corners=',  # of sizes that the networks choose
     'For binary segmentation, we suggest',  # a softmax of two channels is what labels are made of
     "'pin_memory' argument is set as true")  # and there is no GPU: the stock configs have it set
+OF_FROZEN_HEADS = ('Default ``avg_non_ignore`` is False', )  # the converter sets it where it counts
 ITERATION = re.compile(r'(?:Iter|Epoch)\((train|val|test)\) *((?:\[[^]]*\])+) *(.*)')
 FIRST = ('eta', 'time', 'memory', 'loss')
 
@@ -38,7 +39,7 @@ class ScreenRunner(Runner):
     def build_logger(self, log_level='INFO', log_file=None, **kwargs):
         logger = super().build_logger(log_level, log_file, **kwargs)
         if log_level not in ('DEBUG', logging.DEBUG):
-            for message in OF_PYTHON:
+            for message in OF_PYTHON + OF_FROZEN_HEADS * _means_are_over_valid_pixels(self.cfg):
                 warnings.filterwarnings('ignore', message=message)
             for handler in logger.handlers:
                 if not isinstance(handler, logging.FileHandler):
@@ -46,6 +47,16 @@ class ScreenRunner(Runner):
                     handler.setFormatter(ScreenFormatter())
         logger.info(f'log, config and environment: {logger.log_file}')
         return logger
+
+
+def _means_are_over_valid_pixels(cfg) -> bool:
+    """Whether each loss of a method's decode head(s) has the key."""
+    heads = ((cfg.get('model') or {}).get('segmentor') or {}).get('decode_head') or ()
+    losses = [head.get('loss_decode') or {} for head in (
+        heads if isinstance(heads, (list, tuple)) else [heads])]
+    losses = [each for loss in losses for each in (
+        loss if isinstance(loss, (list, tuple)) else [loss])]
+    return bool(losses) and all(loss.get('avg_non_ignore') for loss in losses)
 
 
 def for_people(record: logging.LogRecord) -> bool:

@@ -63,7 +63,7 @@ def load_trained(cfg, checkpoint: str, device: str = 'cpu') -> Trained:
     import mmseg_esl.register  # noqa: F401 - registers every component
 
     from .networks import networks_of
-    content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu', logger='silent')
     state = content.get('state_dict') if isinstance(content, dict) else None
     if not state:
         raise ValueError(f'{checkpoint} has no state_dict: give a checkpoint that '

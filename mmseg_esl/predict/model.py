@@ -90,7 +90,8 @@ def load_segmentor(config, checkpoint, device: str = 'cpu', network: str | None 
                      **cfg.model.segmentor}
     if cfg.model.get('data_preprocessor') is None:  # as mmengine's Runner does
         cfg.model.data_preprocessor = cfg.get('data_preprocessor')
-    content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
+    content = CheckpointLoader.load_checkpoint(
+        str(checkpoint), map_location='cpu', logger='silent')
     state = content.get('state_dict', content)
     if networks_in(state):
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import base64
 import glob
 import io
+import math
 import re
 import warnings
 from pathlib import Path
@@ -15,7 +16,10 @@ from ..results.run import Run, read_json
 NAMES = ('sys.platform', 'Python', 'PyTorch', 'TorchVision', 'OpenCV', 'MMEngine', 'CUDA available',
          'GPU', 'CUDA_HOME', 'NVCC', 'seed', 'Distributed launcher')
 LINE = re.compile(r'^ {4}([\w. ,-]+): (.*)$')  # as mmengine's Runner logs it
-QUALITY = 85  # of WebP: letters and edges of a map stay sharp
+ALL_PICTURES = 2_500_000  # bytes in the page, which a mail still takes
+# WebP's quality and the share of the sides, tried in turn until a picture fits: at the first one
+# letters and edges of a map are as sharp as in the file, at the last they are still legible
+STEPS = ((85, 1.0), (70, 1.0), (50, 1.0), (50, 0.7))
 WEBP_SIDE = 16383  # pixels
 BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 AUDIT_SCHEMA = 1
@@ -80,22 +84,26 @@ def audits(folder: Path, notes: list) -> list[dict]:
     return [found[step] for step in sorted(found)]
 
 
-def pictures(folder: Path, notes: list) -> dict[str, list[tuple[str, str]]]:
+def pictures(folder: Path, notes: list, room=ALL_PICTURES) -> dict[str, list[tuple[str, str]]]:
     """``{heading: [(caption, data URI)]}`` of each picture below ``pictures/``, once.
 
     Headings and captions are what the files say of themselves (tools/visualize.py writes both),
     else '' and their names. A contact sheet is left out where the pictures in it are there.
+
+    Args:
+        notes: is added to.
+        room: bytes that all of them may take, if they stay legible.
     """
     out: dict[str, list] = {}
-    seen, root = set(), folder / 'pictures'
+    found, root = {}, folder / 'pictures'  # content: the first file of it
     for path in sorted(root.rglob('*.png'), key=_order):
         data = path.read_bytes() if path.is_file() else b''
-        if _is_sheet_of_others(path) or (data and data in seen):
-            continue
-        seen.add(data)
+        if not _is_sheet_of_others(path):
+            found.setdefault(data or path, (path, data))
+    for path, data in found.values():
         name = path.relative_to(root).as_posix()
         try:
-            said, shown = _small(data)
+            said, shown = _small(data, room // len(found))
         except (OSError, ValueError, SyntaxError, *BOMBS):
             notes.append(f'pictures/{name} is left out: not a PNG file, a damaged or a huge one')
             continue
@@ -109,8 +117,9 @@ def _is_sheet_of_others(path: Path) -> bool:
     return bool(sheet) and any(path.parent.glob(f'{glob.escape(kind)}_*.png'))
 
 
-def _small(data: bytes) -> tuple[dict, str]:
-    """What a PNG says of itself, and a data URI of it in whichever format takes fewer bytes.
+def _small(data: bytes, room: int) -> tuple[dict, str]:
+    """What a PNG says of itself, and a data URI of it: the file where it takes fewer bytes than
+    WebP, else WebP, smaller until it fits.
 
     Raises:
         OSError, ValueError, SyntaxError, or of BOMBS: Pillow's, where it is no PNG file.
@@ -120,18 +129,32 @@ def _small(data: bytes) -> tuple[dict, str]:
         with Image.open(io.BytesIO(data), formats=['PNG']) as image:
             image.load()
             said = {key: str(text) for key, text in image.text.items()}
-            kinds = [('png', data), ('webp', _webp(image))]
-    kind, data = min((one for one in kinds if one[1]), key=lambda one: len(one[1]))
-    return said, f'data:image/{kind};base64,' + base64.b64encode(data).decode()
+            shown = _uri('png', data)
+            for quality, share in STEPS:
+                if (quality, share) != STEPS[0] and len(shown) <= room:
+                    break
+                shown = min(shown, _uri('webp', _webp(image, quality, share)), key=_length)
+    return said, shown
 
 
-def _webp(image: Image.Image) -> bytes:
+def _uri(kind: str, data: bytes) -> str:
+    return f'data:image/{kind};base64,{base64.b64encode(data).decode()}' if data else ''
+
+
+def _length(uri: str) -> float:
+    return len(uri) or math.inf
+
+
+def _webp(image: Image.Image, quality: int, share: float) -> bytes:
     """Empty where Pillow was built without WebP, and of pictures that are too large for it."""
     if not features.check('webp') or max(image.size) > WEBP_SIDE:
         return b''
     out = io.BytesIO()
     clear = 'transparency' in image.info or image.mode.endswith('A')
-    image.convert('RGBA' if clear else 'RGB').save(out, 'WebP', quality=QUALITY)
+    image = image.convert('RGBA' if clear else 'RGB')
+    if share < 1:
+        image = image.resize([max(1, round(share * side)) for side in image.size], Image.LANCZOS)
+    image.save(out, 'WebP', quality=quality)
     return out.getvalue()
 
 

@@ -227,6 +227,15 @@ def test_weights(cfg, server, tmp_path, monkeypatch):
     path.parent.mkdir(parents=True)
     path.touch()
     assert levels(check_weights(cfg)) == ['error', 'ok']
+    segmentor.backbone = dict(type='TIMMBackbone', model_name='x', pretrained=True,
+                              pretrained_cfg_overlay=dict(file='no/file.safetensors'))
+    assert levels(check_weights(cfg)) == ['error', 'ok']
+    folder = tmp_path / 'swin'  # of transformers
+    segmentor.backbone = dict(type='HFBackbone', config=str(folder), pretrained=str(folder))
+    folder.mkdir()
+    assert levels(check_weights(cfg)) == ['error', 'ok']
+    (folder / 'config.json').touch()
+    assert levels(check_weights(cfg)) == ['ok', 'ok']
 
 
 # ------------------------------------------------------------------------ memory and disk

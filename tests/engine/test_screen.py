@@ -1,4 +1,5 @@
 """What a training says on the screen, and what stays in its log file."""
+import json
 import logging
 import re
 import sys
@@ -77,6 +78,25 @@ def test_no_warning_that_nobody_can_act_on(trained):
     assert 'The prefix is not set' in file and 'FileClient' in file
     # what is left of Python's can be acted on
     assert all('set ``avg_non_ignore=True``' in text for text in warned), warned
+
+
+@pytest.mark.parametrize('heads, wanted', [
+    (dict(loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True)), True),
+    (dict(loss_decode=[dict(avg_non_ignore=True), dict(type='DiceLoss')]), False),
+    ([dict(loss_decode=dict(avg_non_ignore=True)), dict(type='OCRHead')], False),
+    (dict(loss_decode=dict(type='CrossEntropyLoss')), False), (None, False)])
+def test_a_frozen_heads_loss_warns_nobody(tmp_path, heads, wanted):
+    """Where the heads that train have what the warning asks for."""
+    said = 'Default ``avg_non_ignore`` is False, if you would like to'
+    runner = object.__new__(screen.ScreenRunner)
+    runner._experiment_name = runner._timestamp = 'a'
+    runner._log_dir, runner.cfg = str(tmp_path), Config(dict(model=dict(segmentor=dict(
+        type='EncoderDecoder', decode_head=heads))))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter('always')
+        runner.build_logger(log_file=str(tmp_path / 'a.log'), name='a frozen head')
+        warnings.warn(said, UserWarning, stacklevel=1)
+    assert (warned == []) == wanted
 
 
 def test_tables_say_whose_they_are(trained):
@@ -188,3 +208,14 @@ def test_the_time_left_counts_validations_and_the_pace_of_now():
     hook.validation = 7.0
     hook.after_train_iter(runner, 0)
     assert said['eta'] == 180 + 2 * 7
+
+
+def test_a_line_after_the_first_pass_over_few_images_has_losses(tmp_path):
+    """LoggerHook writes one there, whatever its interval."""
+    tiny.write_data(tmp_path / 'data', labeled=4)
+    tiny.run(tmp_path, tmp_path / 'data', [tiny.EMA, dict(type='DiagnosticsHook')], max_iters=3,
+             model=tiny.method_cfg('Supervised'), interval=10,
+             train_dataloader=tiny.loader_cfg(tmp_path / 'data', labeled=2, unlabeled=0))
+    path, = (tmp_path / 'work').glob('*/vis_data/scalars.json')
+    first = json.loads(path.read_text().splitlines()[0])
+    assert first['iter'] == 2 and first['loss'] > 0

@@ -27,9 +27,11 @@ from tiny import EMA, PARTS, quiet, runner_cfg, write_data
 from workdirs import CLASSES, FIRST, SECOND, Page, audit, config, training, validation, write_start
 
 from mmseg_esl.engine.describe import describe
+from mmseg_esl.looks.album import KINDS
 from mmseg_esl.methods.esl import ESLTrainCfg
 from mmseg_esl.models.part_memory import PartMemory
 from mmseg_esl.report import curves, make_page
+from mmseg_esl.report.read import ALL_PICTURES, pictures
 from mmseg_esl.report.settings import settings
 from mmseg_esl.results import read_run
 
@@ -261,6 +263,35 @@ def test_a_picture_takes_the_fewer_bytes_and_looks_the_same(tmp_path):
             assert apart.mean() < 12
         assert len(data) <= (tmp_path / f'pictures/{name}.png').stat().st_size
     assert len(sources) == 2 and len(page) < len(noisy)
+
+
+def photograph(rng, wide, high) -> np.ndarray:
+    """Noise with the spectrum of photographs, an amplitude of 1 / frequency."""
+    y, x = np.fft.fftfreq(high)[:, None], np.fft.rfftfreq(wide)
+    wave = np.fft.rfft2(rng.standard_normal((3, high, wide))) / np.hypot(np.hypot(y, x), 1 / wide)
+    grey = np.fft.irfft2(wave, (high, wide))
+    return (128 + 50 * grey / grey.std()).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+
+
+def test_a_page_of_photographs_weighs_less_than_3_mb(tmp_path):
+    """With as many pictures as tools/visualize.py draws unasked, in which others shrink nothing."""
+    limit = re.search(r"'--limit'.+default=(\d+)", (ROOT / 'tools/visualize.py').read_text())[1]
+    share = ALL_PICTURES // ((len(KINDS) - 1) * int(limit) + 1)  # the embedding is one of all
+    rng = np.random.default_rng(0)
+    (tmp_path / 'pictures').mkdir()
+    flat = np.kron(rng.integers(0, 255, (8, 10, 3)), np.ones((45, 50, 1))).astype(np.uint8)
+    sharp = np.hstack([photograph(rng, 500, 360), flat])
+    for name, pixels in (('sharp', sharp), ('flat', flat)):
+        Image.fromarray(pixels).save(tmp_path / f'pictures/{name}.png')
+    [found] = pictures(tmp_path, [], 2 * share).values()
+    shown = dict(found)
+    assert len(shown['sharp']) <= share < (tmp_path / 'pictures/sharp.png').stat().st_size / 3
+    assert shown['flat'].startswith('data:image/png')
+    # with room for it, it is as it was
+    [found] = pictures(tmp_path, []).values()
+    assert len(dict(found)['sharp']) > share and dict(found)['flat'] == shown['flat']
+    write_start(tmp_path, [training(10)], config())
+    assert len(make_page(tmp_path)) < ALL_PICTURES + 500_000
 
 
 def test_what_is_no_picture_is_said(tmp_path):

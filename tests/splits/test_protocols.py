@@ -1,8 +1,10 @@
 """Reading lists of every style, and recognising what they are."""
 
 import csv
+import doctest
 import hashlib
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,11 @@ from mmseg_esl.splits.verify import verify_folder, verify_pair
 def test_every_style_gives_our_ids(entry, wanted):
     assert image_id(entry) == wanted
     assert image_id(image_id(entry)) == wanted  # ours are ours
+
+
+def test_the_docstrings_examples_run():
+    result = doctest.testmod(sys.modules[image_id.__module__])
+    assert result.attempted == 2 and not result.failed
 
 
 def test_suffixes_are_those_of_the_datasets():

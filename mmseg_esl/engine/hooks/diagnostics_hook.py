@@ -41,7 +41,8 @@ class DiagnosticsHook(Hook):
         unwrap(runner.model).diagnostics.staging = True
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        if self.every_n_train_iters(runner, self.interval):
+        if self.every_n_train_iters(runner, self.interval) or self._ends_a_short_pass(
+                runner, batch_idx):
             self._log(runner)
 
     def after_train(self, runner) -> None:
@@ -49,6 +50,11 @@ class DiagnosticsHook(Hook):
         unwrap(runner.model).diagnostics.staging = False
         for hook in self._relieved:
             del hook.after_train_iter
+
+    def _ends_a_short_pass(self, runner, batch_idx) -> bool:
+        """LoggerHook prints there too: without losses, if they had not been read."""
+        return (len(runner.train_dataloader) <= self.interval
+                and self.end_of_epoch(runner.train_dataloader, batch_idx))
 
     def _log(self, runner) -> None:
         for terms in unwrap(runner.model).diagnostics.pop_steps():

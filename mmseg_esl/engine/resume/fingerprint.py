@@ -25,7 +25,8 @@ HOOKS = ('PartInitHook',)
 # the start weights (the checkpoint's go over them), how a network is tested.
 LEFT_OUT = {'data_root', 'data_prefix', 'ann_file', 'index_dir', 'img_suffix', 'seg_map_suffix',
             'metainfo', 'backend_args', 'file_client_args', 'check_files', 'lazy_init',
-            'serialize_data', 'max_refetch', 'init_cfg', 'pretrained', 'test_cfg'}
+            'serialize_data', 'max_refetch', 'init_cfg', 'pretrained',
+            'pretrained_cfg_overlay', 'test_cfg'}
 COUNTS = ('world size', 'num_labeled', 'num_unlabeled')
 LOGGED = ('train_cfg.max_iters', 'device', 'torch')
 UNSET = '(not set)'
