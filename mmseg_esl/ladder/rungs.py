@@ -250,8 +250,8 @@ def finish(rung: Rung, over: Callable[[], bool] = never) -> str:
 def run_until(over: Callable[[], bool], command: list[str], log) -> int | None:
     """Exit code of a command; None if it was over before its end, or its beginning.
 
-    It is then sent SIGTERM, on which tools/train.py saves. It has a session of its own: Ctrl-C would
-    reach it too, and a second signal ends a training at once.
+    It is then sent SIGTERM, on which tools/train.py saves. It has a session of its own: Ctrl-C
+    would reach it too, and a second signal ends a training at once.
     """
     if over():
         return None
@@ -291,7 +291,8 @@ class Limit:
             signal.signal(number, handler)
 
     def _note(self, number, frame) -> None:
-        print(f'{signal.Signals(number).name}: the runs finish their iteration and save', flush=True)
+        print(f'{signal.Signals(number).name}: the runs finish their iteration and save',
+              flush=True)
         self.signal = number
 
 
