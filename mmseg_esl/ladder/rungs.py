@@ -5,12 +5,9 @@ import argparse
 import ast
 import re
 import shutil
-import signal
 import statistics
-import subprocess
 import sys
 import threading
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +21,7 @@ from ..results import Run, read_run
 from ..results.run import SCALARS, key_of, read_json
 from ..results.training import SECTIONS, differences
 from ..storage.config import flatten
+from .limit import never, run_until
 from .start import write_start
 
 METRIC = 'mIoU'
@@ -31,8 +29,6 @@ METRIC = 'mIoU'
 ASIDE = {'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'backend_args',
          'file_client_args', 'check_files', 'loss_scale', 'dtype'}
 READING = threading.Lock()  # mmengine reloads pkg_resources for a base of mmseg's
-GRACE = 120  # seconds in which a run that was asked to stop saves
-POLL = 0.2  # seconds between two looks at whether a run has ended, or has to
 STOPPED = 'is not finished: the same command goes on'
 
 
@@ -208,10 +204,6 @@ def _settings(cfg) -> dict:
     return {key: value for key, value in out.items() if key != 'optim_wrapper.type'}
 
 
-def never() -> bool:
-    return False
-
-
 def finish(rung: Rung, over: Callable[[], bool] = never) -> str:
     """Train a run to its end, from where it stands, and test it; '' or what went wrong.
 
@@ -245,55 +237,6 @@ def finish(rung: Rung, over: Callable[[], bool] = never) -> str:
             if code:
                 return f'{rung.folder.name} ended with {code}: see {log.name}'
     return ''
-
-
-def run_until(over: Callable[[], bool], command: list[str], log) -> int | None:
-    """Exit code of a command; None if it was over before its end, or its beginning.
-
-    It is then sent SIGTERM, on which tools/train.py saves. It has a session of its own: Ctrl-C
-    would reach it too, and a second signal ends a training at once.
-    """
-    if over():
-        return None
-    process = subprocess.Popen(
-        command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    while not over():
-        try:
-            return process.wait(POLL)
-        except subprocess.TimeoutExpired:
-            pass
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    return None
-
-
-class Limit:
-    """Until when runs go on: so many minutes, or to a first Ctrl-C or SIGTERM within the block."""
-
-    def __init__(self, minutes: float = float('inf')):
-        self.end, self.signal, self._before = time.monotonic() + 60 * minutes, 0, {}
-
-    def over(self) -> bool:
-        return bool(self.signal) or time.monotonic() >= self.end
-
-    def __enter__(self) -> Limit:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note)
-                            for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, frame) -> None:
-        print(f'{signal.Signals(number).name}: the runs finish their iteration and save',
-              flush=True)
-        self.signal = number
 
 
 def last_checkpoint(folder: Path) -> Path:

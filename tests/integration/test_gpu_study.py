@@ -12,7 +12,7 @@ from mmengine.config import Config
 from project import DATA, ROOT, write_project
 
 from mmseg_esl.conversion import methods
-from mmseg_esl.ladder import rungs
+from mmseg_esl.ladder import limit, rungs
 
 PATIENT = """
 import signal, sys, time
@@ -80,7 +80,7 @@ def test_time_is_up(tmp_path, seconds, said):
     (tmp_path / 'patient.py').write_text(PATIENT)
     note = tmp_path / 'note'
     with open(tmp_path / 'log', 'w') as log:
-        code = rungs.run_until(rungs.Limit(seconds / 60).over, [
+        code = limit.run_until(limit.Limit(seconds / 60).over, [
             sys.executable, str(tmp_path / 'patient.py'), str(note)], log)
     assert code is None and (note.read_text() if note.exists() else None) == said
 
@@ -91,20 +91,20 @@ def test_a_signal_is_as_time_that_is_up(tmp_path, number):
     (tmp_path / 'patient.py').write_text(PATIENT)
     notes = [tmp_path / 'first', tmp_path / 'second']
     before = signal.getsignal(number)
-    with open(tmp_path / 'log', 'w') as log, rungs.Limit() as limit, ThreadPoolExecutor(1) as pool:
-        runs = [pool.submit(rungs.run_until, limit.over, [
+    with open(tmp_path / 'log', 'w') as log, limit.Limit() as until, ThreadPoolExecutor(1) as pool:
+        runs = [pool.submit(limit.run_until, until.over, [
             sys.executable, str(tmp_path / 'patient.py'), str(note)], log) for note in notes]
         while not notes[0].exists() or notes[0].read_text() != 'begun ':
             time.sleep(0.02)
         os.kill(os.getpid(), number)
-        assert [run.result(20) for run in runs] == [None, None] and limit.signal == number
+        assert [run.result(20) for run in runs] == [None, None] and until.signal == number
     assert notes[0].read_text() == 'begun saved' and not notes[1].exists()
     assert signal.getsignal(number) is before
 
 
 def test_an_exit_code_is_given_back(tmp_path):
     with open(tmp_path / 'log', 'w') as log:
-        assert rungs.run_until(rungs.never, [sys.executable, '-c', 'exit(5)'], log) == 5
+        assert limit.run_until(limit.never, [sys.executable, '-c', 'exit(5)'], log) == 5
 
 
 def test_configs_are_read_one_at_a_time(tmp_path, monkeypatch):
@@ -122,6 +122,6 @@ def test_configs_are_read_one_at_a_time(tmp_path, monkeypatch):
     row = rungs.Row('supervised', 'supervised')
     runs = [rungs.Rung(row, seed, tmp_path) for seed in range(3)]
     with ThreadPoolExecutor(3) as pool:
-        said = list(pool.map(lambda rung: rungs.finish(rung, rungs.Limit(-1).over), runs))
+        said = list(pool.map(lambda rung: rungs.finish(rung, limit.Limit(-1).over), runs))
     assert most == [1, 1, 1]
     assert said == [f'supervised_seed{seed} {rungs.STOPPED}' for seed in range(3)]

@@ -1,0 +1,64 @@
+"""Until when a ladder's trainings go on."""
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+import time
+from typing import Callable
+
+GRACE = 120  # seconds in which a run that was asked to stop saves
+POLL = 0.2  # seconds between two looks at whether a run has ended, or has to
+
+
+def never() -> bool:
+    return False
+
+
+def run_until(over: Callable[[], bool], command: list[str], log) -> int | None:
+    """Exit code of a command; None if it was over before its end, or its beginning.
+
+    It is then sent SIGTERM, on which tools/train.py saves. It has a session of its own: Ctrl-C
+    would reach it too, and a second signal ends a training at once.
+    """
+    if over():
+        return None
+    process = subprocess.Popen(
+        command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    while not over():
+        try:
+            return process.wait(POLL)
+        except subprocess.TimeoutExpired:
+            pass
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    return None
+
+
+class Limit:
+    """Until when runs go on: so many minutes, or to a first Ctrl-C or SIGTERM within the block."""
+
+    def __init__(self, minutes: float = float('inf')):
+        self.end, self.signal, self._before = time.monotonic() + 60 * minutes, 0, {}
+
+    def over(self) -> bool:
+        return bool(self.signal) or time.monotonic() >= self.end
+
+    def __enter__(self) -> Limit:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note)
+                            for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame) -> None:
+        print(f'{signal.Signals(number).name}: the runs finish their iteration and save',
+              flush=True)
+        self.signal = number
