@@ -12,6 +12,7 @@ from ..semi.roles import first_average
 from ..storage.config import hooks_in, kind
 from .data import _walk
 from .findings import Finding
+from .weights import from_scratch
 
 PAPER_BATCH = 16  # 8 labelled + 8 unlabelled over all GPUs
 PAPER_RATES = (1e-3, 1e-2)  # SGD, backbone: Pascal VOC, Cityscapes
@@ -88,8 +89,8 @@ def check_rate(cfg, world: int) -> list[Finding]:
     low, high = (PAPER_RATES if name == 'SGD' else (5e-5, 5e-3))
     share = batch / PAPER_BATCH
     what = f'{name} lr={rate:g} for {batch} images a step'
-    if low * share / 3 <= rate <= high * share * 3:
-        return [Finding('ok', 'learning rate', what)]
+    if from_scratch(cfg) or low * share / 3 <= rate <= high * share * 3:
+        return [Finding('ok', 'learning rate', what)]  # usual rates are of pretrained backbones
     source = ("the paper's, SGD for 16 images, scaled" if name == 'SGD' else
               'usual for this kind of optimiser, ours')
     return [Finding('warning', 'learning rate', f'{what} is far from {low * share:.2g} to '

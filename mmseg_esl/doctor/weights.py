@@ -20,14 +20,24 @@ def named_weights(cfg) -> list[str]:
     return list(dict.fromkeys([*found, *filter(None, [cfg.get('load_from')])]))
 
 
+def _downloaded(cfg) -> list[str]:
+    """Keys by which a library (timm) is asked for its weights."""
+    return [place for place, value in _walk(cfg.model, 'model')
+            if place.endswith('.pretrained') and value is True]
+
+
+def from_scratch(cfg) -> bool:
+    """Whether all networks begin from random numbers."""
+    return not named_weights(cfg) and not _downloaded(cfg)
+
+
 def check_weights(cfg) -> list[Finding]:
     """Local files exist, addresses answer (or have been downloaded before)."""
     names = named_weights(cfg)
     if not names:
-        timm = [place for place, value in _walk(cfg.model, 'model')
-                if place.endswith('.pretrained') and value is True]
-        if timm:
-            return [Finding('note', 'weights', f'{timm[0]}=True: the library downloads them')]
+        downloaded = _downloaded(cfg)
+        if downloaded:
+            return [Finding('note', 'weights', f'{downloaded[0]}=True: the library downloads them')]
         return [Finding('warning', 'weights', 'none: the backbone starts from random numbers, '
                         'whose features give no parts', 'pretrained=..., or load_from=...; else '
                         'semi_train_cfg.warmup_iters and PartInitHook.begin after it')]

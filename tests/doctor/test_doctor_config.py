@@ -97,6 +97,16 @@ def test_rate(cfg, kind, rate, world, fine):
                                                          f'{4 * world} images', 'try lr=')
 
 
+def test_rates_of_pretrained_backbones_say_nothing_of_one_from_scratch(cfg):
+    """A small U-Net from random numbers learns at 0.03, which ends a ResNet-50 of ImageNet."""
+    cfg.optim_wrapper.optimizer.lr = 0.3
+    assert worst(check_rate(cfg, 1), 'learning rate', 'warning', 'far from')
+    cfg.model['segmentor'].pop('pretrained')
+    assert levels(check_rate(cfg, 1)) == ['ok']
+    cfg.model['segmentor']['backbone'].update(pretrained=True)  # timm
+    assert worst(check_rate(cfg, 1), 'learning rate', 'warning', 'far from')
+
+
 def test_norm(cfg):
     cfg.train_dataloader.batch_sampler.update(num_labeled=1, num_unlabeled=1)
     assert worst(check_norm(cfg, 4, True), 'batch norm', 'warning', '2 image', 'SyncBN')
