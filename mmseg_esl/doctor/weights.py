@@ -39,7 +39,8 @@ def check_weights(cfg) -> list[Finding]:
         if downloaded:
             return [Finding('note', 'weights', f'{downloaded[0]}=True: the library downloads them')]
         return [Finding('warning', 'weights', 'none: the backbone starts from random numbers, '
-                        'whose features give no parts', 'pretrained=..., or load_from=...; else '
+                        'whose labels and features are worth little at first',
+                        'pretrained=..., or load_from=...; else '
                         'semi_train_cfg.warmup_iters and PartInitHook.begin after it')]
     return [_reach(name) for name in names]
 

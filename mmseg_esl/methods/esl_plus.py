@@ -41,7 +41,6 @@ class ESLPlusTrainCfg(ESLTrainCfg):
             images pass the student apart.
     """
     variant: str = said('dsl', 'variant')
-    sce_weight: float = said(1.0, 'λ₁, weight of the soft cross entropy')
     weighting: str = said('none', 'pixel weights')
     threshold: float = 0.95
     alignment: float = said(1.0, 'alignment of class shares')
