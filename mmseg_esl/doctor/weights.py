@@ -60,7 +60,9 @@ def _reach(name: str) -> Finding:
     if '://' not in where:
         if osp.isfile(where) or _is_of_transformers(where):
             return Finding('ok', 'weights', f'{name} is there')
-        return Finding('error', 'weights', f"'{where}' does not exist", 'correct the path')
+        lacks = ('is a folder without config.json and *.safetensors' if osp.isdir(where)
+                 else 'does not exist')
+        return Finding('error', 'weights', f"'{where}' {lacks}", 'correct the path')
     if osp.isfile(cached(where)):
         return Finding('ok', 'weights', f'{name} has been downloaded before')
     if not where.startswith(('http://', 'https://')):
