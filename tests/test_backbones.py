@@ -153,6 +153,45 @@ def test_another_models_folder(swin, changes):
                           out_indices=(1, 2, 3, 4)))
 
 
+def test_a_deeper_models_folder(transformers, tmp_path):
+    """Its first layers fit. Of a Swin-S, say, they are no Swin-T."""
+    theirs = transformers.SwinForImageClassification(
+        transformers.SwinConfig(**dict(SWIN, depths=[1, 1, 3, 1])))
+    theirs.save_pretrained(tmp_path)
+    init_default_scope('mmseg')
+    with pytest.raises(ValueError, match='(?s)too many .*layers.2.blocks.1'):
+        MODELS.build(dict(type='HFBackbone', config=SWIN, pretrained=str(tmp_path)))
+
+
+def test_a_folder_in_half_precision(swin):
+    """Its config says so too, and a network that is built by it trains in float all the same."""
+    folder, theirs = swin
+    theirs.half().save_pretrained(folder)
+    assert json.loads((folder / 'config.json').read_text())['dtype'] == 'float16'
+    init_default_scope('mmseg')
+    for pretrained in (None, str(folder)):
+        mine = MODELS.build(dict(type='HFBackbone', config=str(folder), pretrained=pretrained))
+        assert {p.dtype for p in mine.parameters()} == {torch.float32}
+    for key, value in theirs.state_dict().items():
+        assert torch.equal(mine.net.state_dict()[key], value.float()), key
+
+
+def test_keys_that_would_count_for_nothing(swin):
+    folder = str(swin[0])
+    init_default_scope('mmseg')
+    for config in (folder, SWIN):
+        for key in ('drop_path', 'init_cfg'):
+            with pytest.raises(TypeError, match=f"'swin' model, have no key {key}"):
+                MODELS.build(dict(type='HFBackbone', config=config, **{key: 0.3}))
+        mine = MODELS.build(dict(type='HFBackbone', config=config, drop_path_rate=0.3))
+        assert mine.net.config.drop_path_rate == 0.3
+    with pytest.raises(ValueError, match='has no model_type'):
+        MODELS.build(dict(type='HFBackbone', config=dict(embed_dim=8)))
+    with pytest.raises(ValueError, match="take type='TIMMBackbone'"):
+        MODELS.build(dict(type='HFBackbone', config=dict(
+            model_type='timm_backbone', backbone='resnet18')))
+
+
 def test_what_a_folder_says_is_data(swin, transformers):
     folder, _ = swin
     init_default_scope('mmseg')

@@ -6,6 +6,7 @@ import sys
 import ladder
 import pytest
 import tiny
+from mmseg.models.decode_heads import FCNHead
 from mmseg.registry import MODELS
 
 from mmseg_esl.ladder import Row, Rung, finish, rungs, table
@@ -143,6 +144,31 @@ def test_a_method_is_fitted_to_a_head_without_the_layers_of_deeplab(tmp_path, me
     model = Rung(row, 0, tmp_path).cfg.model
     assert model.get(key) == value
     assert MODELS.build(model).num_classes == model.segmentor.decode_head.num_classes
+
+
+def test_a_row_is_called_what_it_trains(tmp_path):
+    """Where the classifier cannot be run by itself PS-MT's noise is left out, and that said."""
+    class OtherName(FCNHead):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.classify = self._modules.pop('conv_seg')
+
+        def cls_seg(self, feat):
+            return self.classify(feat)
+
+        def init_weights(self):
+            pass
+
+    (tmp_path / 'data.py').write_text(
+        f'{DATA}\nmodel["decode_head"] = {tiny.fcn(type="OtherName")!r}')
+    row = Row('mine', 'ps_mt')
+    MODELS.register_module(module=OtherName)
+    try:
+        (tmp_path / 'mine.py').write_text(row.leaf(tmp_path / 'data.py'))
+    finally:
+        MODELS.module_dict.pop('OtherName')
+    assert Rung(row, 0, tmp_path).cfg.model.semi_train_cfg.vat_radius == row.cfg.vat_radius == 0
+    assert row.title == 'PS-MT: vat_radius=0.0'
 
 
 def test_a_network_that_no_method_can_wrap_is_named_with_its_row(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os.path as osp
 import urllib.error
 import urllib.request
@@ -45,15 +46,23 @@ def check_weights(cfg) -> list[Finding]:
     return [_reach(name) for name in names]
 
 
+def _is_of_transformers(folder: str) -> bool:
+    """Whether HFBackbone can load from a folder."""
+    return osp.isfile(osp.join(folder, 'config.json')) and bool(
+        glob.glob(osp.join(glob.escape(folder), '*.safetensors')))
+
+
 def _reach(name: str) -> Finding:
     try:
         where = resolve(name)
     except KeyError:
         return Finding('error', 'weights', f"mmengine knows no '{name}'", 'correct the name')
     if '://' not in where:
-        if osp.isfile(where) or osp.isfile(osp.join(where, 'config.json')):  # transformers' folder
+        if osp.isfile(where) or _is_of_transformers(where):
             return Finding('ok', 'weights', f'{name} is there')
-        return Finding('error', 'weights', f"'{where}' does not exist", 'correct the path')
+        lacks = ('is a folder without config.json and *.safetensors' if osp.isdir(where)
+                 else 'does not exist')
+        return Finding('error', 'weights', f"'{where}' {lacks}", 'correct the path')
     if osp.isfile(cached(where)):
         return Finding('ok', 'weights', f'{name} has been downloaded before')
     if not where.startswith(('http://', 'https://')):

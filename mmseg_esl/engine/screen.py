@@ -50,13 +50,21 @@ class ScreenRunner(Runner):
 
 
 def _means_are_over_valid_pixels(cfg) -> bool:
-    """Whether each loss of a method's decode head(s) has the key."""
-    heads = ((cfg.get('model') or {}).get('segmentor') or {}).get('decode_head') or ()
-    losses = [head.get('loss_decode') or {} for head in (
-        heads if isinstance(heads, (list, tuple)) else [heads])]
-    losses = [each for loss in losses for each in (
-        loss if isinstance(loss, (list, tuple)) else [loss])]
+    """Whether each loss of the heads that a method trains has the key."""
+    model = cfg.get('model') or {}
+    segmentor = model.get('segmentor') or {}
+    heads = _each(segmentor.get('decode_head'))
+    if (model.get('semi_train_cfg') or {}).get('auxiliary_loss'):
+        heads += _each(segmentor.get('auxiliary_head'))
+    losses = [loss for head in heads for loss in _each(head.get('loss_decode') or {})]
     return bool(losses) and all(loss.get('avg_non_ignore') for loss in losses)
+
+
+def _each(one_or_several) -> list:
+    """A config's dict, list of dicts or None, as a list."""
+    if isinstance(one_or_several, (list, tuple)):
+        return list(one_or_several)
+    return [] if one_or_several is None else [one_or_several]
 
 
 def for_people(record: logging.LogRecord) -> bool:

@@ -1,6 +1,7 @@
 """Until when a ladder's trainings go on."""
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import threading
@@ -9,6 +10,8 @@ from typing import Callable
 
 GRACE = 120  # seconds in which a run that was asked to stop saves
 POLL = 0.2  # seconds between two looks at whether a run has ended, or has to
+# a terminal that is closed sends the last (Windows has none), to us alone: runs have their session
+SIGNALS = ('SIGINT', 'SIGTERM', 'SIGHUP')
 
 
 def never() -> bool:
@@ -40,7 +43,10 @@ def run_until(over: Callable[[], bool], command: list[str], log) -> int | None:
 
 
 class Limit:
-    """Until when runs go on: so many minutes, or to a first Ctrl-C or SIGTERM within the block."""
+    """Until when runs go on: so many minutes, or to a first of SIGNALS within the block.
+
+    One that was ignored before, as by nohup or in the background, stays so.
+    """
 
     def __init__(self, minutes: float = float('inf')):
         self.end, self.signal, self._before = time.monotonic() + 60 * minutes, 0, {}
@@ -50,8 +56,9 @@ class Limit:
 
     def __enter__(self) -> Limit:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note)
-                            for number in (signal.SIGINT, signal.SIGTERM)}
+            numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+            self._before = {number: signal.signal(number, self._note) for number in numbers
+                            if signal.getsignal(number) is not signal.SIG_IGN}
         return self
 
     def __exit__(self, *error) -> None:
@@ -59,6 +66,7 @@ class Limit:
             signal.signal(number, handler)
 
     def _note(self, number, frame) -> None:
-        print(f'{signal.Signals(number).name}: the runs finish their iteration and save',
-              flush=True)
         self.signal = number
+        with contextlib.suppress(OSError, RuntimeError):  # no terminal any more; in another print
+            print(f'{signal.Signals(number).name}: the runs finish their iteration and save',
+                  flush=True)

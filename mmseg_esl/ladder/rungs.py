@@ -43,19 +43,24 @@ class Row:
         if not re.fullmatch(r'\w[\w.+-]*', name):
             raise ValueError(f"--row {name!r} names a file and folders: take letters, digits and "
                              "'_', '-', '+', '.'")
-        self.name, self.method, self.keys = name, Method(method), {}
+        self.name, self.method, self.keys, self.fitted = name, Method(method), {}, {}
         for option in options:
             key, _, value = option.partition('=')
             try:
                 self.keys[key] = ast.literal_eval(value)
             except (ValueError, SyntaxError):  # a bare word
                 self.keys[key] = value
+        self._set()
+
+    def _set(self) -> None:
+        """The keys of its training: the method's, those that the network asks for, its own."""
+        self.changed = {**self.fitted.get('semi_train_cfg', {}), **self.keys}
         self.cfg = self.method.model.parse_cfg(
-            {**self.method.cfg.get('semi_train_cfg', {}), **self.keys})
+            {**self.method.cfg.get('semi_train_cfg', {}), **self.changed})
 
     @property
     def title(self) -> str:
-        given = ', '.join(f'{key}={value}' for key, value in self.keys.items())
+        given = ', '.join(f'{key}={value}' for key, value in self.changed.items())
         return self.method.model.name_of(self.cfg) + (f': {given}' if given else '')
 
     @property
@@ -74,15 +79,17 @@ class Row:
         return f'{encoder:g}' if encoder == decoder else f'{encoder:g} ({decoder:g})'
 
     def leaf(self, data: Path) -> str:
-        """Text of its config around the data config."""
+        """Text of its config around the data config; fits the row to its network."""
         cfg, method = Config.fromfile(str(data)), self.method
+        self.fitted = self._fit(cfg)
+        self._set()
         lines = [f'_base_ = [{data.as_posix()!r}, {method.path.as_posix()!r}]',
                  'model = dict(_delete_=True, segmentor=_base_.model, **_base_.method)',
                  'default_hooks = _base_.method_hooks',
                  'default_hooks["checkpoint"].pop("save_best", None)  # the last one counts']
         if 'custom_imports' not in cfg:
             lines.insert(1, "custom_imports = dict(imports=['mmseg_esl.register'])")
-        for key, value in self._fitted(cfg).items():
+        for key, value in self.fitted.items():
             merged = f'{{**_base_.method.get({key!r}, {{}}), **{value!r}}}'
             lines.append(f'model[{key!r}] = {merged if isinstance(value, dict) else repr(value)}')
         if method.sees_unlabeled and 'warm_up' in cfg:
@@ -95,14 +102,15 @@ class Row:
             lines.append('optim_wrapper = _base_.method_optim')
         return '\n'.join(lines) + '\n'
 
-    def _fitted(self, data: Config) -> dict:
+    def _fit(self, data: Config) -> dict:
         """Keys without which the method does not train the data config's network, as the converter
         finds them: DeepLabV3+ has layers that other heads lack."""
         if not self.method.sees_unlabeled:
             return {}
-        from ..conversion.trial import find_settings  # builds networks; a table needs none
+        from ..conversion.trial import find_settings, with_settings
         try:
-            return find_settings(data.model, self.method.cfg)[0]
+            return find_settings(data.model, with_settings(
+                self.method.cfg, dict(semi_train_cfg=self.keys)))[0]
         except ValueError as error:
             raise ValueError(f'{self.name}: {error}') from error
 

@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 import os.path as osp
-from contextlib import contextmanager, nullcontext
+import re
+from contextlib import contextmanager
 
-import torch
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -28,28 +28,22 @@ class HFBackbone(BaseModule):
     Raises:
         ImportError: transformers is not installed.
         FileNotFoundError: a folder is not there.
+        TypeError: a key that the model's config does not have.
         ValueError: the weights are of another network, or the model gives no maps.
     """
 
     def __init__(self, config: str | dict, pretrained: str | None = None, **changes):
         super().__init__()
         try:
-            from transformers import AutoBackbone, AutoConfig
+            from transformers import AutoBackbone
         except ImportError as error:
             raise ImportError(
-                'HFBackbone needs transformers 4.30 or later: pip install transformers') from error
-        changes = {key: list(value) if isinstance(value, tuple) else value
-                   for key, value in changes.items()}
-        if isinstance(config, dict):
-            config = AutoConfig.for_model(**{**config, **changes})
-        else:
-            config = AutoConfig.from_pretrained(
-                _there('config', config), local_files_only=True, trust_remote_code=False, **changes)
-        config._attn_implementation = None  # the file's may name code on a server
-        with torch.device('meta') if pretrained else nullcontext():  # for its class alone
-            self.net = AutoBackbone.from_config(config, trust_remote_code=False)
+                'HFBackbone needs transformers (tried: 5.24): pip install transformers') from error
+        config = _config(config, changes)
+        net = AutoBackbone.from_config(config, trust_remote_code=False)
         if pretrained:
-            self.net = _load(type(self.net), _there('pretrained', pretrained), config)
+            net = _load(type(net), _there('pretrained', pretrained), config)
+        self.net = net.float()  # in half precision, as many a file is, nothing here trains
 
     def init_weights(self) -> None:
         """Nothing: transformers' own method of that name would draw over what was loaded."""
@@ -66,6 +60,29 @@ def _there(key: str, folder: str) -> str:
     return folder
 
 
+def _config(config: str | dict, changes: dict):
+    """The model's config. transformers itself would pass over a key that is misspelt."""
+    from transformers import AutoConfig
+    changes = {key: list(value) if isinstance(value, tuple) else value
+               for key, value in changes.items()}
+    if not isinstance(config, dict):
+        made = AutoConfig.from_pretrained(
+            _there('config', config), local_files_only=True, trust_remote_code=False, **changes)
+    elif 'model_type' in config:
+        made = AutoConfig.for_model(**{**config, **changes})
+    else:
+        raise ValueError("backbone.config has no model_type, such as 'swin'")
+    if made.model_type.startswith('timm_'):  # it may ask a server
+        raise ValueError("backbone.config is of a model of timm: take type='TIMMBackbone'")
+    known = type(made)()
+    unknown = sorted(key for key in changes if not hasattr(known, key))
+    if unknown:
+        raise TypeError(f"HFBackbone, and the config of a '{made.model_type}' model, have no key "
+                        f'{", ".join(unknown)}')
+    made._attn_implementation = None  # the file's may name code on a server
+    return made
+
+
 def _load(kind, folder: str, config):
     """A file of another network is refused; transformers would train from random numbers."""
     with _quiet():
@@ -76,23 +93,35 @@ def _load(kind, folder: str, config):
     wrong = {*found['missing_keys'], *(key for key, *_ in found['mismatched_keys'])}
     # norms of the maps are no part of a classifier's file, and start as they should
     wrong = sorted(key for key in wrong if 'hidden_states_norms' not in key)
+    wrong += _beyond(net, found['unexpected_keys'])
     if wrong:
         raise ValueError(
-            f"backbone.pretrained='{folder}' is not of this {kind.__name__}: {len(wrong)} of its "
-            f'tensors are missing or of another shape ({", ".join(wrong[:3])}, ...). Give '
+            f"backbone.pretrained='{folder}' is not of this {kind.__name__}: {len(wrong)} tensors "
+            f'are missing, of another shape or too many ({", ".join(wrong[:3])}, ...). Give '
             'backbone.config the same folder, or backbone.pretrained the folder of this model')
     return net
+
+
+def _beyond(net, keys) -> list[str]:
+    """Tensors of layers that the network's lists are too short for: it would be a deeper one's
+    beginning. What a file holds besides (a classifier, buffers) has no such place."""
+    names = {whole for name, _ in net.named_modules()
+             for whole in (name, f'{net.base_model_prefix}.{name}')}
+    return sorted(key for key in keys if any(
+        key[:at.start()] in names and key[:at.end()] not in names
+        for at in re.finditer(r'\.\d+(?=\.)', key)))
 
 
 @contextmanager
 def _quiet():
     """No bar and no table of what a classifier's file holds besides; errors are raised."""
     from transformers.utils import logging
-    before = logging.get_verbosity()
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(before)
-        logging.enable_progress_bar()
+        if bars:
+            logging.enable_progress_bar()

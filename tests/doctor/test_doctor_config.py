@@ -245,6 +245,9 @@ def test_weights(cfg, server, tmp_path, monkeypatch):
     folder.mkdir()
     assert levels(check_weights(cfg)) == ['error', 'ok']
     (folder / 'config.json').touch()
+    assert levels(check_weights(cfg)) == ['error', 'ok']
+    assert 'is a folder without' in check_weights(cfg)[0].text
+    (folder / 'model.safetensors').touch()
     assert levels(check_weights(cfg)) == ['ok', 'ok']
 
 

@@ -85,7 +85,7 @@ def test_time_is_up(tmp_path, seconds, said):
     assert code is None and (note.read_text() if note.exists() else None) == said
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_as_time_that_is_up(tmp_path, number):
     """The first run saves, the second is not begun; afterwards signals are as they were."""
     (tmp_path / 'patient.py').write_text(PATIENT)
@@ -100,6 +100,28 @@ def test_a_signal_is_as_time_that_is_up(tmp_path, number):
         assert [run.result(20) for run in runs] == [None, None] and until.signal == number
     assert notes[0].read_text() == 'begun saved' and not notes[1].exists()
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_was_ignored_stays_so():
+    """As of a program in the background, or after nohup."""
+    before = {number: signal.signal(number, signal.SIG_IGN)
+              for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        with limit.Limit() as until:
+            for number in before:
+                os.kill(os.getpid(), number)
+            assert not until.over()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_signal_counts_where_nothing_can_be_printed(monkeypatch):
+    """The terminal was closed."""
+    monkeypatch.setattr('sys.stdout', open('/dev/full', 'w'))
+    with limit.Limit() as until:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert until.over()
 
 
 def test_an_exit_code_is_given_back(tmp_path):
