@@ -233,6 +233,9 @@ def _own_parts(model: dict, method: dict, report: Conversion):
         if width and isinstance(part, dict) and width < part.get('channels', 0):
             yield f"model['{name}'].update(channels={width})  # as wide as your decoder"
     wanted = (method.get('strong_view') or {}).get('type')
+    if wanted:
+        report.check.append('the student sees unlabelled images in other colours: where colours '
+                            'alone tell your classes apart, set model.strong_view=None')
     if wanted == 'KorniaStrongView' and not find_spec('kornia'):
         yield "model['strong_view'] = dict(type='RandomIntensity')  # kornia is not installed"
         report.check.append("colours are RandomIntensity's, since kornia is not installed: "
