@@ -77,7 +77,7 @@ def test_a_row_of_keys_is_scored_on_the_test_images(ladder, tmp_path):
     folder = tmp_path / 'out/both_seed0'
     found = {name: json.loads(next((folder / f'test_{name}').glob('*/*.json')).read_text())['mIoU']
              for name in ('student', 'teacher')}
-    assert cells[1] == '1' and cells[4] == '3'
+    assert cells[1] == '1' and cells[5] == '3'
     # the one that predicts is the config's choice, supervised's student
     assert (cells[2], cells[3]) == tuple(f'{name} {found[name]:.2f}'
                                          for name in ('student', 'teacher'))
