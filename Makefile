@@ -1,6 +1,6 @@
 # make test          lint and tests, in JOBS processes at a time (2)
-# make test-backbones  the tests that need timm or transformers, which are kept out of the
-#                    environment of the others
+# make test-backbones  the tests that need timm or transformers, each kept out of the environment
+#                    of the others
 # make docs          the documentation site in build/site, warnings as errors
 # make demo          train supervised-only and ESL+ on synthetic images, one seed
 # make demo-seeds    the same with five seeds
@@ -47,12 +47,14 @@ test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 test-backbones: $(STAMP)
-	$(BIN)/python -m pip install -q --no-deps --upgrade --target $(VENV)/backbones \
-		-r requirements/backbones.txt
-	PYTHONPATH=$(CURDIR)/$(VENV)/backbones $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
+	for name in timm transformers; do \
+		$(BIN)/python -m pip install -q --no-deps --upgrade --target $(VENV)/$$name \
+			-r requirements/$$name.txt || exit; done
+	PYTHONPATH=$(CURDIR)/$(VENV)/timm $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
 		-k 'test_backbones or test_networks or test_timm_vit or lite0 or dinov or xception' \
 		tests/test_backbones.py tests/test_networks.py tests/models/test_timm_vit.py \
 		tests/test_configs.py
+	PYTHONPATH=$(CURDIR)/$(VENV)/transformers $(BIN)/python -m pytest tests/test_backbones.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
