@@ -16,9 +16,12 @@ import torch
 from line import Line, Numbers, make_runner
 from mmengine.config import Config
 from mmengine.config import utils as config_utils
+from mmengine.hooks import LoggerHook
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import BaseLoop
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 from torch import distributed
+from torch.utils.data import DataLoader
 
 from mmseg_esl import stack
 from mmseg_esl.stack import check, shims
@@ -85,6 +88,17 @@ def test_old_versions_are_refused(monkeypatch, module, version, said):
     ('2.13.0+cpu', (2, 13)), ('2.0.0rc4', (2, 0)), ('1.10', (1, 10)), ('3.dev', (3, 0))])
 def test_version(text, parsed):
     assert check._version(text) == parsed
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_one_process_writes_the_metrics_of_a_test(monkeypatch, tmp_path, rank):
+    runner = make_runner(tmp_path, 1)
+    hook = next(hook for hook in runner.hooks if isinstance(hook, LoggerHook))
+    monkeypatch.setattr('mmengine.dist.utils.get_rank', lambda group=None: rank)
+    runner._test_loop = type('Test', (BaseLoop,), dict(run=None))(runner, DataLoader([0]))
+    hook.before_run(runner)
+    hook.after_test_epoch(runner, {'mIoU': 50.0})
+    assert len(list(tmp_path.glob(f'*/{runner.timestamp}.json'))) == 1 - rank
 
 
 # ----------------------------------------------------------------------------------- mmcv._ext

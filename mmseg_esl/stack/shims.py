@@ -45,6 +45,7 @@ def install() -> None:
     check_stack()
     load_checkpoints_safely()
     read_config_texts_as_data()
+    write_metrics_once()
     map_onedl_packages()
     name_own_configs()
     _installed = True
@@ -173,6 +174,22 @@ def read_config_texts_as_data() -> None:
     fromstring.of_mmseg_esl = True
     Config.fromstring = staticmethod(fromstring)
     BaseInferencer._init_model = _init_model
+
+# ------------------------------------------------------------------------------------------ metrics
+
+
+def write_metrics_once() -> None:
+    """Let the main process alone write the file of a test's metrics.
+
+    Every process of a distributed test does, one over the other: they differ in their times, so
+    that at times the longer one's end stays behind the shorter one. Unnecessary when mmengine's
+    LoggerHook asks for the rank.
+    """
+    from mmengine.dist import master_only
+    from mmengine.hooks import logger_hook
+
+    if not hasattr(logger_hook.dump, '__wrapped__'):  # master_only leaves it
+        logger_hook.dump = master_only(logger_hook.dump)
 
 # -------------------------------------------------------------------------------------- torchvision
 

@@ -23,7 +23,8 @@ def batches(loader, patience: float = PATIENCE) -> Iterator:
 
     Raises:
         RuntimeError: a worker ended while it handed a batch over, or was silent for longer than
-            the loader's own ``timeout``.
+            the loader's own ``timeout`` (which torch does not look at while it fetches a tensor
+            from a worker that has announced it: the log's word is all there is then).
     """
     found = iter(loader)
     workers = getattr(found, '_workers', ())
