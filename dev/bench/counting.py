@@ -10,6 +10,8 @@ from collections import Counter
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmseg_esl.functional import contrast
+
 FORBIDDEN = {
     '_local_scalar_dense',  # .item(), bool(), int(), tolist(), slicing by a tensor
     'nonzero', 'nonzero_numpy', 'argwhere', 'masked_select', 'is_nonzero', 'equal',
@@ -19,11 +21,22 @@ INDEXING = {'index', 'index_put', 'index_put_', '_index_put_impl_', '_unsafe_ind
 
 
 class SyncCounter(TorchDispatchMode):
-    """Counts every operator, and by name those that would wait for the device."""
+    """Counts every operator, and by name those that would wait for the device.
+
+    What is only done where reading is free is not done within it.
+    """
 
     def __init__(self):
         super().__init__()
         self.all, self.waits = 0, Counter()
+
+    def __enter__(self):
+        self._asked, contrast.waits_for_reads = contrast.waits_for_reads, lambda device: True
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        contrast.waits_for_reads = self._asked
+        return super().__exit__(*error)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.all += 1

@@ -111,8 +111,14 @@ def class_weights(usable: Tensor, present: Tensor, num: int,
     return torch.where(usable & (classes > 1), 1.0 / (classes * used).double(), 0.0)
 
 
-def class_contrast(anchors: Tensor, positives: Tensor, negatives: Callable[[Tensor], Tensor],
-                   weights: Tensor, num_negatives: int, temperature: float = 0.5) -> Tensor:
+def cosines(anchors: Tensor, keys: Tensor) -> Tensor:
+    """``(G, n)`` products of ``(G, L)`` unit anchors with each one's own ``(G, n, L)`` keys."""
+    return torch.bmm(F.normalize(keys, dim=2), anchors[:, :, None])[..., 0]
+
+
+def class_contrast(anchors: Tensor, positives: Tensor,
+                   negatives: Callable[[Tensor, Tensor], Tensor], weights: Tensor, held: int,
+                   temperature: float = 0.5) -> Tensor:
     """sum_i w_i -log(e^{a_i.p_i / t} / (e^{a_i.p_i / t} + sum_n e^{a_i.n / t})), of unit vectors.
 
     A few anchors at a time, so that their keys are never held together; gradients flow to the
@@ -120,8 +126,11 @@ def class_contrast(anchors: Tensor, positives: Tensor, negatives: Callable[[Tens
 
     Args:
         anchors: ``(A, L)`` float. positives: ``(A, L)``.
-        negatives: gives, for ``(G,)`` long numbers of anchors, keys ``(G, num_negatives, L)``.
+        negatives: gives, for ``(G, L)`` unit anchors and their ``(G,)`` long numbers, the cosines
+            with each one's negatives, ``(G, n)``; see :func:`cosines`.
         weights: ``(A,)``; an anchor of weight 0 is left out, whatever it holds.
+        held: vectors of width L that ``negatives`` holds for an anchor: it bounds how many
+            anchors are taken at a time.
         temperature: > 0.
 
     Returns:
@@ -137,11 +146,10 @@ def class_contrast(anchors: Tensor, positives: Tensor, negatives: Callable[[Tens
     index = torch.where(weights > 0, number, len(anchors))  # the last number is nobody's
 
     def loss_of(mine, index, own):
-        mine = F.normalize(mine, dim=2, eps=1e-6)
-        positive = (mine[:, 0] * F.normalize(positives[own], dim=1)).sum(dim=1) / temperature
-        keys = F.normalize(negatives(own), dim=2)
-        scores = torch.bmm(mine, keys.transpose(1, 2))[:, 0] / temperature
+        mine = F.normalize(mine[:, 0], dim=1, eps=1e-6)
+        positive = (mine * F.normalize(positives[own], dim=1)).sum(dim=1) / temperature
+        scores = negatives(mine, own) / temperature
         loss = F.softplus(scores.logsumexp(dim=1) - positive)  # = logsumexp(all) - positive
         return torch.where(weights[own] > 0, loss * weights[own], 0.0).sum()
 
-    return SumOverBlocks.apply(anchors, loss_of, index[:, None], number, num_negatives)
+    return SumOverBlocks.apply(anchors, loss_of, index[:, None], number, held)

@@ -178,6 +178,11 @@ class _Negatives(NamedTuple):
     exists: Tensor
 
 
+def waits_for_reads(device: torch.device) -> bool:
+    """Whether the host waits for what it reads of a tensor: on every device but a CPU."""
+    return device.type != 'cpu'
+
+
 class SumOverBlocks(OwnGradient):
     """Sum of a loss over groups of anchors; the gradient is taken in the same pass.
 
@@ -189,6 +194,9 @@ class SumOverBlocks(OwnGradient):
     @staticmethod
     def forward(ctx, embeddings, loss_of, index, own, num_negatives):
         """index ``(groups, size)`` long in [0, A], where A is nobody; own ``(groups,)`` long."""
+        if not waits_for_reads(index.device):  # there, groups without anyone cost nothing
+            some = (index < len(embeddings)).any(dim=1)
+            index, own = index[some], own[some]
         groups, size = index.shape
         step = max(1, SumOverBlocks.CELLS // (size + num_negatives))
         grad = torch.zeros_like(embeddings) if ctx.needs_input_grad[0] else None

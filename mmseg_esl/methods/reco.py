@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor
 
@@ -190,10 +191,10 @@ class ReCo(SemiSegmentor):
                                             cfg.temperature)
                 negative = pixels.pick(others, torch.rand(shape, **like_draw)).flatten(0, 1)
 
-            def features(pixel):
-                image = pixel.div(size.numel(), rounding_mode='floor')
-                return at_least_float(rows[image, :, pixel % size.numel()])
-
-            return class_contrast(features(anchor), means[owner],
-                                  lambda some: features(negative[some]).detach(), weights[owner],
-                                  cfg.num_negatives, cfg.temperature)
+            features = at_least_float(rows.transpose(1, 2).flatten(0, 1))
+            # products with every pixel take less than reading 512 features for each anchor
+            pool = F.normalize(features.detach(), dim=1)
+            return class_contrast(
+                features[anchor], means[owner],
+                lambda unit, some: (unit @ pool.T).gather(1, negative[some]), weights[owner],
+                1 + 2 * len(pool) // pool.shape[1], cfg.temperature)

@@ -13,6 +13,7 @@ from ..functional import (
     at_least_float,
     class_contrast,
     class_weights,
+    cosines,
     nearest,
     negative_classes,
     part_sums,
@@ -185,8 +186,8 @@ class U2PL(SemiSegmentor):
             image = pixel.div(size.numel(), rounding_mode='floor')
             picked = z.flatten(2)[image, :, pixel % size.numel()]
             return class_contrast(
-                at_least_float(picked), means[owner], lambda some: queues.read(
-                    lender[owner[some], None].expand(-1, cfg.num_negatives), slots[some]),
+                at_least_float(picked), means[owner], lambda unit, some: cosines(unit, queues.read(
+                    lender[owner[some], None].expand(-1, cfg.num_negatives), slots[some])),
                 weights[owner], cfg.num_negatives, cfg.temperature)
 
     def _lenders(self, present: Tensor) -> tuple[Tensor, Tensor]:

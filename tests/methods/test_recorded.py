@@ -28,7 +28,9 @@ def terms(losses: dict) -> dict:
 
 
 @pytest.mark.parametrize('name', esl_steps.SETTINGS)
-def test_four_steps(name):
+def test_four_steps(name, monkeypatch):
+    # leaving anchors of nobody out, as is done on a CPU, adds in another order
+    monkeypatch.setattr('mmseg_esl.functional.contrast.waits_for_reads', lambda device: True)
     old, new = OLD['steps'][name], esl_steps.trace(name)
     assert new['random'] == old['random'] and new['keys'] == old['keys']
     steps = [terms(step) for step in new['losses']]
