@@ -67,28 +67,37 @@ def negative_classes(logits: Tensor, classes: Tensor, keep: Tensor, num_labeled:
     return torch.cat([labeled[:num_labeled], unlabeled[num_labeled:]]) & keep[:, None]
 
 
-def confusable_classes(means: Tensor, present: Tensor, draw: Tensor,
-                       temperature: float = 0.5) -> Tensor:
-    """Other classes, drawn the more often the more alike they are (ReCo's relation graph).
+def confusion(means: Tensor, present: Tensor, temperature: float = 0.5) -> Tensor:
+    """How often a class is taken as another's negative: the more alike, the more (ReCo's graph).
 
-    Class k is drawn for class c with probability softmax over the present k != c of
+    Class k comes for class c with probability softmax over the present k != c of
     cos(m_c, m_k) / temperature.
 
     Args:
         means: ``(C, L)``. present: ``(C,)`` bool, classes that may be drawn.
-        draw: ``(C, ...)`` float64 in [0, 1), each draw's lot.
         temperature: > 0.
 
     Returns:
-        long in [0, C), of the shape of ``draw``; meaningless where no other class is present.
+        ``(C, C)`` float64: of each class, the sums of the probabilities up to every k; zeros where
+        no other class is present.
     """
     unit = F.normalize(means, dim=1)
     own = torch.eye(len(means), dtype=torch.bool, device=means.device)
     scores = (unit @ unit.T / temperature).masked_fill(own | ~present, -torch.inf)
-    ends = scores.double().softmax(dim=1).nan_to_num(0.0).cumsum(dim=1)
-    aims = draw.flatten(1) * ends[:, -1:]  # rounding may leave the sum a hair below 1
-    found = torch.searchsorted(ends, aims, right=True).clamp(max=len(means) - 1)
-    return found.view_as(draw)
+    return scores.double().softmax(dim=1).nan_to_num(0.0).cumsum(dim=1)
+
+
+def draw_classes(sums: Tensor, draw: Tensor) -> Tensor:
+    """The classes that lots fall on.
+
+    Args:
+        sums: ``(G, C)``, rows of :func:`confusion`. draw: ``(G, n)`` float64 in [0, 1).
+
+    Returns:
+        ``(G, n)`` long in [0, C); meaningless where the sums are zeros.
+    """
+    aims = draw * sums[:, -1:]  # rounding may leave the sum a hair below 1
+    return torch.searchsorted(sums, aims, right=True).clamp(max=sums.shape[1] - 1)
 
 
 def class_weights(usable: Tensor, present: Tensor, num: int,

@@ -14,8 +14,9 @@ from ..functional import (
     class_contrast,
     class_weights,
     classmix_mask,
-    confusable_classes,
+    confusion,
     cutmix_mask,
+    draw_classes,
     flip_some,
     look_through,
     mix,
@@ -175,8 +176,8 @@ class ReCo(SemiSegmentor):
             with torch.no_grad():
                 classes, logits = (nearest(x, size, self.align_corners)
                                    for x in (classes, logits.detach()))
-                probs = at_least_float(logits)
-                own = probs.softmax(dim=1).gather(1, classes.clamp(min=0)[:, None])[:, 0]
+                probs = at_least_float(logits).softmax(dim=1)
+                own = probs.gather(1, classes.clamp(min=0)[:, None])[:, 0]
                 hard = torch.where(own < cfg.strong_threshold, classes, -1)
                 pixels, hard = (PixelsByClass.of(x.flatten(), self.num_classes)
                                 for x in (classes, hard))
@@ -186,15 +187,14 @@ class ReCo(SemiSegmentor):
                 owner = owner.div(cfg.num_anchors, rounding_mode='floor')
                 weights = class_weights(hard.count > 0, present, cfg.num_anchors)
                 anchor = hard.pick(owner, torch.rand(owner.shape, **like_draw))
-                shape = (self.num_classes, cfg.num_anchors, cfg.num_negatives)
-                others = confusable_classes(means, present, torch.rand(shape, **like_draw),
-                                            cfg.temperature)
-                negative = pixels.pick(others, torch.rand(shape, **like_draw)).flatten(0, 1)
-
+                sums = confusion(means, present, cfg.temperature)
             features = at_least_float(rows.transpose(1, 2).flatten(0, 1))
             # products with every pixel take less than reading 512 features for each anchor
             pool = F.normalize(features.detach(), dim=1)
-            return class_contrast(
-                features[anchor], means[owner],
-                lambda unit, some: (unit @ pool.T).gather(1, negative[some]), weights[owner],
-                1 + 2 * len(pool) // pool.shape[1], cfg.temperature)
+
+            def negatives(unit, some):
+                kind, place = torch.rand(2, len(some), cfg.num_negatives, **like_draw)
+                classes = draw_classes(sums[owner[some]], kind)
+                return (unit @ pool.T).gather(1, pixels.pick(classes, place))
+            return class_contrast(features[anchor], means[owner], negatives, weights[owner],
+                                  1 + 2 * len(pool) // pool.shape[1], cfg.temperature)

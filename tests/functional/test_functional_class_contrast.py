@@ -8,8 +8,9 @@ from mmseg_esl.functional import (
     PixelsByClass,
     class_contrast,
     class_weights,
-    confusable_classes,
+    confusion,
     cosines,
+    draw_classes,
     negative_classes,
 )
 from mmseg_esl.functional.contrast import SumOverBlocks
@@ -131,32 +132,32 @@ def test_negatives_by_full_sorting(low, high):
                     assert bool(found[b, c, y, x]) == bool(want and keep[b, y, x])
 
 
-def test_confusable_classes_are_drawn_as_often_as_they_are_alike():
+def test_classes_are_drawn_as_often_as_they_are_alike():
     """Cosines 1 and 0 at temperature 0.5: e^2 / (e^2 + 1) and the rest."""
     means = torch.tensor([[2.0, 0], [5, 0], [0, 3], [1, 1]])
     present = torch.tensor([True, True, True, False])
-    draw = torch.rand(4, 1000, 100, dtype=torch.float64)
-    found = confusable_classes(means, present, draw)
+    draw = torch.rand(4, 100000, dtype=torch.float64)
+    found = draw_classes(confusion(means, present), draw)
     assert found.shape == draw.shape
-    share = torch.bincount(found[0].flatten(), minlength=4) / 1e5
+    share = torch.bincount(found[0], minlength=4) / 1e5
     assert share[0] == 0 and share[3] == 0
     assert float(share[1]) == pytest.approx(0.88080, abs=0.01)
     assert float(share[2]) == pytest.approx(0.11920, abs=0.01)
     assert not (found[1] == 1).any() and not (found == 3).any()
 
 
-def test_confusable_classes_lot_by_lot():
+def test_classes_lot_by_lot():
     means = torch.randn(6, 5, dtype=torch.float64)
     present = torch.tensor([True, False, True, True, False, True])
     draw = torch.rand(6, 40, dtype=torch.float64)
-    found = confusable_classes(means, present, draw, 0.3)
+    found = draw_classes(confusion(means, present, 0.3), draw)
     for c in range(6):
         others = [k for k in range(6) if present[k] and k != c]
         p = torch.stack([torch.dot(unit(means[c]), unit(means[k])) / 0.3 for k in others]).exp()
         for lot, k in zip(draw[c], found[c]):
             below = (p / p.sum()).cumsum(0)
             assert int(k) == others[int((below <= lot).sum())]
-    two = confusable_classes(means[:2], torch.tensor([True, True]), draw[:2])
+    two = draw_classes(confusion(means[:2], torch.tensor([True, True])), draw[:2])
     assert (two[0] == 1).all() and (two[1] == 0).all()
-    alone = confusable_classes(means[:2], torch.tensor([True, False]), draw[:2])
+    alone = draw_classes(confusion(means[:2], torch.tensor([True, False])), draw[:2])
     assert ((alone >= 0) & (alone < 2)).all()  # nobody: within bounds
