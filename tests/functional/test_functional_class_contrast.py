@@ -103,6 +103,8 @@ def test_pixels_are_drawn_alike():
     assert chi < 18.5  # of 4 degrees of freedom: once in a thousand
     nobody = PixelsByClass.of(torch.full((3,), -1), 2)
     assert nobody.pick(torch.tensor([0, 1]), torch.rand(2).double()).max() < 3
+    last = PixelsByClass.of(torch.zeros(3, dtype=torch.long), 2)  # which begins behind all pixels
+    assert last.pick(torch.tensor([1]), torch.zeros(1).double()) == 2
 
 
 def test_weights():

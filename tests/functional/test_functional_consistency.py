@@ -220,6 +220,11 @@ def test_law_of_the_boxes():
     share = (boxes + slack / 2) / size ** 2  # the mean of what was asked for
     assert abs(float(share.mean()) - 0.21) < 0.005
     assert aspect.min() < 0.4 and aspect.max() > 2.5
+    # corners are uniform over the places where the box fits, to the right and to the left alike
+    for any_of, length in ((masks.any(dim=2), height), (masks.any(dim=1), width)):
+        room = size - length
+        place = any_of[filled].int().argmax(dim=1)[room > 9] / room[room > 9]
+        assert abs(float(place.mean()) - 0.5) < 0.03 and (place == 0).any() and (place == 1).any()
     # every place is reached, the middle most often
     covered = masks.double().mean(dim=0)
     assert covered.min() > 0 and covered[24:40, 24:40].mean() > 4 * covered[0].mean()

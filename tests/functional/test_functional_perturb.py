@@ -72,6 +72,7 @@ def test_cutout():
         assert 3 <= small[0, 0] < 6 and 2 <= small[0, 1] < 5
         seen |= {(int(rows.min()), int(cols.min()))}
     assert {y for y, _ in seen} == set(range(1, 8)) and {x for _, x in seen} == set(range(2, 6))
+    assert len(seen) > 15  # of 28 places: rows say nothing of columns
 
 
 def test_cutout_of_overlapping_boxes_and_small_ones():

@@ -121,6 +121,9 @@ def test_sampling_is_weighting_in_expectation():
 def test_lent_pixels_are_uniform_over_the_valid_ones():
     valid = torch.tensor([[True, False, True, True], [False] * 4, [False, False, False, True]])
     index, lends = lend_pixels(valid, 9000, generator=torch.Generator().manual_seed(0))
+    fine = torch.rand(len(valid), 9000, dtype=torch.float64,  # single precision misses some of 2^24
+                      generator=torch.Generator().manual_seed(0))
+    assert torch.equal(index, lend_pixels(valid, 9000, draws=fine)[0])
     assert lends.tolist() == [True, False, True]
     counts = torch.bincount(index[0], minlength=4)
     assert counts[1] == 0 and (counts[[0, 2, 3]] - 3000).abs().max() < 200

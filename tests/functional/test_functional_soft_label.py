@@ -13,6 +13,7 @@ from mmseg_esl.functional import (
     soft_cross_entropy,
     topk_soft_label,
 )
+from mmseg_esl.functional.soft_label import _row_blocks
 
 ETAS = (0.80, 0.90, 0.95, 0.99)
 
@@ -339,6 +340,17 @@ def test_soft_ce_refuses_shapes_that_do_not_fit():
 
 
 # ---------------------------------------------------------------------------------- many blocks
+
+def test_sixteen_pieces_but_none_of_few_pixels():
+    """What is held beside the maps is a piece's, so their number is kept."""
+    def rows(num, height, width):
+        return [piece.stop - piece.start for _, piece in
+                _row_blocks(torch.empty(num, 2, height, width))]
+
+    assert rows(4, 200, 300) == 16 * [50]
+    assert rows(1, 160, 512) == 16 * [10]
+    assert rows(2, 30, 100) == 2 * [30]  # 4096 pixels are more than an image has
+
 
 @pytest.mark.parametrize('height, width', [(130, 64), (70, 101), (3, 5000)])
 def test_images_of_many_blocks_of_rows(height, width):
