@@ -10,11 +10,11 @@ from .sampler import SemiBatchSampler  # noqa: E402
 from .semi import SemiDataset  # noqa: E402
 from .shards import UnlabeledShards  # noqa: E402
 from .strong import NoiseCutOut, StrongColours  # noqa: E402
-from .transforms import EvaluatedCenterCrop, LoadEmptyAnnotations  # noqa: E402
+from .transforms import EvaluatedCenterCrop, LoadEmptyAnnotations, RareClassCrop  # noqa: E402
 from .unlabeled import UnlabeledDataset  # noqa: E402
 
 __all__ = [
     'BadDataError', 'EvaluatedCenterCrop', 'LoadEmptyAnnotations', 'NoiseCutOut',
-    'PseudoLabeledDataset', 'SemiBatchSampler', 'SemiDataset', 'StrongColours', 'UnlabeledDataset',
-    'UnlabeledShards'
+    'PseudoLabeledDataset', 'RareClassCrop', 'SemiBatchSampler', 'SemiDataset', 'StrongColours',
+    'UnlabeledDataset', 'UnlabeledShards'
 ]

@@ -77,3 +77,48 @@ def test_evaluated_centre(height, width):
     assert np.array_equal(out['gt_seg_map'], marked[top:top + 6, left:left + 8])
     assert out['img_shape'] == out['ori_shape'] == (6, 8)
     assert (out['gt_seg_map'] != 255).sum() == min(height, 6) * min(width, 8)
+
+
+def crops_of(labels, num=400, **keys):
+    """(top, left) of crops of 4 x 6, and whether each holds a pixel of each class."""
+    transform = TRANSFORMS.build(dict(type='RareClassCrop', crop_size=(4, 6), **keys))
+    corners, held = [], []
+    for _ in range(num):
+        found = transform(dict(img=np.repeat(labels[..., None], 3, 2), gt_seg_map=labels,
+                               seg_fields=['gt_seg_map']))
+        assert (found['img'][..., 0] == found['gt_seg_map']).all()
+        held.append([(found['gt_seg_map'] == c).any() for c in range(3)])
+        corners.append(transform.crop_bbox(dict(img=labels, gt_seg_map=labels))[::2])
+    return corners, np.mean(held, axis=0)
+
+
+def test_rare_classes_are_in_half_of_the_crops():
+    """A class of one pixel: a third of the drawn classes, beside what random crops hold."""
+    labels = np.zeros((12, 20), np.uint8)
+    labels[9, 15], labels[:, :2], labels[0, 5] = 1, 2, 255
+    _, never = crops_of(labels, prob=0.0)
+    _, always = crops_of(labels, prob=1.0)
+    _, half = crops_of(labels)
+    chance = 3 * 5 / (9 * 15)  # of the crops that fit, those around it: rows 6-8, columns 10-14
+    assert never[1] == pytest.approx(chance, abs=0.06)
+    around = 1 / 3  # and some of those around a pixel of class 0 hold it too
+    assert around < always[1] < around + 0.15
+    assert half[1] == pytest.approx((never[1] + always[1]) / 2, abs=0.09)
+
+
+def test_crops_around_a_pixel_reach_every_place_that_holds_it():
+    labels = np.full((9, 11), 255, np.uint8)
+    labels[4, 8] = 2
+    corners, held = crops_of(labels, prob=1.0)
+    assert held.tolist() == [0, 0, 1]
+    assert set(corners) == {(y, x) for y in range(1, 5) for x in range(3, 6)}
+
+
+def test_small_images_and_those_without_a_class_are_cropped_as_ever():
+    empty = np.full((9, 11), 255, np.uint8)
+    corners, held = crops_of(empty, prob=1.0)
+    assert set(corners) == {(y, x) for y in range(6) for x in range(6)} and not held.any()
+    corners, held = crops_of(np.zeros((3, 4), np.uint8), 20, prob=1.0)
+    assert set(corners) == {(0, 0)}
+    with pytest.raises(ValueError, match='prob of RareClassCrop.*1.5'):
+        TRANSFORMS.build(dict(type='RareClassCrop', crop_size=(4, 6), prob=1.5))
