@@ -4,7 +4,7 @@ _base_ = '../_base_/method_hooks.py'
 method = dict(
     type='CutMixSeg',
     semi_train_cfg=dict(
-        consistency='mse',  # or: hard, with threshold=0
+        consistency='mse',  # or: hard, with threshold=0, ema_schedule='rising', cutmix='batch'
         consistency_weight=1.0,
         threshold=0.97,
         counting='rate',  # or: pixel

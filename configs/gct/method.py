@@ -8,7 +8,7 @@ method = dict(
         fc_weight=1.0,
         fd_weight=10.0,
         flaw_threshold=0.6,
-        dc_ramp_iters=3500),
+        dc_ramp_iters=3500),  # 3 epochs of VOC 1/8
     semi_test_cfg=dict(predict_on='student'))
 method_hooks = dict(checkpoint=dict(save_best='student/mIoU'))
 method_optim = dict(  # of StudentOptimWrapperConstructor

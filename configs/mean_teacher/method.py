@@ -4,7 +4,7 @@ _base_ = '../_base_/method_hooks.py'
 method = dict(
     type='MeanTeacher',
     semi_train_cfg=dict(
-        consistency='mse',  # or: hard, with consistency_weight=1
+        consistency='mse',  # or: hard, with consistency_weight=1 and ema_schedule='rising'
         consistency_weight=100.0,
         ema_momentum=0.99,
         ema_schedule='constant'),  # the release's

@@ -44,9 +44,10 @@ def cutmix_masks_by_image(num: int, size: tuple[int, int], *, prob: float = 0.5,
                           generator: torch.Generator | None = None, device=None) -> Tensor:
     """A box for each image that draws one (the law of UniMatch's code).
 
-    Its share of the area is uniform in ``area``, its aspect (width over height) uniform in [ratio,
-    1 / ratio]; an aspect that does not fit into the image is drawn again, then the corner is
-    uniform over the places where the box fits. Drawn on the host, so that no device is waited for.
+    Its share of the area is uniform in ``area``. Its aspect (height over width) is uniform in
+    [ratio, 1 / ratio] and its corner uniform over the image; both are drawn again until the box
+    lies inside, so that squares are more frequent than long boxes. Drawn on the host, so that no
+    device is waited for.
 
     Args:
         num: number of images N. size: (H, W) in pixels.
@@ -59,11 +60,14 @@ def cutmix_masks_by_image(num: int, size: tuple[int, int], *, prob: float = 0.5,
         ``(N, H, W)`` bool, True inside the box.
 
     Raises:
-        ValueError: ``prob`` outside [0, 1].
+        ValueError: ``prob`` outside [0, 1], or images so long that the largest box never fits.
     """
     if not 0 <= prob <= 1:
         raise ValueError(f'prob must be in [0, 1], got {prob}')
     height, width = size
+    if area[1] * ratio * max(size) >= min(size):
+        raise ValueError(f'a box of {area[1]:g} of the area fits into no image of {height} x '
+                         f"{width} pixels: take squarer crops, or cutmix='batch'")
     corners = torch.zeros(4, num)
     for i in range(num):
         chance, share = torch.rand(2, generator=generator).tolist()
@@ -73,10 +77,10 @@ def cutmix_masks_by_image(num: int, size: tuple[int, int], *, prob: float = 0.5,
         while True:
             r, top, left = torch.rand(3, generator=generator).tolist()
             aspect = ratio + (1 / ratio - ratio) * r
-            box_h, box_w = int((wanted / aspect) ** 0.5), int((wanted * aspect) ** 0.5)
-            if box_h <= height and box_w <= width:
+            box_h, box_w = int((wanted * aspect) ** 0.5), int((wanted / aspect) ** 0.5)
+            top, left = int(top * height), int(left * width)
+            if top + box_h <= height and left + box_w <= width:
                 break
-        top, left = int(top * (height - box_h + 1)), int(left * (width - box_w + 1))
         corners[:, i] = torch.tensor([top, top + box_h, left, left + box_w])
     return _boxes(corners, size, device)
 

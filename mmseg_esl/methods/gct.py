@@ -31,8 +31,8 @@ class GCTTrainCfg(SemiTrainCfg):
             as bad in both for the flaw correction.
         fc_weight: of the flaw correction. fd_weight: of the detector's own loss.
         flaw_threshold: xi, flaw from which on a prediction is bad.
-        dc_ramp_iters: iterations over which the dynamic consistency rises, by a sigmoid; 3500, the
-            3 epochs of VOC 1/8 (of the authors; TorchSemiSeg has 3 everywhere, PixelSSL 3 or 5).
+        dc_ramp_iters: iterations over which the dynamic consistency rises, by a sigmoid; 3500 is
+            what 3 epochs of VOC 1/8 come to (TorchSemiSeg has 3 everywhere, PixelSSL 3 or 5).
     """
     dc_weight: float = said(100.0, 'weight of the dynamic consistency')
     fc_weight: float = said(1.0, 'weight of the flaw correction')

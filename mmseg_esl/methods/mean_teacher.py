@@ -63,11 +63,12 @@ class MeanTeacher(SemiSegmentor):
             losses['loss_cons'] = weight * pseudo_cross_entropy(
                 student.logits, labels, batch.valid, batch.valid, divisor=self.divisor)
             return losses
-        # labelled and unlabelled images pass apart, each with batch-norm statistics of its own
+        # labelled and unlabelled images pass apart, each with batch-norm statistics of its own (the
+        # teacher's too, where it is in training mode)
         losses, (labeled,), _ = self.train_on(batch, labeled=True)
         weak = self.see('student', batch.weak, grad=True)
-        teacher = self.see('teacher', batch.images)
+        teacher = [self.see('teacher', images).logits for images in (batch.labeled, batch.weak)]
         losses['loss_cons'] = weight * probability_mse(
-            torch.cat([labeled.logits, weak.logits]), teacher.logits, batch.known,
+            torch.cat([labeled.logits, weak.logits]), torch.cat(teacher), batch.known,
             divisor=self.divisor)
         return losses

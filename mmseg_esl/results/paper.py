@@ -54,7 +54,7 @@ def figure(figures: dict, run: Run, published: list[Published] = ()) -> Figure |
     """
     dataset = _dataset(run.protocol.get('protocol', '').split('/')[0])
     decoder = segmentor(run.cfg).get('decode_head')
-    if (dataset is None or run.protocol.get('pseudo_labels')  # it is no baseline
+    if (dataset is None or run.with_pseudo_labels  # it is no baseline
             or evaluation(run.cfg) != DATASETS[dataset][1]
             or not isinstance(decoder, dict)  # a cascade has several
             or kind(decoder) != 'DepthwiseSeparableASPPHead'):

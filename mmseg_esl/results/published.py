@@ -76,7 +76,7 @@ def published(rows: list[Published], run: Run) -> list[Published]:
     """
     protocol = run.protocol.get('protocol', '').split('/')[0]
     name = run.method.get('published_as')
-    if not name or protocol not in PROTOCOLS or run.protocol.get('pseudo_labels'):
+    if not name or protocol not in PROTOCOLS or run.with_pseudo_labels:
         return []
     if any(row.method == run.method['name'] for row in rows):  # a setting with rows of its own
         name = run.method['name']

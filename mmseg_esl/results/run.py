@@ -66,6 +66,11 @@ class Run:
         return self.last >= self.max_iters
 
     @property
+    def with_pseudo_labels(self) -> bool:
+        """Whether it learnt a network's labels along with others, without being called by that."""
+        return bool(self.protocol.get('pseudo_labels')) and not _series(self.cfg)
+
+    @property
     def evaluated(self) -> list[str]:
         """Names of networks that validations may be of; the one that predicts, and decides, first.
 
@@ -163,7 +168,7 @@ def _read(folder: Path, check: bool) -> Run:
     if len(starts) > 1:
         notes.append(f'resumed, {len(starts)} starts')
     infos = [read_json(start / 'run.json') for start in starts]
-    method = infos[-1].get('method') or {}
+    method = _named(infos[-1].get('method') or {}, _series(configs[-1]))
     last_step, training, validations = _read_logs(starts, notes, roles_in(method))
     validations = _without_prefixes(validations, configs)
     run = Run(
@@ -179,6 +184,19 @@ def _read(folder: Path, check: bool) -> Run:
     if check:
         _check(run)
     return run
+
+
+def _named(method: dict, series: str) -> dict:
+    """A method's words; the last of a series of trainings is the method that the series is."""
+    if not (method and series):
+        return method
+    return {**method, 'name': series, 'published_as': series, 'sees_unlabeled': True}
+
+
+def _series(cfg: dict) -> str:
+    """The series of trainings whose result a run is; '' of any other run."""
+    name = cfg.get('self_training')
+    return name if isinstance(name, str) else ''
 
 
 def _starts(folder: Path, logged: bool) -> list[Path]:

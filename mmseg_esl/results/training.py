@@ -24,7 +24,7 @@ def title(run: Run) -> str:
     Where it was not recorded: type, and what of ``semi_train_cfg`` is text.
     """
     if run.method:
-        pseudo = ' with pseudo labels' if run.protocol.get('pseudo_labels') else ''
+        pseudo = ' with pseudo labels' if run.with_pseudo_labels else ''
         return run.method['name'] + pseudo
     model = run.cfg['model']
     if 'segmentor' not in model:

@@ -1,7 +1,7 @@
 """ST and ST++ (Yang et al., CVPR 2022): self-training by files, in the order of the paper."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Callable
 
@@ -40,6 +40,14 @@ class Recipe:
             raise ValueError(f'snapshots={self.snapshots}: agreement needs 2 or more')
         if not self.scales or min(self.scales) <= 0:
             raise ValueError(f'scales={self.scales}: give one or more, above 0')
+
+    @property
+    def name(self) -> str:
+        """As tables call what it makes: 'ST++' or 'ST', and what is not the paper's."""
+        usual = Recipe(self.plus)
+        changed = [f'{key.name}={getattr(self, key.name)}' for key in fields(self)
+                   if getattr(self, key.name) != getattr(usual, key.name)]
+        return ', '.join(['ST++' if self.plus else 'ST', *changed])
 
 
 @dataclass
@@ -107,6 +115,8 @@ class StPlusPlus:
         records = [(self.work_dir / stage / FILE).resolve() for stage in labels]
         count = sum(len(read_record(record)['masks']) for record in records)
         cfg = retrain_config(self.cfg, records, count, self.num_labeled, self.metainfo)
+        if folder.name == list(self.stages())[-1]:  # the result, which tables call by its name
+            cfg.self_training = self.recipe.name
         last = folder / f'iter_{cfg.train_cfg.max_iters}.pth'
         self._train(cfg, folder, [last])
         return [last]

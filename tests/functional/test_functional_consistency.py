@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import one_hot
@@ -230,12 +231,43 @@ def test_law_of_the_boxes():
     assert covered.min() > 0 and covered[24:40, 24:40].mean() > 4 * covered[0].mean()
 
 
+def test_boxes_by_the_release_s_law():
+    """Aspect and corner of an area are drawn until the box lies inside: tall ones, and squares."""
+    num, size = 4000, (60, 90)
+    masks = cutmix_masks_by_image(num, size, prob=1.0, generator=torch.Generator().manual_seed(0))
+    rows, cols = (masks.any(dim=dim).sum(dim=1).double() for dim in (2, 1))
+    rng, drawn = np.random.RandomState(0), []
+    while len(drawn) < num:
+        area = rng.uniform(0.02, 0.4) * size[0] * size[1]
+        while True:
+            ratio, y, x = rng.uniform(0.3, 1 / 0.3), rng.randint(size[0]), rng.randint(size[1])
+            tall, wide = int(math.sqrt(area * ratio)), int(math.sqrt(area / ratio))
+            if y + tall <= size[0] and x + wide <= size[1]:
+                break
+        drawn.append((tall, wide, y, x))
+    tall, wide, y, x = np.array(drawn, float).T
+    top, left = (masks.any(dim=dim).int().argmax(dim=1).double() for dim in (2, 1))
+    for found, wanted in ((rows, tall), (cols, wide), (top, y), (left, x),
+                          (rows.log() - cols.log(), np.log(tall / wide))):
+        gap = abs(float(found.mean()) - wanted.mean())
+        assert gap < 4 * wanted.std() * math.sqrt(2 / num)  # four standard deviations
+        assert float(found.std()) == pytest.approx(wanted.std(), rel=0.06)
+
+
 @pytest.mark.parametrize('prob, share', [(0.0, 0.0), (1.0, 1.0)])
 def test_chances_at_the_ends(prob, share):
     masks = cutmix_masks_by_image(50, (20, 33), prob=prob)
     assert float(masks.flatten(1).any(dim=1).double().mean()) == share
     with pytest.raises(ValueError, match='prob.*1.5'):
         cutmix_masks_by_image(1, (4, 4), prob=1.5)
+
+
+@pytest.mark.parametrize('size', [(10, 84), (84, 10)])
+def test_images_too_long_for_a_box_are_refused(size):
+    """At 25 / 3 times their width; drawing would never end."""
+    with pytest.raises(ValueError, match=f"{size[0]} x {size[1]}.*cutmix='batch'"):
+        cutmix_masks_by_image(1, size)
+    assert cutmix_masks_by_image(9, (size[0] + 7, size[1] + 7), prob=1.0).any()
 
 
 def test_boxes_follow_the_generator():

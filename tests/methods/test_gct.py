@@ -221,3 +221,10 @@ def test_its_configs_give_the_detector_an_optimiser():
     assert isinstance(main, torch.optim.SGD) and isinstance(adam, torch.optim.Adam)
     assert {group['lr'] for group in main.param_groups} == {2.5e-3}
     assert {(g['lr'], g['betas']) for g in adam.param_groups} == {(1e-4, (0.9, 0.99))}
+
+
+@pytest.mark.parametrize('cell, iters', [
+    ('voc-classic_1-16', 3933), ('voc-blender_1-2', 1984), ('cityscapes_1-8', 976)])
+def test_its_configs_ramp_over_three_epochs(cell, iters):
+    cfg = Config.fromfile(str(ROOT / f'configs/gct/gct_r50_{cell}.py'))
+    assert cfg.model.semi_train_cfg.dc_ramp_iters == iters

@@ -16,21 +16,38 @@ def apart(model):
     return model
 
 
-def test_squares_against_a_straight_line():
-    model = apart(tiny.method('MeanTeacher', sharp=1.0, ema_momentum=0.4)).double()
-    student, teacher = (straight.Net(getattr(model, name)) for name in ('student', 'teacher'))
+class Net(straight.Net):
+    @torch.no_grad()
+    def follow_parameters(self, other, momentum):
+        for mine, theirs in zip(self.net.parameters(), other.net.parameters()):
+            mine.copy_(momentum * mine + (1 - momentum) * theirs)
+
+
+@pytest.mark.parametrize('as_released', [False, True])
+def test_squares_against_a_straight_line(as_released):
+    """The release's teacher is in training mode, too, and takes no statistics over."""
+    keys = dict(teacher_mode='train', ema_buffers=False,
+                ema_schedule='constant') if as_released else {}
+    model = apart(tiny.method('MeanTeacher', sharp=1.0, ema_momentum=0.4, **keys)).double()
+    student, teacher = (Net(getattr(model, name)) for name in ('student', 'teacher'))
 
     def reference(number, images, labels, views):
         assert views == []
         labeled, weak = student(images[:2]), student(images[2:])  # statistics of their own
-        target, total, count = teacher.frozen(images), 0, 0
+        if as_released:
+            with torch.no_grad():
+                target = torch.cat([teacher(images[:2]), teacher(images[2:])])
+        else:
+            target = teacher.frozen(images)
+        total, count = 0, 0
         for mine, theirs, label in zip([*labeled, *weak], target, labels):
             squares = ((mine.softmax(dim=0) - theirs.softmax(dim=0)) ** 2).sum(dim=0) / 3
             total, count = total + squares[label != 255].sum(), count + (label != 255).sum()
         losses = {'decode.loss_ce': straight.supervised(labeled, labels[:2]),
                   'loss_cons': 100 * total / count}
         found = straight.stepped(losses, student)
-        teacher.follow(student, min(1 - 1 / (number + 1), 0.4))
+        follow = teacher.follow_parameters if as_released else teacher.follow
+        follow(student, 0.4 if as_released else min(1 - 1 / (number + 1), 0.4))
         return found
 
     straight.compare(model, reference, {'student': student, 'teacher': teacher})

@@ -204,6 +204,22 @@ def test_without_noise():
 # -------------------------------------------------------------------------- labels and views
 
 
+@pytest.mark.parametrize('top', [1, 4])
+def test_equal_teachers_label_as_one_does(top):
+    """Whatever the number of classes for which the second one speaks: a single mean teacher."""
+    model = build(vat_radius=0.0, top_logits=top, unlabeled_weight=1.0, cutmix='batch',
+                  cutmix_prob=0.0).eval()
+    model.teacher2.load_state_dict(model.teacher.state_dict())
+    images, samples = double(tiny.batch(num_classes=4))
+    found = model.loss(images, samples)['loss_u']
+    classes, weight = straight.best(straight.Net(model.teacher)(images[2:]))
+    labels = torch.stack([s.gt_sem_seg.data[0] for s in samples[2:]])
+    keep = (weight >= TAU) & (labels != 255)
+    each = straight.entropies(straight.Net(model.student)(images[2:]), classes)
+    torch.testing.assert_close(found, (weight * each)[keep].mean(), rtol=1e-10, atol=0)
+    assert 0 < keep.sum() < keep.numel()
+
+
 def test_nobody_sure_is_a_connected_zero():
     model = build(threshold=1.1)
     losses = model.loss(*double(tiny.batch(num_classes=4)))

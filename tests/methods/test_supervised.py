@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
+import straight
 import tiny
 import torch
 from mmengine.config import Config
@@ -50,6 +51,24 @@ def test_the_schedule_is_poly_to_zero():
         poly.step()
     for t in (0, steps // 2, steps - 1):
         assert rates[t] == pytest.approx(0.01 * (1 - t / (steps - 1)) ** 0.9, abs=1e-12)
+
+
+@pytest.mark.parametrize('average', [False, True])
+def test_against_a_straight_line(average):
+    """Unlabelled images in the batch are not looked at."""
+    model = tiny.method('Supervised', sharp=1.0, average=average, ema_momentum=0.4).double()
+    nets = {name: straight.Net(getattr(model, name)) for name in model.roles}
+    assert list(nets) == (['student', 'teacher'] if average else ['student'])
+
+    def reference(number, images, labels, views):
+        assert views == []
+        loss = straight.supervised(nets['student'](images[:2]), labels[:2])
+        found = straight.stepped({'decode.loss_ce': loss}, nets['student'])
+        if average:
+            nets['teacher'].follow(nets['student'], min(1 - 1 / (number + 1), 0.4))
+        return found
+
+    straight.compare(model, reference, nets)
 
 
 @pytest.mark.parametrize('kind', ['MeanTeacher', 'ESL', 'CutMixSeg', 'U2PL'])

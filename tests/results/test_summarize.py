@@ -31,6 +31,7 @@ from mmseg_esl.results import (
     to_csv,
     to_markdown,
 )
+from mmseg_esl.results.compare import sees_unlabeled
 from mmseg_esl.results.run import SCALARS
 from mmseg_esl.splits.published import rows
 from mmseg_esl.storage.config import hooks_in
@@ -356,6 +357,24 @@ def test_pseudo_labels_are_in_the_title_and_have_no_baselines_figure(tmp_path):
     assert pseudo.title == f'{plain.title} with pseudo labels'
     assert pseudo.partition == f'{plain.partition}+pseudo'
     assert plain.paper and pseudo.paper is None
+
+
+@pytest.mark.parametrize('name, miou', [('ST++', '72.60'), ('ST++, snapshots=5', None),
+                                        ('ST', None)])
+def test_the_last_training_of_a_series_has_its_name_and_figure(tmp_path, name, miou):
+    """A run of supervised training by the method, of self-training by what the stages are."""
+    cfg = config()
+    cfg['model'].pop('part_memory')
+    cfg['model'].update(type='Supervised', semi_train_cfg={})
+    folder = write_start(tmp_path / 'run', [dict(validation(100, 50.0), **{'student/mIoU': 50.0})],
+                         dict(cfg, self_training=name), protocol='voc-blender-stpp/1-16-split1')
+    path = next(folder.glob('*/protocol.json'))
+    said = dict(json.loads(path.read_text()), pseudo_labels=['pseudo labels of 9 images by x.pth'])
+    path.write_text(json.dumps(dict(said, protocol=said['protocol'] + '+pseudo')))
+    row, = of([folder], figures=read_figures(FIGURES)).rows
+    assert row.title == name and row.partition.endswith('+pseudo')
+    assert (row.paper and row.paper.miou) == miou
+    assert sees_unlabeled(read_run(folder))  # and no baseline of a comparison
 
 
 def test_no_figure_where_something_differs(tmp_path):

@@ -113,6 +113,8 @@ def test_what_the_last_network_trained_on(plus):
     """Labelled images weakly, the others strongly; the reliable half keeps its first labels."""
     work = plus[0] / 'work'
     cfg = Config.fromfile(str(work / '6_retrain.py'))
+    assert 'self_training' not in Config.fromfile(str(work / '4_retrain.py'))
+    assert cfg.self_training.startswith('ST++')
     assert cfg.train_dataloader.batch_sampler == dict(
         type='SemiBatchSampler', num_labeled=4, num_unlabeled=0)
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
