@@ -19,7 +19,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cli_common import program, ready
+from cli_common import checkpoint_errors, program, ready
 
 from mmseg_esl.commands import command, here
 
@@ -51,6 +51,11 @@ def main(argv=None) -> str:
     """Do what the command line says; returns the table that it prints."""
     args = parse_args(argv)
     ready()
+    with checkpoint_errors():  # of --start
+        return run(args)
+
+
+def run(args) -> str:
     from mmseg_esl.conversion import Refused, methods
     from mmseg_esl.ladder import Limit, Row, Rung, finish, table
     limit = Limit(args.minutes)

@@ -20,7 +20,7 @@ import warnings
 from dataclasses import asdict
 from pathlib import Path
 
-from cli_common import add_cfg_options, config_file, program, ready
+from cli_common import add_cfg_options, checkpoint_errors, config_file, program, ready
 
 from mmseg_esl.commands import here
 from mmseg_esl.processes import answered, ending_with_us
@@ -75,6 +75,11 @@ def wait(process) -> int:
 def main() -> None:
     args = parse_args()
     ready()
+    with checkpoint_errors():
+        run(args)
+
+
+def run(args) -> None:
     import torch
     from mmengine.config import Config
 

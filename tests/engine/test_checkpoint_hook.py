@@ -241,6 +241,25 @@ def test_a_second_training_in_the_folder_is_refused(tmp_path):
     assert '.training' not in names(tmp_path)
 
 
+def test_a_folder_that_several_runs_save_to_is_held_too(tmp_path):
+    """Of the name of the work folder in ``out_dir``, which two work folders may share."""
+    def second(runner):
+        child = os.fork()
+        if not child:
+            try:
+                train(tmp_path / 'b/run', 4, out_dir=str(tmp_path / 'out'))
+            except Locked as error:
+                os._exit(7 if f'{tmp_path}/out/run: process {os.getppid()} on' in str(error) else 1)
+            finally:
+                os._exit(2)
+        assert os.WEXITSTATUS(os.waitpid(child, 0)[1]) == 7
+
+    train(tmp_path / 'a/run', 2, out_dir=str(tmp_path / 'out'), hooks=[Before(
+        'train_iter', lambda runner, **kwargs: second(runner))])
+    assert names(tmp_path / 'out/run') == ['iter_2.pth']
+    train(tmp_path / 'c/run', 2, out_dir=str(tmp_path / 'out'))
+
+
 # ------------------------------------------------------------------------------- a full disk
 
 

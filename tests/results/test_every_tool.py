@@ -175,3 +175,7 @@ def test_a_record_of_pseudo_labels_that_is_none(tmp_path, masks, folder):
         path.write_text(text)
         with pytest.raises(ValueError, match='is no record of pseudo labels'):
             read_record(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match='is no record of pseudo labels .no regular file'):
+        read_record(path)
