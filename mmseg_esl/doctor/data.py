@@ -82,8 +82,8 @@ def check_left_out(lists) -> list[Finding]:
         if folder and not getattr(leaf, 'ann_file', None):
             _, left = survey_images(folder, leaf.img_suffix, leaf.backend_args)
             out += [Finding('warning', 'files', f'{folder}: {sentence}', 'as it says, or name the '
-                            'images that are meant in a list (ann_file)')
-                    for sentence in left.sentences()]
+                            'images that are meant in a list (ann_file)', tuple(names))
+                    for sentence, names in left.told()]
     return out
 
 
@@ -92,7 +92,7 @@ def check_lossy_masks(masks: dict) -> list[Finding]:
     found = {which: [path for path in paths if _is_jpeg(path)] for which, paths in masks.items()}
     return [Finding('error', 'labels', f'{len(paths)} {which} masks are JPEG, which changes '
                     f'values: classes get mixed up at their borders, or lost: {listed(paths)}',
-                    'make them anew as PNG; to convert them keeps the damage')
+                    'make them anew as PNG; to convert them keeps the damage', tuple(paths))
             for which, paths in found.items() if paths]
 
 
@@ -114,13 +114,14 @@ def check_orientation(images: dict, scans: dict) -> list[Finding]:
         turned = [path for path in images[which] if scans[path].turn != 1]
         if turned and which == 'unlabelled':
             out.append(Finding('note', 'orientation', f'{len(turned)} unlabelled images are turned '
-                               f'as their EXIF data say: {listed(turned, 20)}'))
+                               f'as their EXIF data say: {listed(turned, 20)}',
+                               names=tuple(turned)))
         elif turned:
             out.append(Finding(
                 'warning', 'orientation', f'{len(turned)} {which} images are turned as their EXIF '
                 f'data say, masks are not: {listed(turned, 20)}', 'write these images as they are '
                 "to be seen, without such data; or set color_type='color_ignore_orientation' of "
-                'every LoadImageFromFile if the masks are of the stored pixels'))
+                'every LoadImageFromFile if the masks are of the stored pixels', tuple(turned)))
     return out
 
 
@@ -184,7 +185,8 @@ def check_labels(counts: LabelCounts, classes, reduce_zero_label: bool, num_part
     """
     if not counts.maps:
         return [Finding('error', 'labels', 'no label map could be read: '
-                        + listed(counts.problems, 1), 'correct seg_map_path and seg_map_suffix')]
+                        + listed(counts.problems, 1), 'correct seg_map_path and seg_map_suffix',
+                        tuple(counts.problems))]
     out = [Finding('error', 'labels', f'{len(counts.problems)} masks: {counts.problems[0]}',
                    'as the message says', tuple(counts.problems))] if counts.problems else []
     number, pixels = len(classes), counts.pixels

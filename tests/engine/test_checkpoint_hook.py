@@ -98,7 +98,8 @@ def test_what_would_not_load_is_not_saved(tmp_path):
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
 @pytest.mark.parametrize('keep', [-1, 1])
 def test_no_value_that_is_not_finite_is_saved(tmp_path, value, keep):
-    with pytest.raises(FloatingPointError, match=r"'state_dict'\]\['layer.weight'\].*iter_2.pth"):
+    with pytest.raises(FloatingPointError, match=r"'state_dict'\]\['layer.weight'\].*iter_2.pth"
+                                                r'.*as load_from of a new run, without resume'):
         train(tmp_path, 4, hooks=[PutInto(weight=value)], max_keep_ckpts=keep)
     assert names(tmp_path) == ['iter_2.pth', 'last_checkpoint']
     assert torch.load(tmp_path / 'iter_2.pth')['state_dict']['layer.weight'].isfinite().all()

@@ -92,7 +92,8 @@ def test_abort_names_the_image_and_the_checkpoint_before_stays_finite(tmp_path):
 
 def test_parameters_that_overflow_are_not_saved(tmp_path):
     """Gradients are finite, but the learning rate is beyond all measure."""
-    with pytest.raises(RuntimeError, match='not written, since student.*not finite'):
+    with pytest.raises(RuntimeError, match='(?s)not written, since student.*not finite.*new run '
+                                           'that has the last checkpoint as load_from'):
         guarded.guarded_run(tmp_path, guarded.Fault(), 1, save_every=1,
                             wrapper=dict(optimizer=dict(type='SGD', lr=1e38, weight_decay=1e9)))
     assert not list((tmp_path / '-1/work').glob('*.pth'))
