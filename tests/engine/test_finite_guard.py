@@ -218,6 +218,23 @@ def test_finite_figures_of_a_skipped_step_are_not_logged_either(skipping, tmp_pa
     assert runner.message_hub.get_scalar('train/skipped_steps').current() == 1
 
 
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_training_begins_from(tmp_path, value):
+    """A library may have read them, by a loader of its own; no image is at fault."""
+    class Pretrained(Hook):
+        priority = 'VERY_HIGH'
+
+        def before_train(self, runner):
+            runner.model.student.backbone.stem[0].weight.data[0] = value
+
+    tiny.write_data(tmp_path / 'data')
+    with pytest.raises(ValueError, match=r'student\.backbone\.stem\.0\.weight and 0 more tensors '
+                                         r'are not finite before the first step.*load_from'):
+        tiny.run(tmp_path, tmp_path / 'data', [
+            dict(type='StepHook'), dict(type='FiniteGuardHook'), Pretrained()], max_iters=1,
+            model=tiny.method_cfg('Supervised'))
+
+
 def test_bad_argument():
     with pytest.raises(ValueError, match='max_in_a_row.*0'):
         FiniteGuardHook(max_in_a_row=0)
