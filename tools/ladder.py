@@ -58,6 +58,7 @@ def main(argv=None) -> str:
 def run(args) -> str:
     from mmseg_esl.conversion import Refused, methods
     from mmseg_esl.ladder import Limit, Row, Rung, finish, table
+    from mmseg_esl.storage.atomic import atomic_file
     limit = Limit(args.minutes)
     names = methods() if args.methods == ['all'] or not args.methods + args.row else args.methods
     out, data = args.out.resolve(), args.data.resolve()
@@ -74,7 +75,8 @@ def run(args) -> str:
                  for seed in args.seeds for row in rows]
         out.mkdir(parents=True, exist_ok=True)
         for row in rows:
-            (out / f'{row.name}.py').write_text(row.leaf(data), encoding='utf-8')
+            with atomic_file(out / f'{row.name}.py') as file:  # a run may be reading it
+                file.write(row.leaf(data).encode())
         faults = []
         if not args.table:
             left = [rung for rung in rungs if not rung.finished]

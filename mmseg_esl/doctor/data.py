@@ -12,6 +12,8 @@ from ..datasets.checks import IGNORE
 from ..datasets.files import survey_images
 from ..datasets.wrapped import leaves
 from ..engine.classes import REMEDY, class_mismatch
+from ..models.segmentors import OF_OTHER_CLASSES
+from ..storage.config import kind
 from .findings import Finding, listed
 from .lists import LARGE, SETS
 
@@ -62,16 +64,28 @@ def check_shards(unlabeled) -> list[Finding]:
 
 
 def check_class_number(model: dict, lists) -> list[Finding]:
-    """The decode head predicts the classes that the labelled set and the validation set have."""
-    head = (model.get('segmentor') or model).get('decode_head') or {}
-    head = head[-1] if isinstance(head, (list, tuple)) else head
-    number = head.get('num_classes')
-    if not number:
+    """Heads that are trained have the classes of the labelled set and of the validation set."""
+    heads = _trained_heads(model)
+    if not any(heads.values()):
         return []
-    found = [class_mismatch(dataset, number, which) for dataset, which in (
+    found = [class_mismatch(dataset, heads, which) for dataset, which in (
         (lists.semi, 'labelled'), (lists.val, 'validation')) if dataset is not None]
     return [Finding('error', 'classes', odd, REMEDY) for odd in found if odd] or [
-        Finding('ok', 'classes', f'{number} in the decode head and in the data')]
+        Finding('ok', 'classes', f'{max(filter(None, heads.values()))} in the heads and in the '
+                'data')]
+
+
+def _trained_heads(model: dict) -> dict:
+    """name -> num_classes, or None: of the decode head, and of auxiliary ones where they train."""
+    net, found = model.get('segmentor') or model, {}
+    auxiliary = net is model or (model.get('semi_train_cfg') or {}).get('auxiliary_loss')
+    for name in ('decode_head', *(('auxiliary_head', ) if auxiliary else ())):
+        heads = net.get(name) or []
+        several = isinstance(heads, (list, tuple))
+        found.update({f'{name}.{i}' if several else name: head.get('num_classes')
+                      for i, head in enumerate(heads if several else [heads])
+                      if head and kind(head) not in OF_OTHER_CLASSES})
+    return found
 
 
 def check_left_out(lists) -> list[Finding]:
