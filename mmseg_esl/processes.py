@@ -45,8 +45,9 @@ def ending_with_us(command: Iterable) -> list[str]:
 
 
 def _become(parent: int, command: list[str]) -> None:
-    import ctypes
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+    with contextlib.suppress(ImportError, OSError, AttributeError):  # a Python without ctypes
+        import ctypes
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
     if os.getppid() != parent:  # gone already
         sys.exit(128 + signal.SIGTERM)
     os.execvp(command[0], command)

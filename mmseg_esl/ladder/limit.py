@@ -52,13 +52,13 @@ class Limit:
 
     def __init__(self, minutes: float = float('inf')):
         self.end, self.signal = time.monotonic() + 60 * minutes, 0
-        numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-        self._signals = answered(numbers, self._note)
 
     def over(self) -> bool:
         return bool(self.signal) or time.monotonic() >= self.end
 
     def __enter__(self) -> Limit:
+        numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+        self._signals = answered(numbers, self._note)
         self._signals.__enter__()
         return self
 
