@@ -100,7 +100,7 @@ def read(folder: Path) -> dict:
         ValueError: a file is damaged, or another program's; it is not overwritten, since other
             sections took hours.
     """
-    found = dict.fromkeys(tables.DEVICES, {})
+    found = {name: {} for name in tables.DEVICES}
     for name in found:
         path = folder / f'{name}.json'
         if not path.exists():

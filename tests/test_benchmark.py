@@ -277,7 +277,8 @@ def test_the_command_writes_results_tables_and_page(tmp_path, monkeypatch, capsy
     assert [r['images'] for r in results['growth']['rows']] == [1, 2] * len(pieces.PIECES)
     text = page.read_text()
     assert text.startswith('# Before\n') and text.endswith('After.\n') and 'old' not in text
-    assert '| part contrast | 1× | ' in text and 'unmeasured' in text
+    assert '| part contrast | 1× | ' in text and '| growth, CPU | ' in text
+    assert '| all, GPU | unmeasured |' in text and 'growth, GPU' not in text
     assert '| part contrast | 1× | ' in capsys.readouterr().out
     assert results == benchmark.read(tmp_path / 'speed')['cpu']
 
