@@ -97,14 +97,24 @@ def read(folder: Path) -> dict:
     """What has been measured so far on each device.
 
     Raises:
-        ValueError: a file is damaged; it is not overwritten, since other sections took hours.
+        ValueError: a file is damaged, or another program's; it is not overwritten, since other
+            sections took hours.
     """
-    files, found = {name: folder / f'{name}.json' for name in tables.DEVICES}, {}
-    for name, path in files.items():
+    found = {name: {} for name in tables.DEVICES}
+    for name in found:
+        path = folder / f'{name}.json'
+        if not path.exists():
+            continue
         try:
-            found[name] = json.loads(path.read_text()) if path.is_file() else {}
-        except ValueError as error:
-            raise ValueError(f'{path} is not JSON ({error}): restore it, or remove it') from error
+            if not path.is_file():
+                raise ValueError('no regular file')
+            found[name] = json.loads(path.read_text(encoding='utf-8'))
+            for make in tables.TABLES.values():  # they read all that is in it
+                make(found)
+        except (ValueError, RecursionError, AttributeError, LookupError, TypeError) as error:
+            raise ValueError(f'{path} is not JSON as benchmark.py writes it '
+                             f'({type(error).__name__}: {error}): restore it, or remove it'
+                             ) from error
     return found
 
 

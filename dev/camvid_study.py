@@ -20,6 +20,7 @@ from cli_common import ready
 ready()
 from mmengine.config import Config
 
+from mmseg_esl.processes import ending_with_us
 from mmseg_esl.results import group, make_table, read_run, to_markdown
 from mmseg_esl.results.run import SCALARS
 from mmseg_esl.storage.config import hook_key
@@ -71,7 +72,7 @@ def train(args, run) -> None:
             'val_dataloader.dataset', 'test_dataloader.dataset')], *args.cfg_options]
     print(' '.join(command), flush=True)
     with open(out / 'console.log', 'w') as log:
-        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+        subprocess.run(ending_with_us(command), check=True, stdout=log, stderr=subprocess.STDOUT)
 
 
 def print_tables(args) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import copy
 import hashlib
 import json
@@ -244,11 +245,11 @@ def main() -> int:
     every = [fault for path in files if args.only in path.as_posix() for fault in faults(path)]
     if args.sample is not None:
         every = random.Random(args.seed).sample(every, min(args.sample, len(every)))
-    lines = args.out.read_text().splitlines() if args.out.is_file() else ()
-    known = {row['key']: row for row in map(json.loads, lines)}
+    known = rows(args.out)
     preload()
     end, found = time.monotonic() + 60 * args.minutes, []
     with tempfile.TemporaryDirectory() as folder, args.out.open('a') as out:
+        out.write('\n')  # behind a line that was cut
         project = Copy(Path(folder))
         for fault in every:
             row = known.get(fault['key'])
@@ -268,6 +269,16 @@ def main() -> int:
     print(f'{len(found)} of {len(every)} faults tried, {len(found) - len(missed)} noticed '
           f'({share:.1f} %)')
     return 0
+
+
+def rows(path: Path) -> dict[str, dict]:
+    """What is known of faults, by key; of a line that was cut while it was written nothing."""
+    found = {}
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            row = json.loads(line)
+            found[row['key']] = row
+    return found
 
 
 def preload() -> None:

@@ -277,7 +277,8 @@ def test_the_command_writes_results_tables_and_page(tmp_path, monkeypatch, capsy
     assert [r['images'] for r in results['growth']['rows']] == [1, 2] * len(pieces.PIECES)
     text = page.read_text()
     assert text.startswith('# Before\n') and text.endswith('After.\n') and 'old' not in text
-    assert '| part contrast | 1× | ' in text and 'unmeasured' in text
+    assert '| part contrast | 1× | ' in text and '| growth, CPU | ' in text
+    assert '| all, GPU | unmeasured |' in text and 'growth, GPU' not in text
     assert '| part contrast | 1× | ' in capsys.readouterr().out
     assert results == benchmark.read(tmp_path / 'speed')['cpu']
 
@@ -290,11 +291,25 @@ def test_a_wrong_mark_is_named(tmp_path):
             tables.fill(page, dict(cpu={}, cuda={}))
 
 
-def test_results_that_cannot_be_read_are_not_overwritten(tmp_path):
-    (tmp_path / 'cpu.json').write_text('{"step": {"rows": [')
-    with pytest.raises(SystemExit, match='cpu.json is not JSON .*restore it, or remove it'):
+@pytest.mark.parametrize('text', [
+    '{"step": {"rows": [', '[]', 'null', '"step"', '[' * 99999, '{"step": []}', '{"step": {}}',
+    '{"other": 1}', '{"growth": {"rows": [1], "machine": {}, "options": {}}}'])
+def test_results_that_cannot_be_read_are_not_overwritten(tmp_path, text):
+    (tmp_path / 'cpu.json').write_text(text)
+    with pytest.raises(SystemExit, match='cpu.json is not JSON as .*restore it, or remove it'):
         benchmark.main(['--out', str(tmp_path), '--only', 'growth', '--rounds', '1'])
-    assert (tmp_path / 'cpu.json').read_text() == '{"step": {"rows": ['
+    assert (tmp_path / 'cpu.json').read_text() == text
+
+
+def test_a_folder_in_the_place_of_results_is_named(tmp_path):
+    (tmp_path / 'cuda.json').mkdir()
+    with pytest.raises(ValueError, match=r'cuda.json is not .*\(ValueError: no regular file\)'):
+        benchmark.read(tmp_path)
+
+
+def test_the_stored_figures_are_read():
+    assert {'step', 'pieces', 'growth'} <= set(benchmark.read(
+        measuring.ROOT / 'docs/performance')['cpu'])
 
 
 @pytest.mark.parametrize('given, said', [

@@ -64,6 +64,17 @@ def test_files_and_tests(page):
         assert not test or re.search(rf'^(def|class) {test}\b', path.read_text(), re.M), test
 
 
+def test_tests_that_reliability_names_are_chosen():
+    """Each word of '-k' is in the name of a test of that file, or none would run."""
+    text = (ROOT / 'docs/results/reliability.md').read_text(encoding='utf-8')
+    chosen = re.findall(r'`(tests/[\w/]+\.py) -k (?:"([^"]+)"|(\w+))`', text)
+    for file, several, one in chosen:
+        tests = re.findall(r'^def (test_\w+)', (ROOT / file).read_text(encoding='utf-8'), re.M)
+        for word in (several or one).split(' or '):
+            assert any(word.lower() in test.lower() for test in tests), f'{file}: {word}'
+    assert len(chosen) > 40 and len(chosen) == len(re.findall(r'tests/\S+ -k ', text))
+
+
 @each()
 def test_commands(page):
     text = page.read_text(encoding='utf-8')

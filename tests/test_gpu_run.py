@@ -67,8 +67,17 @@ def test_rows_come_one_by_one_and_once(tmp_path):
     assert calls == ['a', 'b', 'b', 'c'] and (tmp_path / 'steps.done').exists()
     found = report.rows(tmp_path, 'steps')
     assert [found[key]['value'] for key in 'abc'] == [1, 3, 4] and 'failed' not in found['b']
-    first = [json.loads(line) for line in (tmp_path / 'steps.jsonl').read_text().splitlines()]
+    lines = (tmp_path / 'steps.jsonl').read_text().splitlines()
+    first = [json.loads(line) for line in lines if line]
     assert first[1]['failed'] == 'ValueError: too small'
+
+
+def test_a_row_behind_one_that_was_cut_is_kept(tmp_path):
+    from gpu import parts
+    (tmp_path / 'steps.jsonl').write_text('{"key": "a", "value": 1}\n[2]\n{"key": "b", "va')
+    parts.do('steps', iter([('b', lambda: dict(value=3))]), tmp_path)
+    found = report.rows(tmp_path, 'steps')
+    assert {key: row['value'] for key, row in found.items()} == dict(a=1, b=3)
 
 
 def test_what_is_missing_is_one_line(tmp_path, capsys, monkeypatch):

@@ -1,11 +1,13 @@
 """Which of a ladder's folders count as which run: by hand-written logs, without training."""
 import json
+import os
 import shutil
 import sys
 
 import ladder
 import pytest
 import tiny
+import torch
 from mmseg.models.decode_heads import FCNHead
 from mmseg.registry import MODELS
 
@@ -130,6 +132,32 @@ def test_a_run_that_fails_is_in_the_exit_status(rung, tmp_path, monkeypatch, cap
         ladder.main()
     assert ended.value.code == 1
     assert 'cps_seed0 ended with 3' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('content, said', [
+    (None, 'start.pth does not exist'), (b'no checkpoint', 'damaged, or no checkpoint'),
+    ([1], 'it holds a list'), (dict(a=RuntimeError), 'is refused')])
+def test_what_is_no_checkpoint_to_start_from(rung, tmp_path, monkeypatch, content, said):
+    rung()
+    path = tmp_path / 'start.pth'
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    monkeypatch.setattr(sys, 'argv', ['ladder.py'])
+    with pytest.raises(SystemExit, match=f'ladder.py: .*{said}'):
+        ladder.main(['--data', str(tmp_path / "a user's data.py"), '--methods', 'supervised',
+                     '--out', str(tmp_path / 'out'), '--start', str(path)])
+
+
+@pytest.mark.parametrize('left', ['nothing', 'gone.pth', 'a pipe'])
+def test_a_run_that_names_no_last_checkpoint(tmp_path, left):
+    if left == 'a pipe':  # which would be waited for
+        os.mkfifo(tmp_path / 'last_checkpoint')
+    elif left != 'nothing':
+        (tmp_path / 'last_checkpoint').write_text(left)
+    with pytest.raises(ValueError, match='no checkpoint that .last_checkpoint. names'):
+        rungs.last_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize('method, key, value', [

@@ -19,7 +19,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cli_common import program, ready
+from cli_common import checkpoint_errors, program, ready
 
 from mmseg_esl.commands import command, here
 
@@ -51,8 +51,14 @@ def main(argv=None) -> str:
     """Do what the command line says; returns the table that it prints."""
     args = parse_args(argv)
     ready()
+    with checkpoint_errors():  # of --start
+        return run(args)
+
+
+def run(args) -> str:
     from mmseg_esl.conversion import Refused, methods
     from mmseg_esl.ladder import Limit, Row, Rung, finish, table
+    from mmseg_esl.storage.atomic import atomic_file
     limit = Limit(args.minutes)
     names = methods() if args.methods == ['all'] or not args.methods + args.row else args.methods
     out, data = args.out.resolve(), args.data.resolve()
@@ -69,7 +75,8 @@ def main(argv=None) -> str:
                  for seed in args.seeds for row in rows]
         out.mkdir(parents=True, exist_ok=True)
         for row in rows:
-            (out / f'{row.name}.py').write_text(row.leaf(data), encoding='utf-8')
+            with atomic_file(out / f'{row.name}.py') as file:  # a run may be reading it
+                file.write(row.leaf(data).encode())
         faults = []
         if not args.table:
             left = [rung for rung in rungs if not rung.finished]

@@ -12,6 +12,7 @@ from pathlib import Path
 from cli_common import installed, program
 
 from mmseg_esl.commands import command
+from mmseg_esl.processes import ending_with_us
 from mmseg_esl.storage.atomic import atomic_file
 
 VISUALIZE = Path(__file__).resolve().parent / 'visualize.py'
@@ -42,7 +43,7 @@ def make_pictures(folder: Path) -> None:
     checkpoint = last_checkpoint(folder)
     command = [sys.executable, VISUALIZE, config_of(folder, run.starts[-1]), checkpoint,
                '--dumped', '--what', 'all', '--out', folder / 'pictures']
-    done = subprocess.run([str(word) for word in command], text=True, stdout=subprocess.PIPE,
+    done = subprocess.run(ending_with_us(command), text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
     if done.returncode:
         raise ValueError(f'{" ".join(map(str, command))} failed with status {done.returncode}:\n'

@@ -20,9 +20,10 @@ import warnings
 from dataclasses import asdict
 from pathlib import Path
 
-from cli_common import add_cfg_options, config_file, program, ready
+from cli_common import add_cfg_options, checkpoint_errors, config_file, program, ready
 
 from mmseg_esl.commands import here
+from mmseg_esl.processes import answered, ending_with_us
 
 TOOLS = Path(__file__).resolve().parent
 
@@ -53,7 +54,7 @@ def trainer(gpus: int):
     def train(config: Path, folder: Path) -> None:
         number = [] if gpus == 1 else [gpus]
         command = [*start, config, *number, '--work-dir', folder, '--resume']
-        code = wait(subprocess.Popen([str(part) for part in command],
+        code = wait(subprocess.Popen(ending_with_us(command),
                                      env={**os.environ, 'PYTHON': sys.executable}))
         if code:
             raise RuntimeError(f'{folder.name} ended with {code}. The same command goes on with it')
@@ -67,17 +68,18 @@ def wait(process) -> int:
         if number == signal.SIGTERM:  # Ctrl-C reaches it by itself
             process.send_signal(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with answered((signal.SIGINT, signal.SIGTERM), note):
         return process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def main() -> None:
     args = parse_args()
     ready()
+    with checkpoint_errors():
+        run(args)
+
+
+def run(args) -> None:
     import torch
     from mmengine.config import Config
 

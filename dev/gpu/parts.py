@@ -55,6 +55,8 @@ def main() -> None:
 def do(name: str, items: Iterator[Item], out: Path) -> None:
     """Measure what no earlier start has measured, and say so when all is done."""
     path, known = out / f'{name}.jsonl', rows(out, name)
+    with open(path, 'a', encoding='utf-8') as file:
+        file.write('\n')  # behind a line that was cut
     for key, measure in items:
         if key in known and not known[key].get('failed'):
             continue

@@ -11,9 +11,9 @@ def rows(out: Path, part: str) -> dict[str, dict]:
     for line in path.read_text(encoding='utf-8').splitlines() if path.is_file() else ():
         try:
             row = json.loads(line)
-        except ValueError:  # cut while it was written
+            found[row['key']] = row
+        except (ValueError, LookupError, TypeError):  # cut while it was written, or another's
             continue
-        found[row['key']] = row
     return found
 
 

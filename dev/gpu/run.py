@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'dev')]
 
 from gpu.report import report, rows
+from mmseg_esl.processes import ending_with_us
 
 LIMITS = dict(tests=130, steps=160, settings=100, transformers=70, loading=50)  # seconds
 # importable name -> what cannot be done without it
@@ -95,8 +96,8 @@ def run_parts(names: list[str], out: Path, seconds: float, rehearse: bool) -> st
                **(dict(CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1') if rehearse else {}))
     command = [sys.executable, str(Path(__file__).with_name('parts.py')), str(out), *names]
     with open(out / f'{names[0]}.log', 'a', encoding='utf-8') as log:
-        process = subprocess.Popen(command + ['--rehearse'] * rehearse, env=env, stdout=log,
-                                   stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(ending_with_us(command + ['--rehearse'] * rehearse), env=env,
+                                   stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:

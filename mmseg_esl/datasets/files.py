@@ -75,23 +75,23 @@ class Folders:
 
 
 class Findings:
-    """Counts what is wrong and keeps the first three for the message."""
+    """Counts what is wrong and keeps the first ``most`` (None: all); a message has three."""
 
-    def __init__(self) -> None:
-        self.first: list = []
-        self.count = 0
+    def __init__(self, most: int | None = 3) -> None:
+        self.items: list = []
+        self.count, self.most = 0, most
 
     def add(self, item: str) -> None:
         self.count += 1
-        if self.count <= 3:
-            self.first.append(item)
+        if self.most is None or self.count <= self.most:
+            self.items.append(item)
 
     def __bool__(self) -> bool:
         return self.count > 0
 
     def __str__(self) -> str:
         more = f' and {self.count - 3} more' if self.count > 3 else ''
-        return ', '.join(f"'{item}'" for item in self.first) + more
+        return ', '.join(f"'{item}'" for item in self.items[:3]) + more
 
 
 def find_images(folder: str,
@@ -109,10 +109,14 @@ class LeftOut:
 
     def __init__(self) -> None:
         self.closed, self.other, self.thumbnails, self.twins, self.masks = (
-            Findings() for _ in range(5))
+            Findings(most=None) for _ in range(5))
 
     def sentences(self) -> list:
         """What a user should know, one sentence each; [] where there is nothing."""
+        return [sentence for sentence, _ in self.told()]
+
+    def told(self) -> list:
+        """The same, each with all the names that it is about."""
         said = ((self.closed, 'folders cannot be read and were left out (permissions)'),
                 (self.other, 'files are images of a kind that is not read and were left out: '
                              'convert them to PNG or JPEG'),
@@ -121,7 +125,7 @@ class LeftOut:
                              'masks beside their images, move them to a folder of their own'),
                 (self.masks, 'images look like masks of others, by their names: photos would be '
                              'learnt from them. Move masks to a folder beside this one'))
-        return [f'{found.count} {what}: {found}' for found, what in said if found]
+        return [(f'{found.count} {what}: {found}', found.items) for found, what in said if found]
 
     def look_for_twins(self, names: list) -> None:
         seen: dict = {}

@@ -55,6 +55,8 @@ def mask_folder(path) -> Path:
 def read_record(path) -> dict:
     """A record of pseudo labels; raises ValueError for any other file."""
     try:
+        if not Path(path).is_file():  # a pipe would be waited for
+            raise OSError('there is no such file' if not Path(path).exists() else 'no regular file')
         record = json.loads(Path(path).read_text(encoding='utf-8'))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f'{path} is no record of pseudo labels ({error}): name the '

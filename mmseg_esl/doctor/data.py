@@ -12,6 +12,8 @@ from ..datasets.checks import IGNORE
 from ..datasets.files import survey_images
 from ..datasets.wrapped import leaves
 from ..engine.classes import REMEDY, class_mismatch
+from ..models.segmentors import OF_OTHER_CLASSES
+from ..storage.config import kind
 from .findings import Finding, listed
 from .lists import LARGE, SETS
 
@@ -62,16 +64,28 @@ def check_shards(unlabeled) -> list[Finding]:
 
 
 def check_class_number(model: dict, lists) -> list[Finding]:
-    """The decode head predicts the classes that the labelled set and the validation set have."""
-    head = (model.get('segmentor') or model).get('decode_head') or {}
-    head = head[-1] if isinstance(head, (list, tuple)) else head
-    number = head.get('num_classes')
-    if not number:
+    """Heads that are trained have the classes of the labelled set and of the validation set."""
+    heads = _trained_heads(model)
+    if not any(heads.values()):
         return []
-    found = [class_mismatch(dataset, number, which) for dataset, which in (
+    found = [class_mismatch(dataset, heads, which) for dataset, which in (
         (lists.semi, 'labelled'), (lists.val, 'validation')) if dataset is not None]
     return [Finding('error', 'classes', odd, REMEDY) for odd in found if odd] or [
-        Finding('ok', 'classes', f'{number} in the decode head and in the data')]
+        Finding('ok', 'classes', f'{max(filter(None, heads.values()))} in the heads and in the '
+                'data')]
+
+
+def _trained_heads(model: dict) -> dict:
+    """name -> num_classes, or None: of the decode head, and of auxiliary ones where they train."""
+    net, found = model.get('segmentor') or model, {}
+    auxiliary = net is model or (model.get('semi_train_cfg') or {}).get('auxiliary_loss')
+    for name in ('decode_head', *(('auxiliary_head', ) if auxiliary else ())):
+        heads = net.get(name) or []
+        several = isinstance(heads, (list, tuple))
+        found.update({f'{name}.{i}' if several else name: head.get('num_classes')
+                      for i, head in enumerate(heads if several else [heads])
+                      if head and kind(head) not in OF_OTHER_CLASSES})
+    return found
 
 
 def check_left_out(lists) -> list[Finding]:
@@ -82,8 +96,8 @@ def check_left_out(lists) -> list[Finding]:
         if folder and not getattr(leaf, 'ann_file', None):
             _, left = survey_images(folder, leaf.img_suffix, leaf.backend_args)
             out += [Finding('warning', 'files', f'{folder}: {sentence}', 'as it says, or name the '
-                            'images that are meant in a list (ann_file)')
-                    for sentence in left.sentences()]
+                            'images that are meant in a list (ann_file)', tuple(names))
+                    for sentence, names in left.told()]
     return out
 
 
@@ -92,7 +106,7 @@ def check_lossy_masks(masks: dict) -> list[Finding]:
     found = {which: [path for path in paths if _is_jpeg(path)] for which, paths in masks.items()}
     return [Finding('error', 'labels', f'{len(paths)} {which} masks are JPEG, which changes '
                     f'values: classes get mixed up at their borders, or lost: {listed(paths)}',
-                    'make them anew as PNG; to convert them keeps the damage')
+                    'make them anew as PNG; to convert them keeps the damage', tuple(paths))
             for which, paths in found.items() if paths]
 
 
@@ -114,13 +128,14 @@ def check_orientation(images: dict, scans: dict) -> list[Finding]:
         turned = [path for path in images[which] if scans[path].turn != 1]
         if turned and which == 'unlabelled':
             out.append(Finding('note', 'orientation', f'{len(turned)} unlabelled images are turned '
-                               f'as their EXIF data say: {listed(turned, 20)}'))
+                               f'as their EXIF data say: {listed(turned, 20)}',
+                               names=tuple(turned)))
         elif turned:
             out.append(Finding(
                 'warning', 'orientation', f'{len(turned)} {which} images are turned as their EXIF '
                 f'data say, masks are not: {listed(turned, 20)}', 'write these images as they are '
                 "to be seen, without such data; or set color_type='color_ignore_orientation' of "
-                'every LoadImageFromFile if the masks are of the stored pixels'))
+                'every LoadImageFromFile if the masks are of the stored pixels', tuple(turned)))
     return out
 
 
@@ -184,7 +199,8 @@ def check_labels(counts: LabelCounts, classes, reduce_zero_label: bool, num_part
     """
     if not counts.maps:
         return [Finding('error', 'labels', 'no label map could be read: '
-                        + listed(counts.problems, 1), 'correct seg_map_path and seg_map_suffix')]
+                        + listed(counts.problems, 1), 'correct seg_map_path and seg_map_suffix',
+                        tuple(counts.problems))]
     out = [Finding('error', 'labels', f'{len(counts.problems)} masks: {counts.problems[0]}',
                    'as the message says', tuple(counts.problems))] if counts.problems else []
     number, pixels = len(classes), counts.pixels

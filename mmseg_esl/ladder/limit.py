@@ -4,9 +4,10 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-import threading
 import time
 from typing import Callable
+
+from ..processes import answered, ending_with_us
 
 GRACE = 120  # seconds in which a run that was asked to stop saves
 POLL = 0.2  # seconds between two looks at whether a run has ended, or has to
@@ -21,13 +22,14 @@ def never() -> bool:
 def run_until(over: Callable[[], bool], command: list[str], log) -> int | None:
     """Exit code of a command; None if it was over before its end, or its beginning.
 
-    It is then sent SIGTERM, on which tools/train.py saves. It has a session of its own: Ctrl-C
-    would reach it too, and a second signal ends a training at once.
+    It is then sent SIGTERM, on which tools/train.py saves; likewise if this process is killed. It
+    has a session of its own: Ctrl-C would reach it too, and a second signal ends a training at
+    once.
     """
     if over():
         return None
-    process = subprocess.Popen(
-        command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    process = subprocess.Popen(ending_with_us(command), stdout=log, stderr=subprocess.STDOUT,
+                               start_new_session=True)
     while not over():
         try:
             return process.wait(POLL)
@@ -49,21 +51,19 @@ class Limit:
     """
 
     def __init__(self, minutes: float = float('inf')):
-        self.end, self.signal, self._before = time.monotonic() + 60 * minutes, 0, {}
+        self.end, self.signal = time.monotonic() + 60 * minutes, 0
 
     def over(self) -> bool:
         return bool(self.signal) or time.monotonic() >= self.end
 
     def __enter__(self) -> Limit:
-        if threading.current_thread() is threading.main_thread():
-            numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-            self._before = {number: signal.signal(number, self._note) for number in numbers
-                            if signal.getsignal(number) is not signal.SIG_IGN}
+        numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+        self._signals = answered(numbers, self._note)
+        self._signals.__enter__()
         return self
 
     def __exit__(self, *error) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._signals.__exit__(*error)
 
     def _note(self, number, frame) -> None:
         self.signal = number

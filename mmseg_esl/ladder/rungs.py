@@ -21,6 +21,7 @@ from ..results import Run, read_run
 from ..results.run import SCALARS, key_of, read_json
 from ..results.training import SECTIONS, differences
 from ..storage.config import flatten
+from ..storage.resumable import read_pointer
 from .limit import never, run_until
 from .start import write_start
 
@@ -249,7 +250,11 @@ def finish(rung: Rung, over: Callable[[], bool] = never) -> str:
 
 def last_checkpoint(folder: Path) -> Path:
     """What a run names as its last; relative, so that folders can be moved."""
-    return folder / (folder / 'last_checkpoint').read_text().strip()
+    found = read_pointer(folder, folder)
+    if found is None:
+        raise ValueError(f"{folder}: no checkpoint that 'last_checkpoint' names: put it back, or "
+                         'remove the folder, and the run begins anew')
+    return found
 
 
 def spread(values: list[float], each: bool = False) -> str:

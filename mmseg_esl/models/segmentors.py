@@ -9,6 +9,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 SEVERAL_OUTPUTS = ('DDRHead', 'PIDHead')
+OF_OTHER_CLASSES = ('STDCHead', )  # it learns where classes end, as two classes
 
 
 def build_segmentor(cfg: dict) -> nn.Module:
@@ -37,6 +38,19 @@ def main_head(net: nn.Module):
     """The head that predicts: the last one of a cascade."""
     head = getattr(net, 'decode_head', None)
     return head[-1] if isinstance(head, nn.ModuleList) else head
+
+
+def trained_heads(net: nn.Module) -> dict[str, nn.Module]:
+    """Every head that learns the classes, also of a cascade and auxiliary ones, by its path."""
+    found = {}
+    for name in ('decode_head', 'auxiliary_head'):
+        head = getattr(net, name, None)
+        several = isinstance(head, nn.ModuleList)
+        for i, one in enumerate(head if several else [head]):
+            if one is not None and type(one).__name__ not in OF_OTHER_CLASSES and any(
+                    p.requires_grad for p in one.parameters()):
+                found[f'{name}.{i}' if several else name] = one
+    return found
 
 
 def classifiers(net: nn.Module) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Callable
 
 from ..storage.atomic import atomic_file
+from ..storage.lock import FolderLock
 
 FILE = 'stages.json'
 
@@ -25,8 +26,19 @@ def run_stages(work_dir, stages: dict, identity: dict, say: Callable = print) ->
     Raises:
         ValueError: the folder was begun with another identity (says in what), files of a
             finished stage are gone, or ``stages.json`` is not as this function leaves it.
+        Locked: another process runs them in the same folder.
     """
     work_dir = Path(work_dir)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(work_dir)
+    lock.take()
+    try:
+        return _run(work_dir, stages, identity, say)
+    finally:
+        lock.give_back()
+
+
+def _run(work_dir: Path, stages: dict, identity: dict, say: Callable) -> dict:
     path = work_dir / FILE
     state = dict(made_from=identity, finished={})
     if path.is_file():

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
+from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.structures import SegDataSample
 
 from mmseg_esl.conversion import trial
@@ -18,7 +19,7 @@ from mmseg_esl.doctor import cost
 from mmseg_esl.doctor.memory import measure
 from mmseg_esl.looks.scenes import _scene
 from mmseg_esl.models.probe import in_channels
-from mmseg_esl.predict import graph
+from mmseg_esl.predict import Masker, graph
 from mmseg_esl.predict.graph import Deployed, noise
 
 CHANNELS = (1, 2, 4, 12)
@@ -91,6 +92,36 @@ def test_the_graph_predicts_as_the_segmentor(tmp_path, monkeypatch, number):
     assert difference < 1e-3 and agreement > 0.99
 
 
+@TRANSFORMS.register_module(force=True)
+class LoadBands(LoadImageFromFile):
+    """Any number of channels, from a NumPy file."""
+
+    def transform(self, results):
+        results['img'] = np.load(results['img_path'])
+        results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
+        return results
+
+
+@pytest.mark.parametrize('number', CHANNELS)
+def test_masks_are_predicted_of_any_channels(tmp_path, number):
+    init_default_scope('mmseg')
+    model = MODELS.build(ConfigDict(bands(number))).eval()
+    model.dataset_meta = dict(classes=tiny.CLASSES, palette=tiny.PALETTE)
+    model.cfg = Config(dict(test_pipeline=[dict(type='LoadBands'), dict(type='PackSegInputs')]))
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 48, number), np.uint8)
+    np.save(tmp_path / 'a.npy', pixels)
+    band = np.arange(number)
+    images = (torch.from_numpy((pixels - (10.0 + band)) / (20.0 + band)).float()
+              .permute(2, 0, 1)[None])
+    with torch.no_grad():
+        model.decode_head.conv_seg.weight.normal_()
+        model.decode_head.conv_seg.bias.sub_(model(images).mean(dim=(0, 2, 3)))  # some of each
+        wanted = torch.nn.functional.interpolate(model(images), (32, 48), mode='bilinear')
+    masker = Masker(model)
+    mask = masker([masker.prepare(str(tmp_path / 'a.npy'))])[0]
+    assert (mask == wanted.argmax(dim=1)[0].numpy()).mean() > 0.99 and len(np.unique(mask)) > 1
+
+
 @pytest.mark.parametrize('number', CHANNELS)
 def test_pictures_show_the_first_channels(number):
     inputs = torch.randn(number, 5, 7)
@@ -135,6 +166,42 @@ def dpt():
 @pytest.mark.parametrize('make', [beit, mae, dpt])
 def test_networks_of_one_size_keep_their_contrast(make):
     assert trial.find_settings(make(), ESL) == ({}, '')
+
+
+def lraspp(size):
+    """Pools windows of 49 x 49 features, which small images have not."""
+    model = tiny.segmentor(decode_head=dict(
+        type='LRASPPHead', in_channels=(8, 16, 64), in_index=(0, 1, 3), branch_channels=(4, 4),
+        input_transform='multiple_select', channels=8, num_classes=3, norm_cfg=tiny.NORM,
+        align_corners=False, loss_decode=dict(type='CrossEntropyLoss')))
+    model['backbone']['strides'] = (1, 1, 1, 1)
+    model['data_preprocessor']['size'] = size
+    return model
+
+
+def test_a_network_for_large_images_alone():
+    model = lraspp((196, 196))
+    assert trial.find_settings(model, ESL) == ({}, '')
+    cfg = config(3)
+    cfg.model.segmentor = model
+    assert measure(cfg).activations > 0 and cost.forward_flops(cfg)[0] > 0
+    with pytest.raises(ValueError, match='64x20x20.*Output size is too small'):  # 80, not a probe's
+        trial.find_settings(lraspp((80, 80)), ESL)
+
+
+def test_knet_trains():
+    """Its classifier is not where heads have theirs; its dynamic kernels are those of a step."""
+    head = Config.fromfile(Config._get_cfg_path(
+        'mmseg::knet/knet-s3_r50-d8_fcn_8xb2-adamw-80k_ade20k-512x512.py',
+        '')[0]).model.decode_head.to_dict()
+    head.update(num_stages=2, kernel_generate_head=tiny.fcn())
+    del head['kernel_update_head'][2:]
+    for update in head['kernel_update_head']:
+        update.update(num_classes=3, num_heads=2, feedforward_channels=8, in_channels=8,
+                      out_channels=8)
+        update['kernel_updator_cfg'].update(in_channels=8, feat_channels=8, out_channels=8)
+    settings, _ = trial.find_settings(tiny.segmentor(decode_head=head), ESL)
+    assert settings == dict(embedding='decode_head.kernel_generate_head.conv_seg')
 
 
 def test_the_reason_is_that_of_trainings_size():

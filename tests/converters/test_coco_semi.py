@@ -7,7 +7,9 @@ import zipfile
 
 import numpy as np
 import pytest
+from archives import ConversionError, Zip
 from coco_masks import draw_instances, fill_polygon, run_length_mask
+from coco_semi import read_annotations
 from PIL import Image
 from trees import contents, tree
 
@@ -209,3 +211,20 @@ def test_what_does_not_belong_together(archives, tmp_path, call):
         file.writestr('instances_train2017.json', json.dumps(dict(
             images=[], annotations=[], categories=[dict(id=1)])))
     assert '1 categories instead of 80' in call('coco_semi', train, val, notes, *out, status=1)
+
+
+GOOD = dict(categories=[dict(id=i) for i in CATEGORIES], annotations=[],
+            images=[dict(id=1, file_name='a.jpg', height=4, width=4)])
+
+
+@pytest.mark.parametrize('text', [
+    '[1]', '{}', '[' * 99999, '{"images": [', b'\xff\xfe', dict(GOOD, categories=[1]),
+    dict(GOOD, images=[dict(id=1, file_name=3, height=4, width=4)]),
+    dict(GOOD, annotations=[dict(image_id=9)]), dict(GOOD, annotations=[1])], ids=range(9))
+def test_annotations_that_are_none(tmp_path, text):
+    path = tmp_path / 'a.zip'
+    with zipfile.ZipFile(path, 'w') as file:
+        file.writestr('instances_val2017.json',
+                      json.dumps(text) if isinstance(text, dict) else text)
+    with pytest.raises(ConversionError, match="instances_val2017.json of '.*a.zip' is not as COCO"):
+        read_annotations(Zip(path), 'val2017')

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from mmseg_esl.datasets import BadDataError
 from mmseg_esl.datasets.file_check import ORIENTATION, orientation
+from mmseg_esl.datasets.pseudo import mask_folder, write_record
 from mmseg_esl.doctor.data import check_orientation
 from mmseg_esl.doctor.lists import scan_image
 from mmseg_esl.predict.masks import Masker
@@ -78,6 +79,24 @@ def test_what_a_mask_cannot_say_is_refused(data, kind, turn, size):
 def test_a_mask_of_the_turned_size_is_of_the_turned_image(data, turn):
     plant(data, turn, upright=True)
     assert overlap(build(data)[0]) > 0.9
+
+
+@pytest.mark.parametrize('turn', [3, 6])
+def test_masks_that_were_predicted_are_of_the_turned_image(data, turn):
+    """The network that labelled them had it turned, whatever the size says."""
+    plant(data, turn, size=(24, 24))
+    image = LoadImageFromFile()(dict(img_path=str(data.root / 'img/a0.jpg')))['img']
+    record = data.root / 'pseudo_labels.json'
+    mask_folder(record).mkdir()
+    Image.fromarray((image.mean(axis=2) > 128).astype(np.uint8)).save(mask_folder(record) / 'a.png')
+    write_record(record, dict(what='pseudo labels', complete=True, masks={'a0.jpg': 'a.png'},
+                              image_folder=str(data.root / 'img')))
+    cfg = data.semi_cfg()
+    steps = [step for step in cfg['labeled']['pipeline'] if not step['type'].startswith('Random')]
+    cfg['labeled'] = dict(type='PseudoLabeledDataset', ann_file=str(record), pipeline=steps,
+                          metainfo=dict(classes=('dark', 'bright')))
+    cfg['allow_overlap'] = True
+    assert overlap(DATASETS.build(cfg)[0]) > 0.9
 
 
 def test_what_needs_no_turn_is_taken(data):

@@ -204,6 +204,24 @@ def test_classes_of_head_and_data(tmp_path, number, levels):
         assert all(f'num_classes is {number}' in f.text for f in findings if f.level == 'error')
 
 
+def test_classes_of_the_other_heads_and_data(tmp_path):
+    tiny.write_data(tmp_path)
+    lists = Lists.of(Config(dict(train_dataloader=tiny.loader_cfg(tmp_path))))
+    cascade, extra = tiny.cascade(), tiny.segmentor(auxiliary=True)
+    cascade['decode_head'][0]['num_classes'] = extra['auxiliary_head']['num_classes'] = 19
+    trained = tiny.esl_cfg(segmentor=extra)
+    trained['semi_train_cfg'] = dict(trained['semi_train_cfg'], auxiliary_loss=True)
+    for model, said in ((cascade, 'decode_head.0.num_classes is 19'), (
+            extra, 'auxiliary_head.num_classes is 19'), (trained, 'auxiliary_head.num_classes is')):
+        finding, = check_class_number(model, lists)
+        assert finding.level == 'error' and said in finding.text
+    borders = tiny.segmentor(auxiliary=True)
+    borders['auxiliary_head'].update(type='STDCHead', num_classes=2, boundary_threshold=0.1)
+    for model in (tiny.esl_cfg(segmentor=extra), borders):  # learns nothing; learns other classes
+        finding, = check_class_number(model, lists)
+        assert finding.level == 'ok'
+
+
 def test_jpeg_masks_and_what_is_left_out(tmp_path, monkeypatch):
     tiny.write_data(tmp_path)
     loader, texts = tiny.loader_cfg(tmp_path), []

@@ -1,10 +1,13 @@
 """What the doctor says of good configs, and of data that is odd."""
 from __future__ import annotations
 
+import ast
 import json
 import os
 import struct
 import zlib
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +18,9 @@ from mmseg.registry import MODELS
 from PIL import Image
 
 import mmseg_esl.register  # noqa: F401
-from mmseg_esl.doctor import diagnose
-from mmseg_esl.doctor.data import check_files
+from mmseg_esl.datasets import UnlabeledDataset
+from mmseg_esl.doctor import diagnose, leakage
+from mmseg_esl.doctor.data import check_files, check_left_out, check_orientation
 from mmseg_esl.doctor.findings import as_json, listed
 from mmseg_esl.doctor.leakage import check_leakage
 from mmseg_esl.doctor.lists import scan_image
@@ -118,6 +122,50 @@ def test_every_name_is_told(tmp_path):
     said = json.loads(as_json([finding], 'config.py'))['findings'][0]
     assert said['names'] == paths and 'and 4 more' in said['text']
     assert listed('abcd') == "'a', 'b', 'c', 'd'" and listed('abcde').endswith('and 2 more')
+
+
+def test_who_lists_some_names_gives_all():
+    """Every finding whose text cuts a list short, by the doctor's own source."""
+    cut = 0
+    for path in Path(diagnose.__code__.co_filename).parent.glob('*.py'):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and getattr(call.func, 'id', '') == 'Finding' and any(
+                    getattr(getattr(inner, 'func', None), 'id', '') == 'listed'
+                    or getattr(inner, 'id', '') in ('shown', 'sentence')
+                    for inner in ast.walk(call)):
+                cut += 1
+                assert len(call.args) == 5 or any(
+                    word.arg == 'names' for word in call.keywords), f'{path.name}:{call.lineno}'
+    assert cut >= 10
+
+
+def test_all_that_is_left_out_or_turned_is_named(tmp_path):
+    paths = images(tmp_path, 'abcdefg')
+    for path in paths:
+        Path(path).with_suffix('.heic').touch()
+    unlabeled = UnlabeledDataset(data_prefix=dict(img_path=str(tmp_path)), pipeline=[])
+    finding, = check_left_out(SimpleNamespace(semi=SimpleNamespace(unlabeled=unlabeled)))
+    assert finding.names == tuple(f'{name}.heic' for name in 'abcdefg')
+    scans = {path: SimpleNamespace(turn=6) for path in paths}
+    for finding in check_orientation(dict.fromkeys(('labelled', 'unlabelled', 'validation'), paths),
+                                     scans):
+        assert finding.names == tuple(paths)
+
+
+@pytest.mark.parametrize('block', [1, 2, 128])
+def test_images_that_are_alike_are_found_in_every_block(block, monkeypatch):
+    monkeypatch.setattr(leakage, 'BLOCK', block)
+    draw = np.random.RandomState(3)
+    bits = draw.rand(5, 256) < 0.5
+    near = bits ^ (np.arange(256) < leakage.NEAR)  # as many bits as may differ
+    far = bits ^ (np.arange(256) < leakage.NEAR + 1)
+    scans = {f'{name}{i}': SimpleNamespace(hash=np.packbits(row).tobytes())
+             for name, rows in (('a', bits), ('near', near), ('far', far))
+             for i, row in enumerate(rows)}
+    first = [f'a{i}' for i in range(5)]
+    assert leakage.alike(first, [f'near{i}' for i in (4, 0, 1, 3, 2)], scans) == [
+        (f'a{i}', f'near{i}') for i in range(5)]
+    assert leakage.alike(first, [f'far{i}' for i in range(5)], scans) == []
 
 
 def test_one_unreadable_file_ends_nothing(tmp_path):

@@ -98,7 +98,8 @@ def test_what_would_not_load_is_not_saved(tmp_path):
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
 @pytest.mark.parametrize('keep', [-1, 1])
 def test_no_value_that_is_not_finite_is_saved(tmp_path, value, keep):
-    with pytest.raises(FloatingPointError, match=r"'state_dict'\]\['layer.weight'\].*iter_2.pth"):
+    with pytest.raises(FloatingPointError, match=r"'state_dict'\]\['layer.weight'\].*iter_2.pth"
+                                                r'.*as load_from of a new run, without resume'):
         train(tmp_path, 4, hooks=[PutInto(weight=value)], max_keep_ckpts=keep)
     assert names(tmp_path) == ['iter_2.pth', 'last_checkpoint']
     assert torch.load(tmp_path / 'iter_2.pth')['state_dict']['layer.weight'].isfinite().all()
@@ -239,6 +240,25 @@ def test_a_second_training_in_the_folder_is_refused(tmp_path):
     assert '.training' in names(tmp_path)
     assert train(tmp_path, 6, resume=True).iter == 6
     assert '.training' not in names(tmp_path)
+
+
+def test_a_folder_that_several_runs_save_to_is_held_too(tmp_path):
+    """Of the name of the work folder in ``out_dir``, which two work folders may share."""
+    def second(runner):
+        child = os.fork()
+        if not child:
+            try:
+                train(tmp_path / 'b/run', 4, out_dir=str(tmp_path / 'out'))
+            except Locked as error:
+                os._exit(7 if f'{tmp_path}/out/run: process {os.getppid()} on' in str(error) else 1)
+            finally:
+                os._exit(2)
+        assert os.WEXITSTATUS(os.waitpid(child, 0)[1]) == 7
+
+    train(tmp_path / 'a/run', 2, out_dir=str(tmp_path / 'out'), hooks=[Before(
+        'train_iter', lambda runner, **kwargs: second(runner))])
+    assert names(tmp_path / 'out/run') == ['iter_2.pth']
+    train(tmp_path / 'c/run', 2, out_dir=str(tmp_path / 'out'))
 
 
 # ------------------------------------------------------------------------------- a full disk

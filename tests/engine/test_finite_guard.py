@@ -92,7 +92,8 @@ def test_abort_names_the_image_and_the_checkpoint_before_stays_finite(tmp_path):
 
 def test_parameters_that_overflow_are_not_saved(tmp_path):
     """Gradients are finite, but the learning rate is beyond all measure."""
-    with pytest.raises(RuntimeError, match='not written, since student.*not finite'):
+    with pytest.raises(RuntimeError, match='(?s)not written, since student.*not finite.*new run '
+                                           'that has the last checkpoint as load_from'):
         guarded.guarded_run(tmp_path, guarded.Fault(), 1, save_every=1,
                             wrapper=dict(optimizer=dict(type='SGD', lr=1e38, weight_decay=1e9)))
     assert not list((tmp_path / '-1/work').glob('*.pth'))
@@ -215,6 +216,23 @@ def test_finite_figures_of_a_skipped_step_are_not_logged_either(skipping, tmp_pa
     _, runner = train(tmp_path, kind='gradient')
     assert len(runner.message_hub.get_scalar('train/loss').data[0]) == 16
     assert runner.message_hub.get_scalar('train/skipped_steps').current() == 1
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_training_begins_from(tmp_path, value):
+    """A library may have read them, by a loader of its own; no image is at fault."""
+    class Pretrained(Hook):
+        priority = 'VERY_HIGH'
+
+        def before_train(self, runner):
+            runner.model.student.backbone.stem[0].weight.data[0] = value
+
+    tiny.write_data(tmp_path / 'data')
+    with pytest.raises(ValueError, match=r'student\.backbone\.stem\.0\.weight and 0 more tensors '
+                                         r'are not finite before the first step.*load_from'):
+        tiny.run(tmp_path, tmp_path / 'data', [
+            dict(type='StepHook'), dict(type='FiniteGuardHook'), Pretrained()], max_iters=1,
+            model=tiny.method_cfg('Supervised'))
 
 
 def test_bad_argument():

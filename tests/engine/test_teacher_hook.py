@@ -10,6 +10,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.model.wrappers import MMFullyShardedDataParallel
 
 from mmseg_esl.engine import StepHook
+from mmseg_esl.models.segmentors import trained_heads
 
 
 @pytest.fixture
@@ -29,6 +30,22 @@ def test_another_number_of_classes_is_refused(tmp_path, data, number, said):
                        f'num_classes is {number}: .*{said}.*num_classes of decode_head'):
         tiny.run(tmp_path, data, [tiny.EMA], max_iters=1,
                  model=tiny.esl_cfg('dsl', num_classes=number))
+
+
+def test_another_number_of_classes_of_the_other_heads_is_refused(tmp_path, data):
+    cascade, extra = tiny.cascade(), tiny.segmentor(auxiliary=True)
+    cascade['decode_head'][0]['num_classes'] = extra['auxiliary_head']['num_classes'] = 19
+    for name, seg, semi in (('decode_head.0', cascade, {}),
+                            ('auxiliary_head', extra, dict(auxiliary_loss=True))):
+        with pytest.raises(ValueError, match=f'{name}.num_classes is 19: .*that do not exist'):
+            tiny.run(tmp_path, data, [tiny.EMA], max_iters=1,
+                     model=tiny.esl_cfg('dsl', segmentor=seg, **semi))
+    heads = trained_heads(tiny.esl('dsl', segmentor=extra).main)
+    assert set(heads) == {'decode_head'}  # where the other one learns nothing
+    borders = tiny.segmentor(auxiliary=True)
+    borders['auxiliary_head'].update(type='STDCHead', num_classes=2, boundary_threshold=0.1)
+    heads = trained_heads(tiny.esl('dsl', segmentor=borders, auxiliary_loss=True).main)
+    assert set(heads) == {'decode_head'}
 
 
 @pytest.mark.parametrize('hook', ['StepHook', 'TeacherEMAHook'])

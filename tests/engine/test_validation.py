@@ -82,6 +82,17 @@ def test_training_validates_at_its_end(tmp_path, data):
     assert runner.model.semi_test_cfg['predict_on'] == 'student'
 
 
+def test_the_best_by_a_metric_with_a_prefix(tmp_path, data):
+    evaluator = dict(type='PerClassIoUMetric', iou_metrics=['mIoU'], prefix='val')
+    runner = tiny.run(tmp_path, data, [tiny.EMA], val=True, val_evaluator=evaluator,
+                      model=tiny.esl_cfg('dsl'), default_hooks=dict(checkpoint=dict(
+                          type='SemiCheckpointHook', by_epoch=False, interval=2,
+                          save_best='teacher/val/mIoU')))
+    best, = (tmp_path / 'work').glob('best_teacher_val_mIoU_iter_*.pth')
+    score = runner.message_hub.get_info('best_score')
+    assert score == runner.message_hub.get_scalar('val/teacher/val/mIoU').current()
+
+
 def test_predict_on_is_restored_after_a_failure(tmp_path, data):
     with tiny.quiet():
         runner = tiny.runner(tmp_path / 'work', data, [], val=True, model=tiny.esl_cfg('dsl'))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmseg_esl.functional import (
+    contrast,
     part_contrast,
     sample_anchors,
     sample_negatives,
@@ -338,8 +339,10 @@ def test_contrast_gradcheck(mode):
 
 
 @pytest.mark.usefixtures('as_on_any_device')
+@pytest.mark.parametrize('cells', [1, 100, 2 ** 13])  # one group of anchors at a time, some, all
 @pytest.mark.parametrize('mode', MODES)
-def test_gradient_of_many_blocks_is_that_of_the_naive_expression(mode):
+def test_gradient_of_many_blocks_is_that_of_the_naive_expression(mode, cells, monkeypatch):
+    monkeypatch.setattr(contrast.SumOverBlocks, 'CELLS', cells)
     queue, filled = bank(width=4)
     emb, classes, parts, chosen = anchors(300, width=4)
     emb.requires_grad_()

@@ -10,8 +10,8 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / 'tools/demo'))
-from processes import end_with_parent, ended_with_us
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from mmseg_esl.processes import end_with_parent, ended_with_us
 
 
 def begin(queue=None) -> None:

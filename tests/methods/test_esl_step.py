@@ -6,6 +6,7 @@ from torch import nn
 
 from mmseg_esl.methods import esl as method
 from mmseg_esl.methods import esl_plus as plus
+from mmseg_esl.models import pixel_to_part
 from mmseg_esl.models.pixel_to_part import PixelToPart
 
 
@@ -76,6 +77,29 @@ def test_soft_labels_are_made_in_float32_of_half_logits(monkeypatch, kind, where
     exact = seen['logits'].double().softmax(dim=1)
     torch.testing.assert_close(seen['probs'].double(), exact, rtol=1e-5, atol=1e-7)
     assert loss.dtype == torch.float32 and loss.isfinite()
+
+
+def test_the_contrast_is_computed_in_float32_under_autocast(monkeypatch):
+    """Against float64 with the same draws; a product of matrices would be taken in bfloat16."""
+    seen, part_contrast = {}, pixel_to_part.part_contrast
+
+    def listen(embeddings, classes, parts, chosen, queue, *args, **kwargs):
+        seen.update(state=torch.get_rng_state(), given=(classes, parts, chosen), args=args,
+                    kwargs=kwargs, embeddings=embeddings.detach().double(), queue=queue.double())
+        found = part_contrast(embeddings, classes, parts, chosen, queue, *args, **kwargs)
+        seen['loss'] = found[0]
+        return found
+
+    monkeypatch.setattr(pixel_to_part, 'part_contrast', listen)
+    model = tiny.esl(sharp=2.0, confidence=0.5)
+    for seed in (0, 1):  # the first step fills the queues
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            model.loss(*tiny.batch(seed=seed))
+    torch.set_rng_state(seen['state'])
+    exact, used = part_contrast(seen['embeddings'], *seen['given'], seen['queue'], *seen['args'],
+                                **seen['kwargs'])
+    assert used.sum() > 10 and seen['loss'].dtype == torch.float32
+    torch.testing.assert_close(seen['loss'].double(), exact, rtol=1e-6, atol=0)
 
 
 def test_colours_are_of_each_image_and_come_before_the_boxes():

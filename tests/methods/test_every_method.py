@@ -12,6 +12,7 @@ import tiny
 import torch
 from bench.counting import SyncCounter
 from mmseg.registry import HOOKS, MODELS
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmseg_esl.methods
 from mmseg_esl.models.decoder_tail import DecoderTail
@@ -214,6 +215,35 @@ def test_autocast(case):
             assert all(v.dtype == torch.float32 for v in own if isinstance(v, torch.Tensor))
     assert sum(found[1].values()) == pytest.approx(sum(found[0].values()), rel=0.1)
     assert found[0] != found[1]
+
+
+class Products(TorchDispatchMode):
+    """Types of all products of matrices; a network of convolutions has none of its own."""
+    KINDS = (torch.ops.aten.mm.default, torch.ops.aten.bmm.default, torch.ops.aten.addmm.default,
+             torch.ops.aten.baddbmm.default)
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func in self.KINDS:
+            self.found.append(out.dtype)
+        return out
+
+
+@each
+def test_own_products_are_not_rounded_under_autocast(case):
+    """It would take them in bfloat16, whose 8 bits a cosine over a temperature does not bear."""
+    model = case.build(sharp=0.3)
+    for _ in range(2):  # memories are filled by the first
+        with torch.autocast('cpu', dtype=torch.bfloat16), Products() as products:
+            model.loss(*tiny.batch())
+    assert set(products.found) <= {torch.float32, torch.float64}
+    if type(model).__name__ in ('ESL', 'U2PL', 'ReCo', 'PC2Seg') and 'ctr' in getattr(
+            case.cfg, 'variant', 'ctr'):
+        assert products.found
 
 
 @each

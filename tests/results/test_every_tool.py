@@ -88,6 +88,28 @@ def test_what_is_no_checkpoint(call, name):
         assert said.strip().count('\n') == 0, (tool, said)
 
 
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+@pytest.mark.parametrize('kind', ['semi', 'supervised'])
+def test_weights_that_are_not_finite(call, project, kind, value):
+    """A method's and a plain segmentor's: no tool predicts with them."""
+    state = tiny.esl().state_dict()
+    if kind == 'supervised':
+        state = {key[len('student.'):]: tensor for key, tensor in state.items()
+                 if key.startswith('student.')}
+    for key in state:
+        if key.endswith('conv_seg.bias'):
+            state[key] = torch.full_like(state[key], value)
+    torch.save(dict(state_dict=state), project / 'odd.pth')
+    for tool, status, args in (
+            ('predict', 2, [f'{kind}.py', 'odd.pth', 'data/img', '--out', 'masks']),
+            ('visualize', 1, [f'{kind}.py', 'odd.pth', '--out', 'pictures']),
+            ('test', 1, [f'{kind}.py', 'odd.pth']),
+            ('export_onnx', 1, [f'{kind}.py', 'odd.pth', 'a.onnx', '--size', '32', '32'])):
+        found, said = call(tool, *args)
+        assert found == status and 'is of a training that diverged' in said, (tool, said)
+        assert 'conv_seg.bias' in said and said.strip().count('\n') == 0, (tool, said)
+
+
 def test_a_checkpoint_that_says_none_of_itself(call, project):
     status, said = call('export_segmentor', 'silent.pth', 'out.pth')
     assert status == 0 and torch.load(project / 'out.pth')['meta'] == {}
@@ -175,3 +197,7 @@ def test_a_record_of_pseudo_labels_that_is_none(tmp_path, masks, folder):
         path.write_text(text)
         with pytest.raises(ValueError, match='is no record of pseudo labels'):
             read_record(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match='is no record of pseudo labels .no regular file'):
+        read_record(path)

@@ -1,9 +1,11 @@
 """Stages: once each, in their order, by one recipe."""
 import json
+import os
 
 import pytest
 
 from mmseg_esl.stages import run_stages
+from mmseg_esl.storage.lock import Locked
 
 
 def stage(calls, name, fails=False):
@@ -29,6 +31,25 @@ def test_a_stopped_run_goes_on_with_what_is_left(tmp_path):
     assert run_stages(tmp_path, both, dict(seed=0), said.append) == made and len(calls) == 3
     assert json.loads((tmp_path / 'stages.json').read_text())['finished'] == {
         'a': ['a/made.txt'], 'b': ['b/made.txt']}
+
+
+def test_two_at_once_in_one_folder_are_refused(tmp_path):
+    """Each would take the stages for its own."""
+    def second(folder):
+        child = os.fork()
+        if not child:
+            try:
+                run_stages(tmp_path, {}, dict(seed=0))
+            except Locked as error:
+                os._exit(7 if f'process {os.getppid()} on' in str(error) else 1)
+            finally:
+                os._exit(2)
+        assert os.WEXITSTATUS(os.waitpid(child, 0)[1]) == 7
+        return stage([], 'a')(folder)
+
+    run_stages(tmp_path / 'new', {'a': stage([], 'a')}, dict(seed=0))  # makes its folder
+    run_stages(tmp_path, {'a': second}, dict(seed=0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a', 'new', 'stages.json']
 
 
 def test_refuses_another_recipe_and_lost_files(tmp_path):

@@ -294,10 +294,30 @@ def test_a_stop_is_passed_on_to_the_training():
     child = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == 'ready\n'
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
-    assert st_plus_plus.wait(child) == 7
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whoever runs the tests may ignore it
+    try:
+        timer.start()
+        assert st_plus_plus.wait(child) == 7
+    finally:
+        signal.signal(signal.SIGTERM, before)
     timer.join()
     child.stdout.close()
+
+
+def test_a_signal_that_was_ignored_stays_so():
+    """As of a program in the background, or after nohup; its trainings ignore it too."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+
+    class Process:
+        def wait(self):
+            return [signal.getsignal(number) for number in numbers]
+
+    try:
+        assert st_plus_plus.wait(Process()) == [signal.SIG_IGN] * 2
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
 
 
 def test_refuses_what_is_no_data_config(plus):

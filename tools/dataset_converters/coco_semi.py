@@ -39,7 +39,14 @@ def read_annotations(archive: Zip, which: str) -> dict:
     if not found:
         raise ConversionError(f"'{archive.path}' holds no instances_{which}.json: is it "
                               'annotations_trainval2017.zip?')
-    content = json.loads(archive.read(found[0][1]))
+    try:
+        return _by_image(json.loads(archive.read(found[0][1])), which)
+    except (ValueError, RecursionError, TypeError, LookupError, AttributeError) as error:
+        raise ConversionError(f"instances_{which}.json of '{archive.path}' is not as COCO has it "
+                              f'({type(error).__name__}: {error})') from error
+
+
+def _by_image(content: dict, which: str) -> dict:
     ids = sorted(category['id'] for category in content['categories'])
     if len(ids) != NUM_CATEGORIES:
         raise ConversionError(f'instances_{which}.json has {len(ids)} categories instead of '

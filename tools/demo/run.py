@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / 'tools')]
 
 from cli_common import program, ready
-from processes import end_with_parent, ended_with_us
+
+from mmseg_esl.processes import end_with_parent, ended_with_us
 
 CONFIGS = dict(supervised='esl/demo/supervised.py', esl_plus='esl_plus/demo/esl_plus.py')
 SIZES = dict(labeled=16, unlabeled=300, test=120)

@@ -91,7 +91,8 @@ class SemiCheckpointHook(CheckpointHook):
         if self._ours:
             self.backend_args = dict(backend='atomic')
         self._superseded, self._by_design = [], set()
-        self._lock = self._interrupt = self._run_state = self._saved = self._saved_step = None
+        self._locks: list[FolderLock] = []
+        self._interrupt = self._run_state = self._saved = self._saved_step = None
         self._told = False
 
     # ------------------------------------------------------------------------------- resuming
@@ -122,9 +123,10 @@ class SemiCheckpointHook(CheckpointHook):
                                    self.filename_tmpl, runner.logger.warning)
 
     def before_train(self, runner) -> None:
-        self._lock = FolderLock(runner.work_dir)
-        on_main(self._lock.take)
+        self._hold(runner.work_dir)
         super().before_train(runner)
+        if self._ours and Path(self.out_dir).resolve() != Path(runner.work_dir).resolve():
+            self._hold(self.out_dir)  # work folders of one name share it
         self._by_design = infinite_by_design(runner)
         if runner._resume:  # else a new best one, before the next save, would be in no checkpoint
             self.last_ckpt = self._path(Path(runner._load_from).name)
@@ -138,6 +140,15 @@ class SemiCheckpointHook(CheckpointHook):
             self._interrupt = Interrupt()
             self._interrupt.listen()
             shield_workers()
+
+    def _hold(self, folder) -> None:
+        def take():
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            lock.take()
+
+        lock = FolderLock(folder)
+        on_main(take)
+        self._locks.append(lock)
 
     def _keep_to_folder(self, runner) -> None:
         """Look for the best checkpoints in this folder, wherever it was when they were saved."""
@@ -279,8 +290,8 @@ class SemiCheckpointHook(CheckpointHook):
             finally:
                 if self._interrupt:
                     self._interrupt.release()
-                if self._lock and is_main_process():
-                    self._lock.give_back()
+                while self._locks and is_main_process():
+                    self._locks.pop().give_back()
 
         loop.run = run_and_release
 

@@ -37,7 +37,7 @@ class FiniteGuardHook(Hook):
         max_in_a_row: so many skipped steps in a row end the training (our choice).
 
     Raises:
-        ValueError: max_in_a_row below 1.
+        ValueError: max_in_a_row below 1; weights that training begins from are not finite.
         RuntimeError: max_in_a_row steps in a row were skipped, or a checkpoint would hold a
             non-finite value; says what was found where.
     """
@@ -57,6 +57,7 @@ class FiniteGuardHook(Hook):
         self._names = {id(p): name for name, p in model.named_parameters()}
         # masks, say: they are none of the statistics
         self._by_design = infinite_by_design(runner)
+        self._check_weights(model)
         self._buffers = [(f'{name}.{n}', b) for name, net in model.gathering.items()
                          for n, b in net.named_buffers()]
         self._copies = [buffer.clone() for _, buffer in self._buffers]
@@ -66,6 +67,15 @@ class FiniteGuardHook(Hook):
         self.skipped = int(history.current()) if history is not None else 0
         self._in_a_row, self._begins = 0, True
         self._handle = self._optimizer.register_step_pre_hook(self._judge)
+
+    def _check_weights(self, model) -> None:
+        """Else every step would be skipped, and an image be blamed."""
+        bad = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+               if name not in self._by_design and not is_finite(tensor)]
+        if bad:
+            raise ValueError(f'{bad[0]} and {len(bad) - 1} more tensors are not finite before the '
+                             'first step: the file that they were loaded from (pretrained, '
+                             'init_cfg, load_from) is of a training that diverged, take another')
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         if not self._begins:  # in the midst of an accumulated step

@@ -11,6 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from mmseg.registry import HOOKS
 from torch.nn.parallel import DistributedDataParallel
 
+from ...models.segmentors import trained_heads
 from ...semi import SemiSegmentor
 from ...semi.roles import first_average, to_meta
 from ..classes import REMEDY, class_mismatch
@@ -66,7 +67,9 @@ class StepHook(Hook):
                              'network that wants an optimizer of its own in optim_wrapper=dict('
                              'optimizer=..., networks=dict(NAME=dict(optimizer=...)))')
         model = unwrap(runner.model)
-        odd = class_mismatch(runner.train_dataloader.dataset, model.num_classes)
+        odd = class_mismatch(runner.train_dataloader.dataset, {
+            name: getattr(head, 'num_classes', None)
+            for name, head in trained_heads(model.main).items()})
         if odd:
             raise ValueError(f'{odd}. To mend it, {REMEDY}')
         model.driven = True

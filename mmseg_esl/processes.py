@@ -1,0 +1,93 @@
+"""Processes that end with the one that started them, however it ends; and its signals."""
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from typing import Callable, Iterable
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+@contextlib.contextmanager
+def answered(numbers: Iterable[int], answer: Callable):
+    """Let ``answer(number, frame)`` take signals within the block; in the main thread alone.
+
+    One that was ignored before, as by nohup or in the background, stays so.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, answer) for number in numbers
+                  if signal.getsignal(number) is not signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ending_with_us(command: Iterable) -> list[str]:
+    """The same command, sent SIGTERM when the thread that starts it is gone, were it killed.
+
+    That thread has to wait for it. Elsewhere than on Linux: the command as it is.
+
+    Args:
+        command: words, such as paths; the first one is a program.
+    """
+    words = [str(word) for word in command]
+    if sys.platform != 'linux':
+        return words
+    # by a small process that becomes the command: code between fork and exec (preexec_fn) may
+    # hang where there are threads
+    return [sys.executable, '-IS', __file__, str(os.getpid()), *words]
+
+
+def _become(parent: int, command: list[str]) -> None:
+    with contextlib.suppress(ImportError, OSError, AttributeError):  # a Python without ctypes
+        import ctypes
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+    if os.getppid() != parent:  # gone already
+        sys.exit(128 + signal.SIGTERM)
+    os.execvp(command[0], command)
+
+
+def end_with_parent() -> None:
+    """In a process of multiprocessing: leave when the one that started it is gone.
+
+    A Ctrl-C reaches both; what started this one answers it, and ends it.
+    """
+    import multiprocessing
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch():
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def ended_with_us():
+    """Kill the processes of multiprocessing if the block does not come to its end.
+
+    Ctrl-C and SIGTERM end it, and the program, with 128 and the signal's number.
+    """
+    import multiprocessing
+
+    def leave(number, frame):
+        sys.exit(128 + number)
+
+    with answered((signal.SIGINT, signal.SIGTERM), leave):
+        try:
+            yield
+        except BaseException:
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
+
+
+if __name__ == '__main__':
+    _become(int(sys.argv[1]), sys.argv[2:])
