@@ -19,6 +19,7 @@ if osp.isdir(osp.join(_ROOT, 'mmseg_esl')):
     sys.path.insert(0, _ROOT)
 
 from mmseg_esl import stack
+from mmseg_esl.terminal import say
 
 
 def program() -> str:
@@ -34,7 +35,7 @@ def ready(status: int = 1) -> None:
     try:
         stack.install()
     except ImportError as error:
-        print(f'{program()}: {error}', file=sys.stderr)
+        say(f'{program()}: {error}', file=sys.stderr)
         sys.exit(status)
 
 

@@ -123,9 +123,10 @@ def run(args, console):
 
     from mmseg_esl.predict import Masker, Painter, list_items, predict
     from mmseg_esl.progress import Lines
+    from mmseg_esl.terminal import columns, fitted
 
     def warn(text):
-        console.print(text, markup=False)
+        console.print(fitted(text, width=columns(sys.stderr)), markup=False)
 
     items = list_items(args.images, args.out, args.save, warn)
     device = args.device
@@ -160,7 +161,7 @@ def main() -> None:
     try:
         found = run(args, console)
     except (ValueError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        print(f'{program()}: {error}', file=sys.stderr)
+        say(f'{program()}: {error}', file=sys.stderr)
         sys.exit(2)
     already = f', {found.existing} were there already' if found.existing else ''
     broken = f', {len(found.broken)} could not be read' if found.broken else ''

@@ -23,6 +23,7 @@ from pathlib import Path
 from cli_common import add_cfg_options, config_file, program, ready
 
 from mmseg_esl.commands import here
+from mmseg_esl.terminal import say
 
 TOOLS = Path(__file__).resolve().parent
 
@@ -97,7 +98,7 @@ def main() -> None:
                         seed=args.seed)
         work = StPlusPlus(cfg, args.work_dir, trainer(args.gpus), recipe,
                           'cuda' if torch.cuda.is_available() else 'cpu',
-                          lambda text: print(text, flush=True))
+                          say)
         made = run_stages(args.work_dir, work.stages(), identity, work.say)
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f'{program()}: {error}')

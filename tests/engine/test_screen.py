@@ -197,13 +197,17 @@ def test_validations_left(last, interval, begin):
     assert validations_left(SimpleNamespace(val_loop=None)) == 0
 
 
-def test_the_time_left_counts_validations_and_the_pace_of_now():
-    times = SimpleNamespace(current=lambda: 2.0)
-    said = {}
+def clocked(model, iteration=9, max_iters=100):
+    """(runner whose iterations take what ``times.current`` says, times, what the hook said)."""
+    times, said = SimpleNamespace(current=lambda: 2.0), {}
     hub = SimpleNamespace(get_scalar=lambda name: times, update_info=said.__setitem__)
-    runner = SimpleNamespace(
-        iter=9, max_iters=100, message_hub=hub, val_loop=object(),
-        train_loop=SimpleNamespace(val_interval=50, val_begin=1))
+    return SimpleNamespace(
+        iter=iteration, max_iters=max_iters, message_hub=hub, val_loop=object(), model=model,
+        train_loop=SimpleNamespace(val_interval=50, val_begin=1)), times, said
+
+
+def test_the_time_left_counts_validations_and_the_pace_of_now():
+    runner, times, said = clocked(object())
     hook = TimeLeftHook()
     hook.before_train(runner)
     for times.current in [lambda: 900.0] + 9 * [lambda: 1.0]:  # the first one clustered features
