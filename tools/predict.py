@@ -20,6 +20,7 @@ import warnings
 from cli_common import add_cfg_options, config_file, program, ready
 
 from mmseg_esl.commands import here
+from mmseg_esl.terminal import columns, fitted, say
 
 KINDS = ('index', 'color', 'overlay')
 
@@ -123,7 +124,6 @@ def run(args, console):
 
     from mmseg_esl.predict import Masker, Painter, list_items, predict
     from mmseg_esl.progress import Lines
-    from mmseg_esl.terminal import columns, fitted
 
     def warn(text):
         console.print(fitted(text, width=columns(sys.stderr)), markup=False)
@@ -137,8 +137,8 @@ def run(args, console):
     painter = Painter(**segmentor.dataset_meta, opacity=args.opacity, read=masker.read)
     warn(f'{checkpoint} on {device}: {len(items)} images to {args.out}')
     lines = Lines('images', len(items), warn)
-    columns = BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[rate]}')
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    shown = BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[rate]}')
+    with Progress(*shown, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task('', total=len(items), rate='')
 
         def advance():

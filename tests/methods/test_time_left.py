@@ -17,7 +17,8 @@ def seen(model, iteration: int, batch) -> int:
     def count(module, args, out):
         found.append(len(out[-1]) * (3 if out[-1].requires_grad else 1))
 
-    handles = [net.backbone.register_forward_hook(count) for net in model.named(plain=True).values()]
+    handles = [net.backbone.register_forward_hook(count)
+               for net in model.named(plain=True).values()]
     model.iter = iteration
     model.loss(*batch)
     model.after_skipped_step()
