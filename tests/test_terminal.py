@@ -32,8 +32,11 @@ def of_80():
         for name in ('stdout', '__stdout__', 'stderr'):
             patch.setattr(sys, name, stream)
         yield shown
-        print('end', flush=True)  # so that there is something to read
-        shown += os.read(leader, 10 ** 6).decode().split('\r\n')[:-2]
+        print('end', flush=True)
+        text = ''
+        while not text.endswith('end\r\n'):  # it comes in pieces
+            text += os.read(leader, 10 ** 6).decode()
+        shown += text.split('\r\n')[:-2]
     os.close(leader)
 
 
