@@ -82,7 +82,7 @@ RULES = {
     'models': {'functional', 'storage', 'stack'},
     'semi': {'models', 'functional', 'storage'},
     'methods': {'semi', 'models', 'functional'},
-    'looks': {'semi', 'functional', 'datasets', 'storage', 'register', 'commands'},
+    'looks': {'semi', 'functional', 'datasets', 'storage', 'register', 'commands', 'progress'},
     'engine': {'semi', 'models', 'functional', 'looks', 'datasets', 'splits', 'storage',
                'commands', 'progress', 'terminal'},
     'predict': {'semi', 'models', 'functional', 'looks', 'datasets', 'storage', 'register'},

@@ -11,6 +11,7 @@ import contextlib
 import os
 import os.path as osp
 import sys
+import warnings
 
 # the package beside this folder goes first, so that a clone works without being installed; in an
 # installed package (mmseg_esl/.mim/tools) there is none
@@ -37,6 +38,11 @@ def ready(status: int = 1) -> None:
     except ImportError as error:
         say(f'{program()}: {error}', file=sys.stderr)
         sys.exit(status)
+
+
+def train_nothing() -> None:
+    """Pass over what mmseg says of losses and shapes while it builds: it counts in training."""
+    warnings.filterwarnings('ignore', category=UserWarning, module=r'(mmseg|mmengine)\.')
 
 
 @contextlib.contextmanager

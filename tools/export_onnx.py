@@ -15,9 +15,8 @@ import os
 import pickle
 import sys
 import tempfile
-import warnings
 
-from cli_common import add_cfg_options, config_file, program, ready
+from cli_common import add_cfg_options, config_file, program, ready, train_nothing
 
 from mmseg_esl.commands import here
 from mmseg_esl.terminal import say
@@ -102,8 +101,7 @@ def run(args) -> None:
 def main() -> None:
     args = parse_args()
     ready()
-    # what mmseg says of losses and shapes while it builds and predicts is of no use here
-    warnings.filterwarnings('ignore', category=UserWarning, module=r'(mmseg|mmengine)\.')
+    train_nothing()
     try:
         run(args)
     except ImportError as error:

@@ -15,9 +15,8 @@ import argparse
 import os.path as osp
 import pickle
 import sys
-import warnings
 
-from cli_common import add_cfg_options, config_file, program, ready
+from cli_common import add_cfg_options, config_file, program, ready, train_nothing
 
 from mmseg_esl.commands import here
 from mmseg_esl.terminal import columns, fitted, say
@@ -155,8 +154,7 @@ def main() -> None:
     args = parse_args()
     ready(status=2)
     from rich.console import Console
-    # what mmseg says of losses and shapes while it builds and predicts is of no use here
-    warnings.filterwarnings('ignore', category=UserWarning, module=r'(mmseg|mmengine)\.')
+    train_nothing()
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         found = run(args, console)

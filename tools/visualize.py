@@ -19,7 +19,7 @@ import pickle
 import sys
 from pathlib import Path
 
-from cli_common import add_cfg_options, config_file, program, ready
+from cli_common import add_cfg_options, config_file, program, ready, train_nothing
 
 from mmseg_esl.commands import here
 from mmseg_esl.terminal import say
@@ -120,6 +120,7 @@ def draw(args) -> None:
 def main() -> None:
     args = parse_args()
     ready()
+    train_nothing()
     try:
         draw(args)
     except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
