@@ -12,6 +12,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from .terminal import columns, fitted
+
 COMMANDS = {
     'convert': ('convert_config.py', 'wrap a supervised config of yours in a method'),
     'doctor': ('doctor.py', 'check data and config before a long run'),
@@ -103,4 +105,9 @@ def main(argv: list[str] | None = None, called: str = 'mmseg-esl') -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look for what their annotations name
     spec.loader.exec_module(module)
-    module.main()
+    try:
+        module.main()
+    except SystemExit as end:
+        if isinstance(end.code, str):  # a sentence
+            sys.exit(fitted(end.code, 0, columns(sys.stderr)))
+        raise

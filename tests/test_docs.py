@@ -1,6 +1,9 @@
 """What pages say is there: links, files, tests, commands and their options; and lists are lists."""
 import json
 import re
+import runpy
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,3 +129,36 @@ def test_the_notebook_is_one():
     targets = [target for cell in book['cells'] if cell['cell_type'] == 'markdown'
                for target, _ in LINK.findall(''.join(cell['source']))]
     assert len(targets) > 3 and all((path.parent / target).is_file() for target in targets)
+
+
+def shown_commands() -> list:
+    """``(page, tool, arguments)`` of the commands in the pages' blocks of shell."""
+    files, found = {command: file for command, (file, _) in COMMANDS.items()}, []
+    typed = re.compile(r' *(?:\w+=\S+ )*(?:mmseg-esl (\w+)|python tools/(\w+\.py)) +(.*)')
+    for page in PAGES:
+        text = page.read_text(encoding='utf-8')
+        blocks = re.findall(r'^ *```bash\n(.*?)^ *```$', text, re.M | re.S)
+        for line in '\n'.join(blocks).replace('\\\n', ' ').splitlines():
+            for part in re.split(r' && |; ', re.sub(r'(^| )#.*', '', line)):
+                call = typed.match(part)
+                if call and '...' not in part and '$' not in part:
+                    file = files[call[1]] if call[1] else call[2]
+                    found.append((name(page), file, shlex.split(call[3])))
+    return found
+
+
+def test_commands_are_understood(monkeypatch, capsys, tmp_path):
+    """By the parsers of their tools, whose only look at a file is predict's, for the run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'work_dirs/my_esl').mkdir(parents=True)
+    shown = shown_commands()
+    assert len({file for _, file, _ in shown}) > 12 and len(shown) > 60
+    parsers = {file: runpy.run_path(str(ROOT / 'tools' / file))['parse_args']
+               for file in {file for _, file, _ in shown}}
+    for page, file, arguments in shown:
+        monkeypatch.setattr(sys, 'argv', [f'mmseg-esl {file}', *arguments])
+        try:
+            parsers[file]()
+        except SystemExit as end:
+            shown_by = capsys.readouterr().err.splitlines()[-1:]
+            assert end.code == 0, f'{page}: {file} {" ".join(arguments)}: {shown_by}'

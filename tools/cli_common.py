@@ -11,6 +11,7 @@ import contextlib
 import os
 import os.path as osp
 import sys
+import warnings
 
 # the package beside this folder goes first, so that a clone works without being installed; in an
 # installed package (mmseg_esl/.mim/tools) there is none
@@ -19,6 +20,7 @@ if osp.isdir(osp.join(_ROOT, 'mmseg_esl')):
     sys.path.insert(0, _ROOT)
 
 from mmseg_esl import stack
+from mmseg_esl.terminal import say
 
 
 def program() -> str:
@@ -34,8 +36,13 @@ def ready(status: int = 1) -> None:
     try:
         stack.install()
     except ImportError as error:
-        print(f'{program()}: {error}', file=sys.stderr)
+        say(f'{program()}: {error}', file=sys.stderr)
         sys.exit(status)
+
+
+def train_nothing() -> None:
+    """Pass over what mmseg says of losses and shapes while it builds: it counts in training."""
+    warnings.filterwarnings('ignore', category=UserWarning, module=r'(mmseg|mmengine)\.')
 
 
 @contextlib.contextmanager

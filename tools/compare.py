@@ -14,6 +14,7 @@ from pathlib import Path
 from cli_common import installed, program
 
 from mmseg_esl.commands import here
+from mmseg_esl.terminal import say
 
 
 def parse_args():
@@ -36,7 +37,7 @@ def main() -> None:
         with as_training_leaves_it(', '.join(args.work_dirs)):
             text = '\n\n'.join(found.markdown() for found in compare(
                 args.work_dirs, args.baseline, args.metric))
-        print(text)
+        say(text)
         if args.out:
             Path(args.out).write_text(text + '\n', encoding='utf-8')
     except (ValueError, OSError) as error:

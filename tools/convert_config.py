@@ -13,6 +13,7 @@ from cli_common import ready
 
 from mmseg_esl.commands import command
 from mmseg_esl.storage.atomic import atomic_file
+from mmseg_esl.terminal import say
 
 
 def parse_args():
@@ -66,7 +67,7 @@ def main() -> None:
             file.write(conversion.text.encode())
         print(f'wrote {out}')
     for title, sentences in (('set', made[args.out].done), ('please check', made[args.out].check)):
-        print('\n'.join([f'{title}:', *(f'  - {sentence}' for sentence in sentences)]))
+        say('\n'.join([f'{title}:', *(f'  - {sentence}' for sentence in sentences)]), hang=2)
     print('next:')
     for line in next_commands(list(wanted)):
         print(f'  {line}')

@@ -12,6 +12,7 @@ from pathlib import Path
 from cli_common import add_cfg_options, config_file, program, ready
 
 from mmseg_esl.progress import track
+from mmseg_esl.terminal import say
 
 
 def parse_args():
@@ -63,7 +64,7 @@ def main() -> None:
         from mmseg_esl.doctor.findings import as_json, show
         findings = diagnose(cfg, args.gpus, track)
     except Exception as error:
-        print(f'{program()}: {type(error).__name__}: {error}', file=sys.stderr)
+        say(f'{program()}: {type(error).__name__}: {error}', file=sys.stderr)
         sys.exit(2)
     if args.json:
         print(as_json(findings, args.config, args.strict))

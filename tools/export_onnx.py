@@ -15,11 +15,11 @@ import os
 import pickle
 import sys
 import tempfile
-import warnings
 
-from cli_common import add_cfg_options, config_file, program, ready
+from cli_common import add_cfg_options, config_file, program, ready, train_nothing
 
 from mmseg_esl.commands import here
+from mmseg_esl.terminal import say
 
 TOLERANCE = 1e-3  # of the largest logit
 AGREEMENT = 0.999  # of the classes: a tie may fall either way
@@ -83,27 +83,25 @@ def run(args) -> None:
         found = check(deployed, draft, args) if args.check else 'not compared with torch'
         os.replace(draft, args.out)
     print(f"wrote {args.out}: {args.size or 'any size'}, {'classes' if args.argmax else 'logits'}")
-    print(found)
+    say(found)
     rule, others = resize_rule(segmentor, args.size)
     if rule:
-        print(f'images are to be resized before the graph: {rule} (metadata, resize); '
-              'docs/predict.md shows how')
+        say(f'images are to be resized before the graph: {rule} (metadata, resize); '
+            'docs/predict.md shows how')
     if others:
-        print(f'the test pipeline also does {", ".join(others)}: the graph does not')
+        say(f'the test pipeline also does {", ".join(others)}: the graph does not')
     test = segmentor.test_cfg or {}
     if test.get('mode') == 'slide':
-        print(f"the config predicts by windows of {tuple(test['crop_size'])} with stride "
-              f"{tuple(test['stride'])}: the graph is one window, cutting and averaging is yours")
+        say(f"the config predicts by windows of {tuple(test['crop_size'])} with stride "
+            f"{tuple(test['stride'])}: the graph is one window, cutting and averaging is yours")
     if segmentor.data_preprocessor.test_cfg:
-        print(f'the config pads images ({segmentor.data_preprocessor.test_cfg}): the graph does '
-              'not')
+        say(f'the config pads images ({segmentor.data_preprocessor.test_cfg}): the graph does not')
 
 
 def main() -> None:
     args = parse_args()
     ready()
-    # what mmseg says of losses and shapes while it builds and predicts is of no use here
-    warnings.filterwarnings('ignore', category=UserWarning, module=r'(mmseg|mmengine)\.')
+    train_nothing()
     try:
         run(args)
     except ImportError as error:

@@ -22,6 +22,7 @@ from pathlib import Path
 from cli_common import checkpoint_errors, program, ready
 
 from mmseg_esl.commands import command, here
+from mmseg_esl.terminal import say
 
 
 def parse_args(argv=None):
@@ -84,7 +85,7 @@ def run(args) -> str:
             with limit, ThreadPoolExecutor(args.jobs) as pool:
                 for rung, fault in zip(left, pool.map(
                         lambda r: finish(r, limit.over), left)):
-                    print(fault or f'{rung.folder.name} is finished', flush=True)
+                    say(fault or f'{rung.folder.name} is finished')
                     faults += [fault] if 'ended with' in fault else []
         text = table(rows, rungs)
         print(text, flush=True)

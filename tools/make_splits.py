@@ -25,6 +25,7 @@ from mmseg_esl.splits.generate import absent_classes, nested_partitions, partiti
 from mmseg_esl.splits.lists import folder_ids, image_id, write_ids
 from mmseg_esl.splits.protocol import describe, is_published, protocol_of
 from mmseg_esl.splits.verify import files_of, missing_files, not_listed, verify_folder
+from mmseg_esl.terminal import say
 
 
 def parse_args():
@@ -95,7 +96,7 @@ def run_import(args) -> int:
         if report.unlabeled is not None:
             write_ids(folder / 'unlabeled.txt', sorted(report.unlabeled))
         if folder not in written:
-            print(f'{folder}: {report}')
+            say(f'{folder}: {report}')
         written.add(folder)
     if not written and not bad:
         raise ValueError(f"below '{args.lists}' there is no pair of lists"
@@ -144,8 +145,8 @@ def run_generate(args) -> int:
         else:  # a list that names nothing is refused by all who read it
             (folder / 'unlabeled.txt').unlink(missing_ok=True)
         name = protocol_of(map(image_id, chosen), map(image_id, rest))
-        print(f'{folder}: {rounded(len(classes), share)} labelled, {len(rest)} unlabelled, seed '
-              f'{args.seed}; ' + describe(name))
+        say(f'{folder}: {rounded(len(classes), share)} labelled, {len(rest)} unlabelled, seed '
+            f'{args.seed}; ' + describe(name))
     return 0
 
 
@@ -215,13 +216,13 @@ def write_checksums(args, layout, reports) -> None:
 
 
 def _say(report) -> None:
-    print(f'{report.path}: {report}')
+    say(f'{report.path}: {report}')
     for problem in report.problems:
-        print(f'    problem: {problem}')
+        say(f'    problem: {problem}', hang=4)
 
 
 def warn(text: str) -> None:
-    print(f'warning: {text}', file=sys.stderr)
+    say(f'warning: {text}', file=sys.stderr)
 
 
 def run_registry(args) -> int:
@@ -245,7 +246,7 @@ def main() -> None:
     try:
         status = commands[args.command](args)
     except (OSError, ValueError) as error:
-        print(f'{program()}: {error}', file=sys.stderr)
+        say(f'{program()}: {error}', file=sys.stderr)
         sys.exit(2)
     sys.exit(status)
 

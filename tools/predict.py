@@ -15,11 +15,11 @@ import argparse
 import os.path as osp
 import pickle
 import sys
-import warnings
 
-from cli_common import add_cfg_options, config_file, program, ready
+from cli_common import add_cfg_options, config_file, program, ready, train_nothing
 
 from mmseg_esl.commands import here
+from mmseg_esl.terminal import columns, fitted, say
 
 KINDS = ('index', 'color', 'overlay')
 
@@ -125,7 +125,7 @@ def run(args, console):
     from mmseg_esl.progress import Lines
 
     def warn(text):
-        console.print(text, markup=False)
+        console.print(fitted(text, width=columns(sys.stderr)), markup=False)
 
     items = list_items(args.images, args.out, args.save, warn)
     device = args.device
@@ -136,8 +136,8 @@ def run(args, console):
     painter = Painter(**segmentor.dataset_meta, opacity=args.opacity, read=masker.read)
     warn(f'{checkpoint} on {device}: {len(items)} images to {args.out}')
     lines = Lines('images', len(items), warn)
-    columns = BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[rate]}')
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    shown = BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[rate]}')
+    with Progress(*shown, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task('', total=len(items), rate='')
 
         def advance():
@@ -154,13 +154,12 @@ def main() -> None:
     args = parse_args()
     ready(status=2)
     from rich.console import Console
-    # what mmseg says of losses and shapes while it builds and predicts is of no use here
-    warnings.filterwarnings('ignore', category=UserWarning, module=r'(mmseg|mmengine)\.')
+    train_nothing()
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         found = run(args, console)
     except (ValueError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        print(f'{program()}: {error}', file=sys.stderr)
+        say(f'{program()}: {error}', file=sys.stderr)
         sys.exit(2)
     already = f', {found.existing} were there already' if found.existing else ''
     broken = f', {len(found.broken)} could not be read' if found.broken else ''

@@ -43,8 +43,9 @@ def make_pictures(folder: Path) -> None:
     checkpoint = last_checkpoint(folder)
     command = [sys.executable, VISUALIZE, config_of(folder, run.starts[-1]), checkpoint,
                '--dumped', '--what', 'all', '--out', folder / 'pictures']
+    # on a terminal its progress is seen
     done = subprocess.run(ending_with_us(command), text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
+                          stderr=None if sys.stderr.isatty() else subprocess.STDOUT)
     if done.returncode:
         raise ValueError(f'{" ".join(map(str, command))} failed with status {done.returncode}:\n'
                          f'{done.stdout[-3000:].strip()}\nWithout --pictures the page is written '

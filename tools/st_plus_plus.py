@@ -24,6 +24,7 @@ from cli_common import add_cfg_options, checkpoint_errors, config_file, program,
 
 from mmseg_esl.commands import here
 from mmseg_esl.processes import answered, ending_with_us
+from mmseg_esl.terminal import say
 
 TOOLS = Path(__file__).resolve().parent
 
@@ -99,7 +100,7 @@ def run(args) -> None:
                         seed=args.seed)
         work = StPlusPlus(cfg, args.work_dir, trainer(args.gpus), recipe,
                           'cuda' if torch.cuda.is_available() else 'cpu',
-                          lambda text: print(text, flush=True))
+                          say)
         made = run_stages(args.work_dir, work.stages(), identity, work.say)
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f'{program()}: {error}')

@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from cli_common import add_common_options, checkpoint_errors, load_config, program, ready
+from cli_common import (
+    add_common_options,
+    checkpoint_errors,
+    load_config,
+    program,
+    ready,
+    train_nothing,
+)
 
 from mmseg_esl.storage.config import kind
 
@@ -85,6 +92,7 @@ def write_predictions(cfg, folder: str) -> None:
 def main() -> None:
     args = parse_args()
     ready()
+    train_nothing()
     from mmengine.registry import RUNNERS
 
     from mmseg_esl.engine.hooks.testing import Finite, NamesOnce, Untestable

@@ -19,9 +19,10 @@ import pickle
 import sys
 from pathlib import Path
 
-from cli_common import add_cfg_options, config_file, program, ready
+from cli_common import add_cfg_options, config_file, program, ready, train_nothing
 
 from mmseg_esl.commands import here
+from mmseg_esl.terminal import say
 
 
 def parse_args():
@@ -80,7 +81,7 @@ def find_scenes(cfg, args) -> list:
         found = list_files([path])
         files += found[:args.limit]
         if len(found) > args.limit:
-            print(f'{path}: the first {args.limit} of {len(found)} images (see --limit)')
+            say(f'{path}: the first {args.limit} of {len(found)} images (see --limit)')
     return file_scenes(cfg, files, list_files(args.masks))
 
 
@@ -109,7 +110,7 @@ def draw(args) -> None:
         reasons = {kind: album.impossible(kind) for kind in KINDS}
         for kind, reason in reasons.items():
             if reason:
-                print(f'no {kind} picture: {reason}')
+                say(f'no {kind} picture: {reason}')
         kinds = [kind for kind in KINDS if not reasons[kind]]
     for paths in album.draw(kinds).values():
         for path in paths:
@@ -119,6 +120,7 @@ def draw(args) -> None:
 def main() -> None:
     args = parse_args()
     ready()
+    train_nothing()
     try:
         draw(args)
     except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:

@@ -48,7 +48,8 @@ def check_files(images: dict, scans: dict) -> list[Finding]:
             f'it at once: {listed(large)}', 'cut them into tiles', tuple(large)))
     total = {which: len(images[which]) for which in SETS}
     if not out:
-        out.append(Finding('ok', 'files', f'all images can be read: {total}'))
+        said = ', '.join(f'{number} {which}' for which, number in total.items())
+        out.append(Finding('ok', 'files', f'all images can be read: {said}'))
     return out
 
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 
+HANG = 8  # blanks before a line that goes on
 STYLES = dict(error='bold red', warning='yellow', note='cyan', ok='green')
 
 
@@ -51,14 +52,20 @@ def as_json(findings, config: str, strict: bool = False) -> str:
 def show(findings, console) -> None:
     """Print for people: the worst last, where the eye is, in colour on a terminal."""
     from rich.text import Text
+
+    from ..terminal import fitted
+    width = console.width if console.is_terminal else None
     for level in ('ok', 'note', 'warning', 'error'):
         for finding in findings:
             if finding.level != level:
                 continue
-            line = Text.assemble((f'{level:<8}', STYLES[level]), (f'{finding.check}: ', 'bold'),
-                                 finding.text)
+            head = f'{level:<8}{finding.check}: '
+            line = Text(fitted(head + finding.text, HANG, width))
+            line.stylize(STYLES[level], 0, len(level))
+            line.stylize('bold', HANG, len(head))
             if finding.fix:
-                line.append(f'\n        fix: {finding.fix}', 'dim' if level == 'note' else '')
+                fix = fitted(f'{" " * HANG}fix: {finding.fix}', 0, width)
+                line.append(f'\n{fix}', 'dim' if level == 'note' else '')
             console.print(line, soft_wrap=True)
     counts = Counter(finding.level for finding in findings)
     console.print(', '.join(f'{counts[level]} {level}' for level in STYLES))

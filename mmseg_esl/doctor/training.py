@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os.path as osp
+
 from mmseg.registry import HOOKS, LOOPS, MODELS
 
 from ..commands import command
@@ -134,12 +136,21 @@ def check_baseline(cfg) -> list[Finding]:
         return []
     run = read_baseline(cfg.work_dir)
     if run is None:
+        written = _beside(cfg.filename)
+        remedy = f'{command("train")} {written}' if written else (
+            f'train one: {command("convert")} ... --also-supervised writes its config')
         return [Finding('note', 'baseline', f'no finished supervised run in {cfg.work_dir}'
                         '_supervised, so nothing will say whether the unlabelled images help',
-                        f'train one: {command("convert")} ... --also-supervised writes its config')]
+                        remedy)]
     if rising(run):
         return [Finding('warning', 'baseline', rising(run), 'raise max_iters of both')]
     return [Finding('ok', 'baseline', f'{run.folder.name} is finished and no longer rising')]
+
+
+def _beside(config: str | None) -> str | None:
+    """The config that the converter wrote beside a method's for the baseline, from here."""
+    path = f'{osp.splitext(config)[0]}_supervised.py' if config else ''
+    return osp.relpath(path) if osp.isfile(path) else None
 
 
 def check_hooks(cfg) -> list[Finding]:

@@ -39,9 +39,13 @@ def check_weights(cfg) -> list[Finding]:
         downloaded = _downloaded(cfg)
         if downloaded:
             return [Finding('note', 'weights', f'{downloaded[0]}=True: the library downloads them')]
-        return [Finding('warning', 'weights', 'none: the backbone starts from random numbers, '
-                        'whose labels and features are worth little at first',
-                        'pretrained=..., or load_from=...; else '
+        said = 'none: the backbone starts from random numbers'
+        alone = (cfg.model.get('semi_train_cfg') or {}).get('warmup_iters')
+        if alone:
+            return [Finding('note', 'weights', f'{said}, and learns from labelled images alone '
+                            f'for {alone} iterations')]
+        return [Finding('warning', 'weights', f'{said}, whose labels and features are worth little '
+                        'at first', 'pretrained=..., or load_from=...; else '
                         'semi_train_cfg.warmup_iters and PartInitHook.begin after it')]
     return [_reach(name) for name in names]
 

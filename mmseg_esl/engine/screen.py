@@ -1,18 +1,26 @@
 """What of a run's log the screen shows; the log file has all of it."""
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
+import os
 import re
-import shutil
 import sys
+import time
 import warnings
 
 from mmengine.runner import Runner
 
+from ..terminal import columns, fitted
+
 WIDTH = 120  # columns, where the output is no terminal
+CLOCK = '%H:%M:%S'
+HANG = 10  # of a line that goes on, behind the clock
 # For the file: dumps, what is said of every tensor, and what the next line says again.
 DUMPS = re.compile(r'\n-{9}|Config:\n|Hooks will be executed|paramwise_options -- |Exp name: |'
-                   'per class results:|Distributed training is not used, all SyncBatchNorm')
+                   'per class results:|Distributed training is not used, all SyncBatchNorm|'
+                   'Loads checkpoint by ')
 # Warnings of the stack about itself; nobody who trains can do anything about them.
 OF_THE_STACK = re.compile(
     'The prefix is not set in metric class|'  # a network's name stands before its metrics
@@ -41,12 +49,25 @@ class ScreenRunner(Runner):
         if log_level not in ('DEBUG', logging.DEBUG):
             for message in OF_PYTHON + OF_FROZEN_HEADS * _means_are_over_valid_pixels(self.cfg):
                 warnings.filterwarnings('ignore', message=message)
+            warnings.formatwarning = warning_for_people
             for handler in logger.handlers:
                 if not isinstance(handler, logging.FileHandler):
                     handler.addFilter(for_people)
                     handler.setFormatter(ScreenFormatter())
         logger.info(f'log, config and environment: {logger.log_file}')
         return logger
+
+    def load_checkpoint(self, *args, **kwargs):
+        """As mmengine's, which prints what it says, on every rank; here the log has it."""
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(said):
+                return super().load_checkpoint(*args, **kwargs)
+        finally:
+            whence, _, odd = said.getvalue().partition('\n')
+            self.logger.info(whence)
+            if odd.strip():
+                self.logger.warning(odd.strip())  # tensors that do not match
 
 
 def _means_are_over_valid_pixels(cfg) -> bool:
@@ -67,6 +88,12 @@ def _each(one_or_several) -> list:
     return [] if one_or_several is None else [one_or_several]
 
 
+def warning_for_people(message, category, filename, lineno, line=None) -> str:
+    """Python's warnings on the screen: what they say, without the line of code that says it."""
+    text = f'{time.strftime(CLOCK)}  warning: {message}'
+    return fitted(text, HANG, columns(sys.stderr)) + '\n'
+
+
 def for_people(record: logging.LogRecord) -> bool:
     """Whether the screen shows a record."""
     text = record.getMessage()
@@ -77,30 +104,28 @@ class ScreenFormatter(logging.Formatter):
     """The time of day and the message: of an iteration's figures those that fit, tables whole."""
 
     def __init__(self):
-        super().__init__(datefmt='%H:%M:%S')
+        super().__init__(datefmt=CLOCK)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         text, clock = record.message, self.formatTime(record, self.datefmt)
         if text.startswith('\n'):  # a table
             return text[1:]
+        width, found = columns(), ITERATION.fullmatch(text.strip())
         if record.levelno >= logging.WARNING:
-            return f'{clock}  {record.levelname.lower()}: {text}'
-        found = ITERATION.fullmatch(text.strip())
-        if not found:
-            return f'{clock}  {text}'
-        return figures(f'{clock}  {found[1]} {found[2]}', found[3], width())
+            text = f'{record.levelname.lower()}: {text}'
+        elif found:
+            return figures(f'{clock}  {found[1]} {found[2]}', found[3], width or WIDTH)
+        if width:  # a terminal stands in a folder, a file may be read from anywhere
+            text = text.replace(os.path.join(os.getcwd(), ''), '')
+        return fitted(f'{clock}  {text}', HANG, width)
 
 
-def width() -> int:
-    return shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
-
-
-def figures(line: str, text: str, columns: int) -> str:
+def figures(line: str, text: str, width: int) -> str:
     """``line`` and the figures of mmengine's ``text`` behind it, the first ones first.
 
     Args:
         text: 'base_lr: 2e-4 lr: 2e-4  eta: 0:01:00  time: 0.3  loss: 0.4 ...'.
-        columns: what the line may have; ' ...' says that figures were left out.
+        width: what the line may have; ' ...' says that figures were left out.
     """
     items = [item.partition(': ')[::2] for item in re.split(' {2,}', text) if ': ' in item]
     for key, value in sorted(items, key=lambda item: _rank(item[0])):
@@ -108,7 +133,7 @@ def figures(line: str, text: str, columns: int) -> str:
             continue
         key, value = ('lr', value.split()[-1]) if key == 'base_lr' else (key, value)
         more = f'  {key} {_short(value)}'
-        if len(line) + len(more) + len(' ...') > columns:
+        if len(line) + len(more) + len(' ...') > width:
             return f'{line} ...'
         line += more
     return line

@@ -10,6 +10,7 @@ import matplotlib
 import torch
 
 from ..functional import nearest
+from ..progress import track
 from . import contrast, pictures
 from .palette import class_colours
 from .panels import contact_sheet, save
@@ -85,7 +86,7 @@ class Album:
         paths: dict[str, list[Path]] = {kind: [] for kind in kinds}
         each = contrast.PIXELS // max(1, len(self.scenes))
         points = []
-        for scene, name in zip(self.scenes, self._names()):
+        for scene, name in track(zip(self.scenes, self._names()), 'images', len(self.scenes)):
             seen = look_at(self.trained, scene) if set(kinds) - {'compare'} else None
             for kind in kinds:  # one image after the other: probabilities of many are large
                 if kind == 'embedding':

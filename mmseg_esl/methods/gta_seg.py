@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..functional import ema_update, percentile, pseudo_label, weighted_cross_entropy
 from ..models.segmentors import main_head
-from ..semi import Role, SemiSegmentor, SemiTrainCfg, connected_zero, said
+from ..semi import Role, SemiSegmentor, SemiTrainCfg, said
 
 
 @dataclass
@@ -56,6 +56,7 @@ class GTASeg(SemiSegmentor):
     cfg_class = GTASegTrainCfg
     title = 'GTA-Seg'
     roles = {'student': Role(), 'assistant': Role(), 'teacher': Role('student')}
+    warmed = ('student', )  # which the assistant follows
 
     @classmethod
     def published_as(cls, cfg):
@@ -110,11 +111,6 @@ class GTASeg(SemiSegmentor):
             logits, labels, (sure + 1) * kept, ((sure + 1) * valid).sum(), divisor=self.divisor)
         self.diagnostics.add('kept', kept.sum() / valid.sum().clamp(min=1))
         return losses
-
-    def supervised(self, batch, company=True):
-        views = [batch.weak] if company and batch.num_labeled == 1 else []
-        losses, _, _ = self.train_on(batch, *views)
-        return {**losses, 'loss_unused': connected_zero(self.assistant)}
 
     def after_optimizer_step(self, step):
         used = super().after_optimizer_step(step)

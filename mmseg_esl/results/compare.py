@@ -77,8 +77,8 @@ class Comparison:
         gain = f'{self.gain:+.1f} {self.metric}'
         if self.interval is None:
             head = (f'One run each cannot tell: {gain}, and another seed alone may move that by a '
-                    'point or more. Train at least three seeds of both '
-                    '(--cfg-options randomness.seed=1)')
+                    'point or more. Train at least three seeds of both, each in a folder of its '
+                    'own (--work-dir DIR --cfg-options randomness.seed=1)')
         else:
             span = f'95 % interval {self.interval[0]:+.1f} to {self.interval[1]:+.1f}'
             head = {'help': f'The unlabelled images help: {gain} ({span})',

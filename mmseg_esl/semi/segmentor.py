@@ -156,18 +156,17 @@ class SemiSegmentor(BaseModel):
             return self.step(batch)
 
     def supervised(self, batch: Batch, company: bool = True, **kwargs) -> dict[str, Tensor]:
-        """Losses of the labelled images alone, of every trained segmentor.
+        """Losses of the labelled images alone, of the networks that are ``warmed``.
 
         Args:
             company: a single labelled image would leave batch norm after global pooling with one
-                value: let the weak views keep it company.
-            kwargs: of ``train_on``.
+                value: let the weak views keep it company. kwargs: of ``train_on``.
         """
         views, losses = ([batch.weak] if company and batch.num_labeled == 1 else []), {}
-        for name in self.named(trained=True, plain=True):
+        for name in self.warmed:
             losses.update(self.train_on(batch, *views, name=name, **kwargs)[0])
-        rest = self.named(trained=True, plain=False)
-        return {**losses, 'loss_unused': connected_zero(*rest.values())} if rest else losses
+        rest = [net for name, net in self.named(trained=True).items() if name not in self.warmed]
+        return {**losses, 'loss_unused': connected_zero(*rest)} if rest else losses
 
     def parse_losses(self, losses: dict) -> tuple[Tensor, dict]:
         """As mmengine's; terms are watched and kept, see FiniteGuardHook and DiagnosticsHook."""
@@ -246,11 +245,8 @@ class SemiSegmentor(BaseModel):
 
     def see(self, name: str, images: Tensor, *, grad: bool = False, mode: str | None = None,
             statistics: bool = True, **kwargs) -> View:
-        """A network's view of images; see network.see and, for the mode, models.running.
-
-        Args:
-            grad: let gradients through.
-        """
+        """A network's view of images (``grad``: let gradients through): network.see; for the mode
+        and statistics see models.running."""
         net = getattr(self, name)
         with phase(name), torch.set_grad_enabled(grad), running(net, mode, statistics):
             return network.see(net, images, **kwargs)
@@ -311,6 +307,9 @@ class SemiSegmentor(BaseModel):
         """``{name: module}`` of the networks of a kind (None: either)."""
         return {name: getattr(self, name) for name, role in self.roles.items()
                 if trained in (None, not role.follows) and plain in (None, role.plain)}
+
+    warmed = property(lambda self: tuple(self.named(trained=True, plain=True)),
+                      doc='Names of the networks that steps of the warm-up train.')
 
     gathering = property(  # ``{name: module}``
         lambda self: self.named(trained=None if self.cfg.teacher_mode == 'train' else True),

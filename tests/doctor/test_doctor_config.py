@@ -228,6 +228,9 @@ def test_weights(cfg, server, tmp_path, monkeypatch):
         assert levels(check_weights(cfg)) == [level], name
     segmentor.pretrained = None
     assert worst(check_weights(cfg), 'weights', 'warning', 'warmup_iters')
+    cfg.merge_from_dict({'model.semi_train_cfg.warmup_iters': 8})
+    note, = check_weights(cfg)
+    assert note.level == 'note' and 'labelled images alone for 8 iterations' in note.text
     segmentor.backbone.init_cfg = dict(type='Pretrained', checkpoint='no/file.pth')
     cfg.load_from = f'{server}/gone.pth'
     assert levels(check_weights(cfg)) == ['error', 'error']

@@ -64,6 +64,8 @@ def found(findings):
 
 def test_files(lists):
     assert found(check_files(lists, scans(lists))) == [('ok', 'files')]
+    assert check_files(lists, scans(lists))[0].text == (
+        'all images can be read: 2 labelled, 2 unlabelled, 2 validation')
     bad = lists['unlabelled'][1]
     for spoil, words in ((lambda: Path(bad).write_bytes(Path(bad).read_bytes()[:500]), 'truncated'),
                          (lambda: Path(bad).write_text('no'), 'no readable'),

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 import tiny
+import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from mmseg_esl.engine import screen
 from mmseg_esl.engine.hooks.best_network_hook import BestNetworkHook, sentence
 from mmseg_esl.engine.hooks.time_left_hook import TimeLeftHook, validations_left
+from mmseg_esl.storage.errors import NoCheckpoint
 
 ITEMS = ('base_lr: 2.4e-04 lr: 2.4e-04  eta: 1 day, 2:03:04  time: 0.5652  data_time: 0.0431  '
          'memory: 812  ema_momentum: 0.9500  loss: 0.4684  decode.loss_ce: 0.3824')
@@ -131,6 +133,29 @@ def test_clustering_says_how_long_it_took(trained):
     assert any(re.search(r'clustered in \d+ s', line) for line in trained[0])
 
 
+def test_where_weights_come_from_is_said_once(tmp_path, capsys):
+    """mmengine prints it past the log, and what does not match too."""
+    path, said = tmp_path / 'plain.pth', []
+    net = torch.nn.Linear(2, 2)
+    torch.save(dict(state_dict=dict(weight=net.weight, odd=net.bias)), path)
+    runner = object.__new__(screen.ScreenRunner)
+    runner.model, runner._hooks = net, []
+    runner.logger = SimpleNamespace(info=lambda text: said.append(('info', text)),
+                                    warning=lambda text: said.append(('warning', text)))
+    runner.load_checkpoint(str(path))
+    assert capsys.readouterr().out == ''
+    assert [level for level, _ in said] == ['info', 'info', 'warning']
+    (_, own), (_, whence), (_, odd) = said
+    assert own == f'Load checkpoint from {path}' and whence.startswith('Loads checkpoint by ')
+    assert odd.startswith('The model and loaded state dict do not match') and 'odd' in odd
+    assert 'bias' in odd
+    shows = [screen.for_people(logging.LogRecord('', logging.INFO, '', 0, text, None, None))
+             for text in (own, whence, odd)]
+    assert shows == [True, False, True]
+    with pytest.raises(NoCheckpoint):
+        runner.load_checkpoint(str(tmp_path / 'none.pth'))
+
+
 # ----------------------------------------------------------------------------------------- pieces
 
 
@@ -197,13 +222,17 @@ def test_validations_left(last, interval, begin):
     assert validations_left(SimpleNamespace(val_loop=None)) == 0
 
 
-def test_the_time_left_counts_validations_and_the_pace_of_now():
-    times = SimpleNamespace(current=lambda: 2.0)
-    said = {}
+def clocked(model, iteration=9, max_iters=100):
+    """(runner whose iterations take what ``times.current`` says, times, what the hook said)."""
+    times, said = SimpleNamespace(current=lambda: 2.0), {}
     hub = SimpleNamespace(get_scalar=lambda name: times, update_info=said.__setitem__)
-    runner = SimpleNamespace(
-        iter=9, max_iters=100, message_hub=hub, val_loop=object(),
-        train_loop=SimpleNamespace(val_interval=50, val_begin=1))
+    return SimpleNamespace(
+        iter=iteration, max_iters=max_iters, message_hub=hub, val_loop=object(), model=model,
+        train_loop=SimpleNamespace(val_interval=50, val_begin=1)), times, said
+
+
+def test_the_time_left_counts_validations_and_the_pace_of_now():
+    runner, times, said = clocked(object())
     hook = TimeLeftHook()
     hook.before_train(runner)
     for times.current in [lambda: 900.0] + 9 * [lambda: 1.0]:  # the first one clustered features

@@ -89,7 +89,7 @@ def test_what_is_looked_at_is_the_checkpoints_teacher(trained, loaded):
     assert np.array_equal(scenes.predict(found, scene, 'student'), other[0].argmax(dim=0).numpy())
 
 
-def test_given_files_and_masks(trained, monkeypatch, tmp_path, capsys):
+def test_given_files_and_masks(trained, monkeypatch, tmp_path, capsys, recwarn):
     config, work, _ = trained
     data = config.parent / 'data'
     run(monkeypatch, config, work / 'iter_6.pth', '--what', 'compare', 'dominant', '--images',
@@ -99,6 +99,7 @@ def test_given_files_and_masks(trained, monkeypatch, tmp_path, capsys):
         f'{kind}_{stem}.png' for kind in ('compare', 'dominant')
         for stem in ('unlabeled0', 'val2')]
     assert 'the first 1 of 6 images' in capsys.readouterr().out
+    assert [str(each.message) for each in recwarn if '/mmseg/' in each.filename] == []
     shapes = [Image.open(tmp_path / f'compare_{stem}.png').size for stem in ('unlabeled0', 'val2')]
     assert shapes[0] != shapes[1]  # truth and differences are shown for the second one only
 

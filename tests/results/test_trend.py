@@ -4,6 +4,7 @@ from mmengine.config import Config
 from test_compare import BEFORE, runs
 from test_summarize import config, training, validation, write_start
 
+from mmseg_esl.commands import CALLED
 from mmseg_esl.doctor.training import check_baseline
 from mmseg_esl.report import make_page
 from mmseg_esl.results import compare, read_run
@@ -49,11 +50,17 @@ def test_the_page_of_a_short_run_says_so(tmp_path):
     assert 'is still rising' in make_page(learner(tmp_path / 'a', [10, 20, 30, 40, 50, 60]))
 
 
-def test_the_doctor_looks_at_the_supervised_run(tmp_path):
+def test_the_doctor_looks_at_the_supervised_run(tmp_path, monkeypatch):
+    monkeypatch.delenv(CALLED, raising=False)
     cfg = Config(dict(work_dir=str(tmp_path / 'mine'), model=dict(
         type='ESL', semi_train_cfg=dict(variant='dsl'))))
     note, = check_baseline(cfg)
     assert note.level == 'note' and '--also-supervised' in note.fix
+    for name in ('mine.py', 'mine_supervised.py'):  # as the converter writes them
+        (tmp_path / name).write_text('')
+    monkeypatch.chdir(tmp_path)
+    note, = check_baseline(Config(cfg.to_dict(), filename=str(tmp_path / 'mine.py')))
+    assert note.fix.endswith('train.py mine_supervised.py')
     learner(tmp_path / 'mine_supervised', [10, 20, 30, 40, 50, 60])
     warning, = check_baseline(cfg)
     assert warning.level == 'warning' and 'still rising, +15.0 mIoU' in warning.text
