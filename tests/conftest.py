@@ -29,11 +29,27 @@ import torch  # noqa: E402
 torch.set_num_threads(1)
 
 
-def pytest_collection_finish():
-    """mmengine collects garbage for every data set that it builds, which takes a quarter of a
-    second among all that imports and collected tests leave: let it look at what comes after."""
+# mmengine collects garbage for every data set that it builds, which takes as long as a training
+# step or three among all that imports, collected tests and the files before leave: let it look at
+# what comes after.
+FROZEN = dict(modules=0)
+
+
+def freeze():
     gc.collect()
     gc.freeze()
+    FROZEN['modules'] = len(sys.modules)
+
+
+def pytest_collection_finish():
+    freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """After each file, and after a test that imported much: a first step brings 600 modules."""
+    if nextitem is None or nextitem.path != item.path or len(sys.modules) > FROZEN['modules'] + 50:
+        freeze()
 
 
 @pytest.fixture(autouse=True)
