@@ -1,13 +1,14 @@
-"""Ranks as forks of this process, which has imported everything already.
+"""Ranks and commands as forks of this process, which has imported everything already.
 
-torchrun and two ranks take ten seconds of CPU for their imports alone; tools/dist_train.sh, which
-starts it, is tested in tests/integration.
+A command takes four seconds of CPU for its imports alone, torchrun and two ranks take ten. That
+both work as a user starts them is tested in tests/integration: test_interrupted.py has torchrun.
 """
 from __future__ import annotations
 
 import gc
 import json
 import os
+import runpy
 import signal
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import time
 import traceback
 from pathlib import Path
 
+from tiny import forget_visualizers
 from torch.distributed import TCPStore
 
 
@@ -51,6 +53,28 @@ def on_ranks(work, *args, ranks: int = 2, timeout: float = 300) -> str:
     return said
 
 
+def command(script, *args, folder, file: Path, path=()) -> int:
+    """Exit status of ``python SCRIPT ARGS`` in ``folder``, which appends what it says to ``file``.
+
+    Args:
+        path: what PYTHONPATH would name.
+    """
+    child = os.fork()
+    if not child:
+        _be({}, file, run_script, (script, args, folder, path))
+    _, status = os.waitpid(child, 0)
+    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+
+
+def run_script(script, args, folder, path=()) -> None:
+    """``python SCRIPT ARGS`` within this process, for one that is to end afterwards."""
+    os.chdir(folder)
+    sys.argv = [str(script), *map(str, args)]
+    sys.path[:0] = [os.path.dirname(sys.argv[0]), *map(str, path)]
+    forget_visualizers()
+    runpy.run_path(sys.argv[0], run_name='__main__')
+
+
 def result(said: str) -> dict:
     """What rank 0 printed as JSON after 'RESULT '."""
     line, = (line for line in said.splitlines() if line.startswith('RESULT '))
@@ -62,11 +86,16 @@ def _be(env: dict, file: Path, work, args) -> None:
     try:
         gc.freeze()  # see conftest.py
         os.environ.update({key: str(value) for key, value in env.items()})
-        sys.stdout = sys.stderr = open(file, 'w', buffering=1)
+        sys.stdout = sys.stderr = open(file, 'a', buffering=1)
         for number in (1, 2):
             os.dup2(sys.stdout.fileno(), number)
         work(*args)
         status = 0
+    except SystemExit as end:
+        status = end.code or 0
+        if isinstance(status, str):  # what Python itself prints, and exits with 1
+            print(status)
+            status = 1
     except BaseException:
         traceback.print_exc()
     finally:
