@@ -43,8 +43,10 @@ REQUIREMENTS := $(addprefix requirements/,cpu.txt dev.txt docs.txt)
 .PHONY: test test-backbones docs demo demo-seeds test-stacks drill-resume drill-crash drill-ranks \
 	drill-communication drill-scale drill-growth drill-shards bench gpu gpu-study mutants lint clean
 
+# in the order of the folders, at whose end no file takes long: xdist would begin with the files of
+# many tests and end with those of one, a long one, when the other processes have nothing left
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-backbones: $(STAMP)
 	for name in timm transformers; do \

@@ -5,7 +5,6 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-import mmengine.config.utils as lookup
 from mmengine.config import Config
 
 ALL = Path(__file__).parents[1] / 'configs'
@@ -13,10 +12,6 @@ FOLDER = ALL / 'esl'
 CONFIGS = sorted(path for path in ALL.rglob('*.py')
                  if '_base_' not in path.parts and path.name != 'method.py')
 PARTITIONS = sorted((ALL / '_base_/partitions').glob('*.py'))
-
-# Where a config inherits from mmseg, mmengine reads all of mmseg's index anew each time (half a
-# second); the index does not change.
-lookup.load = lru_cache(maxsize=None)(lookup.load)
 
 
 def name(path) -> str:

@@ -60,12 +60,15 @@ def classes_of(cfg):
 
 @pytest.mark.parametrize('path', CONFIGS, ids=name)
 def test_model_builds(path):
-    """At full size, on tensors without content; once where several configs have one model."""
+    """At full size, on tensors without content; once where models differ in numbers of a step."""
     init_default_scope('mmseg')
     cfg = copy.deepcopy(loaded(path))
-    if str(cfg.model) in BUILT:
+    text = str({**cfg.model, 'semi_train_cfg': {
+        key: value for key, value in cfg.model.semi_train_cfg.items()
+        if not isinstance(value, float) and not key.endswith('_iters')}})
+    if text in BUILT:
         return
-    text, model, classes = str(cfg.model), built(cfg.model), classes_of(cfg)
+    model, classes = built(cfg.model), classes_of(cfg)
     trained = model.named(trained=True, plain=True)
     for net in trained.values():  # an odd size, where strides and widths that do not fit would show
         with torch.device('meta'):

@@ -14,16 +14,14 @@ On each number of CPU processes (gloo), with a tiny network:
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-JOBS = ROOT / 'tests/integration/rank_jobs.py'
-sys.path[:0] = [str(ROOT), str(JOBS.parent)]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tests'), str(ROOT / 'tests/integration')]
 
+import forked
 import rank_jobs
 import torch
 
@@ -35,17 +33,11 @@ def launch(job: str, ranks: int, folder: Path, count: int, timeout: float) -> di
     """Run a job on all ranks, with its number of steps or image size; returns rank 0's result.
 
     Raises:
-        subprocess.TimeoutExpired: somebody waits for somebody.
+        TimeoutError: somebody waits for somebody.
         RuntimeError: a rank failed; holds its output.
     """
-    done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node',
-         str(ranks), str(JOBS), job, str(folder), str(count)],
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout)
-    lines = [line for line in done.stdout.splitlines() if line.startswith('RESULT ')]
-    if done.returncode or not lines:
-        raise RuntimeError(f'{job} on {ranks} ranks failed:\n{done.stdout[-6000:]}')
-    return json.loads(lines[-1][len('RESULT '):])
+    return forked.result(forked.on_ranks(rank_jobs.main, job, folder, count, ranks=ranks,
+                                         timeout=timeout))
 
 
 def agree(ranks: int, steps: int, timeout: float) -> dict:

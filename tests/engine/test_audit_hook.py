@@ -2,12 +2,10 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import audited
+import forked
 import guarded
 import numpy as np
 import pytest
@@ -198,13 +196,9 @@ def test_some_images_are_spread_over_the_list_and_the_ignored_value_is_the_heads
 
 
 def test_two_ranks_share_the_images_and_the_error(tmp_path):
-    done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
-         str(Path(audited.__file__)), str(tmp_path)], text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, timeout=300)
-    assert done.returncode == 0, done.stdout[-6000:]
-    assert 'rank 0: RuntimeError: another rank failed while auditing' in done.stdout
-    assert 'rank 1: FileNotFoundError' in done.stdout and 'a1.png' in done.stdout
+    said = forked.on_ranks(audited.main, tmp_path)
+    assert 'rank 0: RuntimeError: another rank failed while auditing' in said
+    assert 'rank 1: FileNotFoundError' in said and 'a1.png' in said
 
 
 def unlabeled(root):

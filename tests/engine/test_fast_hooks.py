@@ -1,12 +1,11 @@
 """CompileHook and ChannelsLastHook: the same step, the same names."""
 import re
-import subprocess
-import sys
-from pathlib import Path
 
+import forked
 import pytest
 import tiny
 import torch
+import two_ranks_channels_last
 from mmseg.registry import MODELS
 from torch._dynamo.backends.debugging import aot_eager
 
@@ -186,11 +185,6 @@ def test_a_run_resumed_with_channels_last(tmp_path, fused):
 
 def test_two_ranks_with_channels_last(tmp_path):
     """DistributedDataParallel averages the first gradients in the layout that they have."""
-    script = Path(__file__).with_name('two_ranks_channels_last.py')
-    done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
-         str(script), str(tmp_path)], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        timeout=300)
-    assert done.returncode == 0, done.stdout[-6000:]
-    worst = re.findall(r'rank \d: (\d\.\de[+-]\d\d)', done.stdout)
-    assert len(worst) == 2 and all(float(value) < 1e-5 for value in worst), done.stdout[-2000:]
+    said = forked.on_ranks(two_ranks_channels_last.main, tmp_path)
+    worst = re.findall(r'rank \d: (\d\.\de[+-]\d\d)', said)
+    assert len(worst) == 2 and all(float(value) < 1e-5 for value in worst), said[-2000:]

@@ -1,10 +1,8 @@
 """FiniteGuardHook under a real Runner: what is not finite leaves nothing behind."""
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
+import forked
 import guarded
 import pytest
 import tiny
@@ -59,14 +57,10 @@ def test_every_optimiser_stands_still(good, wrapper):
 
 def test_two_ranks_skip_together(tmp_path):
     """One of them is bad; every fault."""
-    done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
-         str(Path(guarded.__file__)), str(tmp_path)], text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, timeout=600)
-    assert done.returncode == 0, done.stdout[-6000:]
+    said = forked.on_ranks(guarded.main, tmp_path, timeout=600)
     for rank in (0, 1):
         for kind in guarded.FAULTS:
-            assert f'rank {rank}: {kind} ok' in done.stdout
+            assert f'rank {rank}: {kind} ok' in said
 
 
 class Always(guarded.Fault):

@@ -317,8 +317,7 @@ def rows(folder: Path, count: int) -> dict:
     return found
 
 
-def main() -> None:
-    job, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+def main(job: str, folder: Path, count: int) -> None:
     torch.set_num_threads(1)
     stack.start_gloo('pytorch', timeout=120)
     jobs = [agree, own_step, empty, parts, communication, rows]
@@ -329,4 +328,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

@@ -171,7 +171,8 @@ def _leaves(name, value, out):
 
 def _same(a, b) -> bool:
     if isinstance(a, (torch.Tensor, np.ndarray)):
-        return type(a) is type(b) and a.dtype == b.dtype and a.tolist() == b.tolist()
+        equal = torch.equal if isinstance(a, torch.Tensor) else np.array_equal
+        return type(a) is type(b) and a.dtype == b.dtype and equal(a, b)
     return a == b
 
 

@@ -12,6 +12,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import forked
 import mmseg
 import pytest
 import torch
@@ -47,14 +48,17 @@ OPTIONS = """
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """Two processes train four iterations; gives options, work folder and output."""
+    """Two processes train four iterations; gives options, work folder and output.
+
+    They begin as those of dist_train.sh, which test_interrupted.py starts.
+    """
     folder = tmp_path_factory.mktemp('cityscapes')
     options = OPTIONS.replace('DATA', str(write_cityscapes(folder / 'data'))).split()
     work = folder / 'work'
-    output = run(TOOLS / 'dist_train.sh', CONFIG, 2, '--work-dir', work, '--cfg-options', *options,
-                 'default_hooks.dump.type=dump_hook.DumpStateHook',
-                 f'default_hooks.dump.folder={folder / "state"}',
-                 PYTHONPATH=Path(__file__).parent)
+    output = forked.on_ranks(forked.run_script, TOOLS / 'train.py', [
+        CONFIG, '--launcher', 'pytorch', '--work-dir', work, '--cfg-options', *options,
+        'default_hooks.dump.type=dump_hook.DumpStateHook',
+        f'default_hooks.dump.folder={folder / "state"}'], ROOT)
     return options, work, output
 
 

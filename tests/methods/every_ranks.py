@@ -39,8 +39,7 @@ def train(case, folder: Path, data: Path) -> dict:
                 skipped='train/skipped_steps' in runner.message_hub.log_scalars)
 
 
-def main() -> None:
-    folder, backend, names = Path(sys.argv[1]), *(sys.argv[2:3] or ['']), sys.argv[3:]
+def main(folder: Path, backend: str = '', *names: str) -> None:
     torch.set_num_threads(1)
     if backend:
         torch.cuda.set_device(0)
@@ -56,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -1,12 +1,9 @@
 """CPS against a second implementation; two trained networks in optimiser, files and resuming."""
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
+import cps_ranks
 import every
+import forked
 import pytest
 import straight
 import tiny
@@ -124,13 +121,7 @@ def test_another_model_is_not_resumed(tmp_path, key, changed):
 
 def test_two_processes_are_one():
     """Gradients, and weights after two steps, of both networks, as of all images in one process."""
-    done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
-         str(Path(__file__).with_name('cps_ranks.py'))], text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, timeout=300)
-    lines = [line for line in done.stdout.splitlines() if line.startswith('RESULT ')]
-    assert done.returncode == 0 and lines, done.stdout[-6000:]
-    found = json.loads(lines[-1][len('RESULT '):])
+    found = forked.result(forked.on_ranks(cps_ranks.main))
     assert found['alike'] and found['moved'] > 0.01
     for name in ('student', 'student2'):
         weight = f'{name}.decode_head.conv_seg.weight'

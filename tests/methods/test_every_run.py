@@ -1,12 +1,9 @@
 """What every method has to keep under a real Runner: skipped steps, windows, resuming, ranks."""
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import every
+import every_ranks
+import forked
 import pytest
 import tiny
 import torch
@@ -44,8 +41,8 @@ def test_a_skipped_step_leaves_no_trace(tmp_path, data, case):
 @each
 def test_averages_move_once_a_window(tmp_path, data, case):
     watch = tiny.Watch(lambda r: (int(r.model.ema_steps), {
-        f'{name}.{k}': v for name in r.model.roles for k, v in every.part(r.model, name).items()
-        if k in dict(getattr(r.model, name).named_parameters())}))
+        f'{name}.{k}': v.detach().clone() for name in r.model.roles
+        for k, v in getattr(r.model, name).named_parameters()}))
     runner = run(tmp_path, data, case, watch, max_iters=4,
                  wrapper=dict(optimizer=dict(type='SGD', lr=0.05), accumulative_counts=2))
     steps, states = zip(*watch.found)
@@ -84,14 +81,8 @@ def test_a_resumed_run_is_the_whole_one(tmp_path, data, case):
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
     """One start of two processes for all methods."""
-    job = Path(every.__file__).with_name('every_ranks.py')
-    done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
-         str(job), str(tmp_path_factory.mktemp('ranks'))], text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, timeout=600)
-    lines = [line for line in done.stdout.splitlines() if line.startswith('RESULT ')]
-    assert done.returncode == 0 and lines, done.stdout[-6000:]
-    return json.loads(lines[-1][len('RESULT '):])
+    folder = tmp_path_factory.mktemp('ranks')
+    return forked.result(forked.on_ranks(every_ranks.main, folder, timeout=600))
 
 
 @each

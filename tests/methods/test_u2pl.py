@@ -1,16 +1,13 @@
 """U2PL against a second implementation that goes from pixel to pixel; its relations."""
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
+import forked
 import numpy as np
 import pytest
 import straight
 import tiny
 import torch
+import u2pl_ranks
 from mmengine.hooks import Hook
 
 COUNTS = dict(num_anchors=7, num_negatives=5)
@@ -220,13 +217,7 @@ def test_how_far_the_training_is(tmp_path):
 
 def test_two_processes_are_one():
     """Percentiles, queues and the means that draw: those of all images, on every rank."""
-    done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
-         str(Path(__file__).with_name('u2pl_ranks.py'))], text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, timeout=300)
-    lines = [line for line in done.stdout.splitlines() if line.startswith('RESULT ')]
-    assert done.returncode == 0 and lines, done.stdout[-6000:]
-    found = json.loads(lines[-1][len('RESULT '):])
+    found = forked.result(forked.on_ranks(u2pl_ranks.main))
     assert found['bounds'] == found['bounds of one'] and found['bounds'] != found['own bounds']
     assert found['queues alike'] and found['pushed'] > 0
     assert found['losses'] == pytest.approx(found['losses of one'], rel=1e-5)

@@ -12,6 +12,7 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
+import forked
 import matplotlib.axes
 import numpy as np
 import pytest
@@ -57,6 +58,13 @@ def page(text):
 def tool(*args):
     return subprocess.run([sys.executable, str(TOOL), *map(str, args)], text=True,
                           capture_output=True)
+
+
+def fork(tmp_path, *args) -> tuple:
+    """Exit status and output of the tool in a fork of this process, which has imported all."""
+    file = tmp_path / 'said'
+    status = forked.command(TOOL, *args, folder=tmp_path, file=file)
+    return status, file.read_text()
 
 
 # ------------------------------------------------------------------------------- the page itself
@@ -467,15 +475,15 @@ def test_no_work_folder(tmp_path):
 
 def test_pictures_that_cannot_be_made(tmp_path):
     write_start(tmp_path, [training(10)], config())
-    done = tool(tmp_path, '--pictures')
-    assert done.returncode == 1 and "no checkpoint that 'last_checkpoint' names" in done.stderr
+    status, said = fork(tmp_path, tmp_path, '--pictures')
+    assert status == 1 and "no checkpoint that 'last_checkpoint' names" in said
     (tmp_path / 'iter_10.pth').write_bytes(b'no checkpoint')
     (tmp_path / 'last_checkpoint').write_text('iter_10.pth')
-    done = tool(tmp_path, '--pictures')
-    assert done.returncode == 1 and not (tmp_path / 'report.html').exists()
+    status, said = fork(tmp_path, tmp_path, '--pictures')
+    assert status == 1 and not (tmp_path / 'report.html').exists()
     assert re.search(r'visualize\.py .*config\.py .*iter_10\.pth --dumped --what all --out '
-                     r'.*pictures failed with status \d', done.stderr)
-    assert 'Without --pictures' in done.stderr
+                     r'.*pictures failed with status \d', said)
+    assert 'Without --pictures' in said
 
 
 @pytest.fixture(scope='module')
@@ -491,9 +499,9 @@ def trained(tmp_path_factory):
     return root / 'work'
 
 
-def test_a_real_run(trained):
-    done = tool(trained, '--out', trained / 'sub/page.html')
-    assert done.returncode == 0, done.stderr
+def test_a_real_run(trained, tmp_path):
+    status, said = fork(tmp_path, trained, '--out', trained / 'sub/page.html')
+    assert status == 0, said
     found = Page((trained / 'sub/page.html').read_text())
     path, = trained.glob('*/vis_data/scalars.json')
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -507,9 +515,9 @@ def test_a_real_run(trained):
         assert said in found.text, said
 
 
-def test_pictures_of_a_real_run(trained):
-    done = tool(trained, '--pictures')
-    assert done.returncode == 0, done.stderr
+def test_pictures_of_a_real_run(trained, tmp_path):
+    status, said = fork(tmp_path, trained, '--pictures')
+    assert status == 0, said
     found = Page((trained / 'report.html').read_text()).pictures()
     made = [path for path in (trained / 'pictures').rglob('*.png')
             if not path.name.startswith('contact_sheet_')]

@@ -10,6 +10,7 @@ import threading
 import uuid
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -225,7 +226,7 @@ def test_flips_make_labels_of_mirrored_images_mirrored(plus, tmp_path):
 
 
 def test_the_tool_goes_on_with_a_killed_training(plus, tmp_path):
-    """As a user starts it, with train.py in a process of its own."""
+    """With train.py in a process of its own."""
     folder = plus[0]
     work = tmp_path / 'work'
     shutil.copytree(folder / 'work', work)
@@ -233,12 +234,12 @@ def test_the_tool_goes_on_with_a_killed_training(plus, tmp_path):
     state = json.loads((work / 'stages.json').read_text())
     del state['finished']['6_retrain']
     (work / 'stages.json').write_text(json.dumps(state))
-    done = subprocess.run([sys.executable, str(ROOT / 'tools/st_plus_plus.py'),
-                           str(folder / 'data.py'), '--work-dir', str(work), '--scales', '1'],
-                          text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600)
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert done.stdout.count('is finished') == 5 and '6_retrain begins' in done.stdout
-    assert 'resumed epoch: 0, iter: 2' in done.stdout and (work / '6_retrain/iter_4.pth').is_file()
+    status = forked.command(ROOT / 'tools/st_plus_plus.py', folder / 'data.py', '--work-dir', work,
+                            '--scales', '1', folder=folder, file=tmp_path / 'said')
+    said = (tmp_path / 'said').read_text()
+    assert status == 0, said[-3000:]
+    assert said.count('is finished') == 5 and '6_retrain begins' in said
+    assert 'resumed epoch: 0, iter: 2' in said and (work / '6_retrain/iter_4.pth').is_file()
 
 
 def test_st_has_three_stages(tmp_path):
