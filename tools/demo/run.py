@@ -27,7 +27,7 @@ from cli_common import program, ready
 
 from mmseg_esl.processes import end_with_parent, ended_with_us
 
-CONFIGS = dict(supervised='esl/demo/supervised.py', esl_plus='esl_plus/demo/esl_plus.py')
+CONFIGS = dict(supervised='esl_plus/demo/supervised.py', esl_plus='esl_plus/demo/esl_plus.py')
 SIZES = dict(labeled=16, unlabeled=300, test=120)
 QUICK = dict(labeled=8, unlabeled=24, test=12)
 

@@ -1,6 +1,6 @@
 # The demo's drawn images and its network, a small DeepLabV3+ from scratch.
 _base_ = ['mmseg::_base_/models/deeplabv3plus_r50-d8.py', '../../../_base_/runtime.py']
-max_iters = 1500
+max_iters = 2000
 data_root = 'work_dirs/demo/seed0/data'
 crop_size = (72, 72)
 metainfo = dict(
@@ -71,5 +71,4 @@ param_scheduler = [
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=max_iters))
-custom_hooks = [
-    dict(type='PseudoLabelAuditHook', interval=500, max_images=24), dict(type='ChannelsLastHook')]
+custom_hooks = [dict(type='PseudoLabelAuditHook', interval=500, max_images=24)]
