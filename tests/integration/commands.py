@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mmengine.logging import MMLogger
 from tiny import forget_visualizers
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,9 @@ def inside(name, *args, status=0) -> str:
     """The same, with its output and exit status; an error that it does not say is raised."""
     said, found = io.StringIO(), 0
     forget_visualizers()
+    # two runs of one config within a second have one name: the second spoke into the first's output
+    for logger in [each for each in MMLogger._instance_dict if each != 'mmengine']:
+        del MMLogger._instance_dict[logger]
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), \
             contextlib.redirect_stderr(said):
         try:
