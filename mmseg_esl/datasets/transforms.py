@@ -77,8 +77,8 @@ class RareClassCrop(RandomCrop):
     A bicycle fills 0.2 % of a street: few random crops show one. With probability ``prob`` one of
     the image's classes is drawn, then one of its pixels, then a crop that holds that pixel, all
     uniformly. After DAFormer's rare class sampling (Hoyer et al., CVPR 2022, Sec. 3.2), which draws
-    images so; without its list of shares (our choice). For labelled images: docs/results/recipe.md
-    has what it gains. Opens no file, reads ``img`` and ``gt_seg_map``.
+    images so; without its list of shares (our choice). For labelled images. No gain is
+    measured so far (docs/results/recipe.md). Opens no file, reads ``img`` and ``gt_seg_map``.
 
     Args:
         crop_size: (H, W). prob: in [0, 1].
