@@ -127,7 +127,9 @@ class Floor:
 def listening(model) -> Iterator[list[Call]]:
     """Collect, within the block, the outermost calls of modules with weights, of all networks.
 
-    Whoever makes them: mmseg's heads call their own ``forward``, past torch's hooks.
+    Whoever makes them: mmseg's heads call their own ``forward``, past torch's hooks. A call that is
+    made within another module's, as those for the adversarial noise of its input, is one of its own
+    where it is no part of it.
     """
     calls, origin, keep, inside, undo = [], {}, [], [], []
 
@@ -138,7 +140,7 @@ def listening(model) -> Iterator[list[Call]]:
 
     def listener(module, forward):
         def listen(*args, **kwargs):
-            if inside:
+            if any(module is part for outer in inside for part in outer.modules()):
                 return forward(*args, **kwargs)
             number = len(calls)
             calls.append(Call(

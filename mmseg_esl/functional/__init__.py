@@ -44,6 +44,7 @@ from .ema import ema_momentum, ema_update
 from .flaws import exchange, flaw_target, gaussian_blur, handle_flaws, mean_square, not_padding
 from .geometry import flip_some, look_through, rescale_windows, windows_inside
 from .injection import Injection, centred_boxes, draw_injection, image_certainty
+from .own_gradient import loss_at_once
 from .parts import (
     assign_parts,
     best_seeds,
@@ -76,10 +77,10 @@ __all__ = [
     'cutmix_masks_xor', 'cutout_mask', 'draw_classes', 'draw_injection', 'dynamic_soft_label',
     'ema_momentum', 'ema_update', 'exchange', 'feature_drop', 'feature_noise', 'flaw_target',
     'flip_some', 'gaussian_blur', 'guided_cutout', 'handle_flaws', 'hard_label', 'image_certainty',
-    'intensity', 'label_weight', 'lend_pixels', 'look_through', 'masked_attention', 'masked_mean',
-    'mean_iou', 'mean_square', 'merge_logits', 'mix', 'nearest', 'negative_classes', 'not_padding',
-    'other_class', 'part_contrast', 'part_seeds', 'part_sums', 'percentile', 'pixel_contrast',
-    'prediction_entropy', 'present_classes', 'probability_kl', 'probability_mse',
+    'intensity', 'label_weight', 'lend_pixels', 'look_through', 'loss_at_once', 'masked_attention',
+    'masked_mean', 'mean_iou', 'mean_square', 'merge_logits', 'mix', 'nearest', 'negative_classes',
+    'not_padding', 'other_class', 'part_contrast', 'part_seeds', 'part_sums', 'percentile',
+    'pixel_contrast', 'prediction_entropy', 'present_classes', 'probability_kl', 'probability_mse',
     'pseudo_cross_entropy', 'pseudo_label', 'ramp', 'rescale_windows', 'sample_anchors',
     'sample_features', 'sample_negatives', 'sample_positives', 'soft_cross_entropy', 'soft_target',
     'spread_labels', 'stability', 'topk_soft_label', 'update_prototypes', 'vat_noise',

@@ -83,7 +83,7 @@ def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, tota
 
 
 def probability_mse(logits: Tensor, target: Tensor, valid: Tensor, *, keep: Tensor | None = None,
-                    over_classes: str = 'mean',
+                    over_classes: str = 'mean', softened: bool = False,
                     divisor: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """Mean over valid pixels, and over classes, of the squared difference of probabilities.
 
@@ -94,6 +94,7 @@ def probability_mse(logits: Tensor, target: Tensor, valid: Tensor, *, keep: Tens
         keep: ``(N, H, W)`` bool, valid pixels of which the sum is taken, while all of them are
             divided by; None: all.
         over_classes: 'mean' or 'sum', C times as much.
+        softened: ``target`` holds probabilities already, for who has several to compare with it.
         divisor: turns the count of valid pixels into the divisor; None: the count, at least 1.
 
     Returns:
@@ -101,8 +102,8 @@ def probability_mse(logits: Tensor, target: Tensor, valid: Tensor, *, keep: Tens
     """
     count = valid.sum()
     count = count.clamp(min=1) if divisor is None else divisor(count)
-    mine = at_least_float(logits).softmax(dim=1)
-    theirs = at_least_float(target.detach()).softmax(dim=1)
+    mine, theirs = at_least_float(logits).softmax(dim=1), at_least_float(target.detach())
+    theirs = theirs if softened else theirs.softmax(dim=1)
     squares = getattr((mine - theirs).square(), over_classes)(dim=1)
     return torch.where(valid if keep is None else keep & valid, squares, 0.0).sum() / count
 

@@ -15,6 +15,7 @@ from ..functional import (
     feature_drop,
     feature_noise,
     guided_cutout,
+    loss_at_once,
     nearest,
     probability_mse,
     vat_noise,
@@ -27,8 +28,8 @@ OF_OBJECTS = ('cutout', 'context', 'objects')
 class AuxDecoders(BaseModule):
     """K classifiers with weights of their own, each with one of seven perturbations.
 
-    They run one after the other, and again in the backward pass, so that the logits and the
-    features of one of them are held at a time, not of K.
+    They run one after the other, and again in the backward pass, so that the features of one of
+    them are held at a time, not of K; of its logits at full size only the gradient is.
 
     Args:
         in_channels: D of the features. num_classes: C.
@@ -90,18 +91,22 @@ class AuxDecoders(BaseModule):
                 boxes = component_boxes(fore) if 'cutout' in self.kinds else None
 
             def one(decoder, kind, z, noise):
-                answer = decoder(self._perturbed(kind, z, noise, places, fore, boxes, logits))
+                return decoder(self._perturbed(kind, z, noise, places, fore, boxes, logits))
+
+            def difference(answer):
                 answer = resize(answer, size=logits.shape[-2:], mode='bilinear',
                                 align_corners=align_corners)
-                return probability_mse(answer, logits, valid, divisor=lambda _: count)
+                return probability_mse(answer, wanted, valid, softened=True,
+                                       divisor=lambda _: count)
 
-            total = 0.0
+            total, wanted = 0.0, logits.softmax(dim=1)
             for decoder, kind in zip(self.decoders, self.kinds):
                 # it differentiates, which what is run again must not
                 noise = None if kind != 'vat' else vat_noise(
                     decoder, z, xi=self.xi, radius=self.radius, valid=valid,
                     align_corners=align_corners)
-                total = total + checkpoint(one, decoder, kind, z, noise, use_reentrant=False)
+                answer = checkpoint(one, decoder, kind, z, noise, use_reentrant=False)
+                total = total + loss_at_once(difference, answer)
             return total / len(self.kinds)
 
     def _perturbed(self, kind, z, noise, places, fore, boxes, logits):

@@ -39,6 +39,18 @@ def test_its_passes_are_the_methods(case):
         assert bool(moved) == (model.roles[name].follows is None), name
 
 
+def test_the_noise_s_passes_are_in_it():
+    """Passes of PS-MT's teachers, made while the student's decoder runs, are the step's as well."""
+    model, optimizer, batch = ready(every.Case('PSMT'))
+    floor = Floor(model, optimizer, batch)
+    for name in ('teacher', 'teacher2'):
+        classifier = main_head(getattr(model, name)).conv_seg
+        calls = [call for call in floor.calls if call.module is classifier]
+        # for the labelled images' noise and for the unlabelled ones': still, and moved
+        assert [(call.images, call.grad) for call in calls] == [
+            (2, False), (2, True), (3, False), (3, True)]
+
+
 def weights(model, name: str) -> dict:
     net = getattr(model, name)
     return {key: p.detach().clone() for key, p in net.named_parameters()}
