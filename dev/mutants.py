@@ -64,6 +64,14 @@ BESIDE = {
     'engine/ranks': ['engine/test_part_init.py', 'integration/test_ranks.py'],
     'engine/unwrap': ['engine/test_fast_hooks.py', 'engine/test_part_init.py'],
     'engine/rng': ['engine/test_run_state.py'],
+    'engine/classes': ['engine/test_teacher_hook.py', 'doctor/test_doctor_data.py'],
+    'engine/hooks/best_network_hook': ['engine/test_validation.py', 'engine/test_screen.py',
+                                       'engine/test_checkpoint_hook.py'],
+    'engine/hooks/testing': ['integration/test_inference_api.py'],
+    'engine/hooks/time_left_hook': ['methods/test_time_left.py', 'engine/test_screen.py'],
+    'engine/host_memory': ['engine/test_audit_hook.py', 'engine/test_teacher_hook.py'],
+    'engine/loops/own_output': ['engine/test_validation.py'],
+    'engine/resume/completeness': ['engine/test_run_state.py'],
 }
 SWAPS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -223,12 +231,12 @@ class Copy:
             if self.sound[test]:
                 raise SystemExit(f'{test} fails without any fault: mend it first')
 
-    def noticed(self, fault: dict, tests: list) -> bool:
+    def status(self, fault: dict, tests: list) -> int:
         path = self.folder / fault['file']
         source = path.read_bytes()
         path.write_bytes(source[:fault['start']] + fault['now'].encode() + source[fault['end']:])
         try:
-            return run(self.folder, tests) != 0
+            return run(self.folder, tests)
         finally:
             path.write_bytes(source)
 
@@ -256,7 +264,8 @@ def main() -> int:
             if row is None and time.monotonic() < end:
                 tests = beside(fault['file'])
                 project.check(tests)
-                row = dict(fault, noticed=project.noticed(fault, tests))
+                status = project.status(fault, tests)
+                row = dict(fault, noticed=status != 0, status=status)
                 print(json.dumps(row), file=out, flush=True)
                 print('.' if row['noticed'] else 'S', end='', flush=True)
             if row is not None:
