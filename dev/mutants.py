@@ -55,7 +55,7 @@ BESIDE = {
     'engine/hooks/compile_hook': ['engine/test_fast_hooks.py'],
     'engine/hooks/diagnostics_hook': ['engine/test_teacher_hook.py', 'engine/test_run_state.py'],
     'engine/loops/val_loop': ['engine/test_validation.py'],
-    'engine/resume/fingerprint': ['engine/test_run_state.py'],
+    'engine/resume/fingerprint': ['engine/test_fingerprint.py', 'engine/test_run_state.py'],
     'engine/describe': ['methods/test_every_run.py', 'results/test_summarize.py'],
     'engine/finite': ['engine/test_finite_guard.py'],
     'engine/interrupt': ['engine/test_worker_killed.py', 'integration/test_interrupted.py'],
