@@ -49,7 +49,15 @@ def test_whose_time_is_whose(side):
         assert row['hooks'] > SLEEP and row['loader'] > 0 and row['bare'] > 0
         assert row['whole'] > row['hooks'] + row['loader']
     text = bare_loop.table(rows, save=0.5, every=100)
-    assert text.count('\n') == 6 and '| a checkpoint each 100 | 5.0 |' in text
+    assert text.count('\n') == 8 and '| a checkpoint each 100 | 5.0 |' in text
+
+
+def test_a_table_says_what_blocks_vary_by():
+    rows = [dict(whole=whole, bare=1.0, loader=0.1, hooks=0.05)
+            for whole in (1.5, 1.01, 1.03, 1.02, 1.04)]
+    text = bare_loop.table(rows, save=0.5, every=100)
+    assert '| train.py | 1030.0 | 1.030 |' in text
+    assert text.endswith('of half of the blocks: 1.020 to 1.040')
 
 
 def test_the_loop_trains_its_own_copy(side):
