@@ -14,6 +14,7 @@ import pytest
 import tiny
 import torch
 from mmengine.hooks import Hook
+from mmseg.registry import MODELS
 from rehearsal import REHEARSAL
 from same_draws import SameDraws
 
@@ -56,7 +57,20 @@ def assert_close(found, wanted, tolerance):
 def test_the_host_never_waits(case, device):
     if not case.cfg.joint_forward:
         pytest.skip("mmseg's own loss picks the valid pixels by a mask")
-    model = case.build(sharp=1.0).to(device)
+    never_waits(case.build(sharp=1.0), device)
+
+
+@pytest.mark.parametrize('kind', ['KorniaStrongView', 'RandomIntensity'])
+def test_nor_for_colours(kind, device):
+    if kind == 'KorniaStrongView':
+        pytest.importorskip('kornia')
+    model = every.Case('ESLPlus').build(sharp=1.0)
+    model.strong_view = MODELS.build(dict(type=kind))
+    never_waits(model, device)
+
+
+def never_waits(model, device):
+    model = model.to(device)
     inputs, samples = tiny.batch()
     inputs, samples = inputs.to(device), [sample.to(device) for sample in samples]
     for guarded in (False, True):  # first calls may wait for libraries
