@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 from typing import Callable, Iterable
@@ -31,26 +32,51 @@ def answered(numbers: Iterable[int], answer: Callable):
 def ending_with_us(command: Iterable) -> list[str]:
     """The same command, sent SIGTERM when the thread that starts it is gone, were it killed.
 
-    That thread has to wait for it. Elsewhere than on Linux: the command as it is.
+    That thread has to wait for it, and ends it by SIGTERM, if at all. On Windows: the command as it
+    is.
 
     Args:
         command: words, such as paths; the first one is a program.
     """
     words = [str(word) for word in command]
-    if sys.platform != 'linux':
+    if os.name != 'posix':
         return words
-    # by a small process that becomes the command: code between fork and exec (preexec_fn) may
-    # hang where there are threads
+    # by a small process: code between fork and exec (preexec_fn) may hang where there are threads
     return [sys.executable, '-IS', __file__, str(os.getpid()), *words]
 
 
 def _become(parent: int, command: list[str]) -> None:
+    """Linux: the kernel is asked for the signal, then this process turns into the command."""
     with contextlib.suppress(ImportError, OSError, AttributeError):  # a Python without ctypes
         import ctypes
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
     if os.getppid() != parent:  # gone already
         sys.exit(128 + signal.SIGTERM)
     os.execvp(command[0], command)
+
+
+def _accompany(parent: int, command: list[str]) -> int:
+    """Elsewhere: this process stays, watches and passes SIGTERM on; returns the exit status."""
+    child = None
+
+    def end(*_):
+        if child is not None:
+            child.terminate()
+        else:
+            sys.exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, lambda *_: None)  # a terminal's reaches the command, too
+    if os.getppid() != parent:  # gone already
+        end()
+    child = subprocess.Popen(command)
+    while child.poll() is None:
+        if os.getppid() != parent:
+            end()
+            parent = os.getppid()  # once
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(0.5)
+    return 128 - child.returncode if child.returncode < 0 else child.returncode
 
 
 def end_with_parent() -> None:
@@ -90,4 +116,5 @@ def ended_with_us():
 
 
 if __name__ == '__main__':
-    _become(int(sys.argv[1]), sys.argv[2:])
+    begin = _become if sys.platform == 'linux' else _accompany
+    sys.exit(begin(int(sys.argv[1]), sys.argv[2:]))

@@ -45,9 +45,25 @@ def comes(path, text) -> bool:
     return False
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='nobody else tells a child')
+@pytest.fixture(params=['as here', 'as elsewhere'])
+def system(request, monkeypatch):
+    """Linux' way, where the kernel tells a child; and that of systems where a process watches."""
+    if request.param == 'as elsewhere':
+        code = ('import sys; sys.path.insert(0, sys.argv.pop(1)); import processes as p; '
+                'sys.exit(p._accompany(int(sys.argv[1]), sys.argv[2:]))')
+        real = processes.ending_with_us
+
+        def watched(command):
+            python, flags, file, *words = real(command)
+            return [python, flags, '-c', code, os.path.dirname(file), *words]
+        for module in (processes, limit, st_plus_plus):
+            monkeypatch.setattr(module, 'ending_with_us', watched)
+    elif sys.platform != 'linux':
+        pytest.skip('this system has the other way alone')
+
+
 @pytest.mark.parametrize('start', [as_the_ladder_does, as_st_plus_plus_does])
-def test_a_training_saves_when_what_started_it_is_killed(start, tmp_path):
+def test_a_training_saves_when_what_started_it_is_killed(system, start, tmp_path):
     (tmp_path / 'train.py').write_text(TRAINING)
     parent = multiprocessing.get_context('fork').Process(
         target=start, args=(tmp_path / 'note', ))
@@ -58,21 +74,35 @@ def test_a_training_saves_when_what_started_it_is_killed(start, tmp_path):
     assert comes(tmp_path / 'note', 'saved')
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='nobody else tells a child')
-def test_a_command_whose_parent_is_gone_does_not_begin(tmp_path):
+def test_a_command_whose_parent_is_gone_does_not_begin(system, tmp_path):
     """Killed before the kernel was asked."""
     command = processes.ending_with_us(['touch', tmp_path / 'note'])
     command[command.index(str(os.getpid()))] = str(2 ** 22 + 1)  # no process has it
     assert subprocess.run(command).returncode == 143 and not (tmp_path / 'note').exists()
 
 
-def test_the_command_is_the_same():
+def test_the_command_is_the_same(system):
     """Words, environment and exit status."""
     code = 'import os, sys; print(*sys.argv[1:], os.environ["PYTHONHASHSEED"]); sys.exit(7)'
     done = subprocess.run(processes.ending_with_us([sys.executable, '-c', code, 'a b', '--c']),
                           env={**os.environ, 'PYTHONHASHSEED': '3'}, stdout=subprocess.PIPE,
                           text=True)
     assert (done.returncode, done.stdout) == (7, 'a b --c 3\n')
+
+
+@pytest.mark.parametrize('number, status', [(signal.SIGTERM, 143), (signal.SIGINT, None)])
+def test_a_command_is_asked_to_stop(system, tmp_path, number, status):
+    """It is sent SIGTERM by who waits for it; Ctrl-C comes from the terminal to all of them."""
+    (tmp_path / 'train.py').write_text(TRAINING)
+    process = subprocess.Popen(processes.ending_with_us(
+        [sys.executable, tmp_path / 'train.py', tmp_path / 'note']), start_new_session=True)
+    assert comes(tmp_path / 'note', 'begun')
+    if number == signal.SIGTERM:
+        process.terminate()
+    else:
+        os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(20) == status or status is None
+    assert (tmp_path / 'note').read_text() == ('saved' if status else 'begun')
 
 
 def test_signals_are_answered_given_back_and_left_ignored():
