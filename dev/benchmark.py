@@ -118,6 +118,13 @@ def read(folder: Path) -> dict:
     return found
 
 
+def measured_before(result: dict | None, args, section: str) -> tuple[list, list]:
+    """Rows of methods that are not measured now, which stay, and their commits."""
+    rows = [row for row in (result or {}).get('rows', ())
+            if section == 'methods' and row['method'] not in args.methods]
+    return rows, result['machine']['commit'].split(', ') if rows else []
+
+
 def main(argv=None) -> None:
     args = parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -128,9 +135,11 @@ def main(argv=None) -> None:
     with measuring.threads(args.threads), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         for section in () if args.tables else args.only:
+            others, commits = measured_before(found[args.device].get(section), args, section)
+            machine = measuring.machine(args.device)
+            machine['commit'] = ', '.join(dict.fromkeys([*commits, machine['commit']]))
             found[args.device][section] = dict(
-                machine=measuring.machine(args.device), rows=[],
-                options=dict(rounds=args.rounds, quick=args.quick))
+                machine=machine, rows=others, options=dict(rounds=args.rounds, quick=args.quick))
             for row in run(args, section):
                 found[args.device][section]['rows'].append(row)
                 text = json.dumps(found[args.device], indent=1) + '\n'

@@ -283,6 +283,25 @@ def test_the_command_writes_results_tables_and_page(tmp_path, monkeypatch, capsy
     assert results == benchmark.read(tmp_path / 'speed')['cpu']
 
 
+def test_rows_of_other_methods_stay(tmp_path):
+    small = ['--out', str(tmp_path), '--only', 'step', '--depth', '18', '--crop', '33', '--batch',
+             '2', '--classes', '3', '--rounds', '1', '--methods']
+    path = tmp_path / 'cpu.json'
+    benchmark.main([*small, 'supervised', 'mean_teacher'])
+    text = path.read_text()
+    commit = json.loads(text)['methods']['machine']['commit']
+    path.write_text(text.replace(json.dumps(commit), '"an earlier one"'))
+    first = json.loads(path.read_text())['methods']['rows']
+    benchmark.main([*small, 'mean_teacher'])
+    found = json.loads(path.read_text())['methods']
+    assert found['machine']['commit'] == f'an earlier one, {commit}'
+    rows = {row['method']: row for row in found['rows']}
+    assert len(found['rows']) == 2 and rows['supervised'] == first[0]
+    assert rows['mean_teacher']['times'] != first[1]['times']
+    lines = tables.methods(dict(cpu=dict(methods=found), cuda={})).splitlines()
+    assert [line.split(' ')[1] for line in lines[-2:]] == ['mean_teacher', 'supervised']
+
+
 def test_a_wrong_mark_is_named(tmp_path):
     page = tmp_path / 'page.md'
     for text in ('<!-- table: spede --><!-- end -->', '<!-- table: step -->'):

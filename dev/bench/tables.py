@@ -97,7 +97,7 @@ def methods(found: dict) -> str:
         key = r['device'], r['network'], r['crop'], r['images'], r['method']
         kinds.setdefault(key, {})[r['classes']] = r
     lines = []
-    for (device, network, crop, images, method), by in kinds.items():
+    for (device, network, crop, images, method), by in sorted(kinds.items()):
         any_ = next(iter(by.values()))
         encoder, decoder = any_['units']
         lines.append([
