@@ -121,8 +121,10 @@ def class_weights(usable: Tensor, present: Tensor, num: int,
 
 
 def cosines(anchors: Tensor, keys: Tensor) -> Tensor:
-    """``(G, n)`` products of ``(G, L)`` unit anchors with each one's own ``(G, n, L)`` keys."""
-    return torch.bmm(F.normalize(keys, dim=2), anchors[:, :, None])[..., 0]
+    """``(G, n)`` cosines of ``(G, L)`` unit anchors with each one's own ``(G, n, L)`` keys."""
+    # divided after the product: keys of unit length would be as large again
+    length = torch.linalg.vector_norm(keys, dim=2).clamp(min=1e-12)
+    return torch.bmm(keys, anchors[:, :, None])[..., 0] / length
 
 
 def class_contrast(anchors: Tensor, positives: Tensor,
