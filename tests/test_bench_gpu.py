@@ -1,5 +1,6 @@
 """The GPU benchmark's parts, on a CPU and a small network; and what it says without a GPU."""
 import importlib.util
+import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from bench import measuring
 
 from mmseg_esl.semi import Tap
 
@@ -91,7 +93,17 @@ def test_memory_that_runs_out_is_no_wait(gpu, monkeypatch):
     with pytest.raises(torch.cuda.OutOfMemoryError):
         gpu.waits(model, optimizer, {})
     model.error = RuntimeError('called a synchronizing CUDA operation\nat')
-    assert gpu.waits(model, optimizer, {}) == 'called a synchronizing CUDA operation'
+    message, place = gpu.waits(model, optimizer, {}).split(', at ')
+    assert message == 'called a synchronizing CUDA operation'
+    line = int(re.fullmatch(r'test_bench_gpu\.py:(\d+)', place)[1])
+    assert 'raise self.error' in Path(__file__).read_text().splitlines()[line - 1]
+
+
+def test_what_waits_is_named_by_the_line_of_the_package(gpu):
+    from mmseg_esl.functional import soft_target
+    with pytest.raises(ValueError, match='probs must be') as found:
+        soft_target(torch.zeros(3))
+    assert re.fullmatch(r'soft_label\.py:\d+', gpu.place(found.value))
 
 
 def test_matmul_rate(gpu):
@@ -113,3 +125,8 @@ def test_without_a_gpu_it_says_so():
     done = subprocess.run([sys.executable, str(TOOL)], capture_output=True, text=True)
     assert done.returncode == 1 and 'measures a GPU and torch sees none' in done.stderr
     assert 'Traceback' not in done.stderr
+
+
+def test_the_commit_where_there_is_no_git(tmp_path, monkeypatch):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert measuring.commit() == '?'

@@ -1,11 +1,15 @@
 """The GPU's one command, rehearsed on the CPU; what it leaves, goes on with, and says."""
 import importlib.util
 import json
+import sys
+import weakref
 import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from gpu import report, run
+from mmengine.config import ConfigDict
 
 
 @pytest.fixture(scope='module')
@@ -17,7 +21,7 @@ def rehearsed(tmp_path_factory):
 
 def test_all_parts_are_done(rehearsed):
     for part in run.LIMITS:
-        assert (rehearsed / f'{part}.done').exists(), (rehearsed / 'tests.log').read_text()[-4000:]
+        assert report.done(rehearsed, part), (rehearsed / 'log.txt').read_text()[-4000:]
         failed = {key: row['failed'] for key, row in report.rows(rehearsed, part).items()
                   if row.get('failed')}
         if part == 'transformers' and importlib.util.find_spec('timm') is None:
@@ -27,10 +31,11 @@ def test_all_parts_are_done(rehearsed):
                 for key, row in report.rows(rehearsed, 'tests').items() if 'outcome' in row}
     assert outcomes.pop('test_two_ranks_on_one_card') == 'skipped'
     assert outcomes.pop('test_a_full_gpu_is_explained') == 'skipped'
-    assert len(outcomes) == 6
+    assert len(outcomes) == 9
     text = (rehearsed / 'report.md').read_text()
     for title in ('Tests', 'Step over floor: steps', 'Settings, ESL', 'Data loading'):
         assert f'\n## {title}' in text
+    assert len(list(rehearsed.iterdir())) == len(run.LIMITS) + 2  # few, wherever they are sent
     step = report.rows(rehearsed, 'steps')['esl']
     assert f"| {step['ratio']:.2f}× |" in text and step['units'] == [8, 8]
 
@@ -64,12 +69,135 @@ def test_rows_come_one_by_one_and_once(tmp_path):
 
     parts.do('steps', iter([item('a'), item('b', fail=True)]), tmp_path)
     parts.do('steps', iter([item('a'), item('b'), item('c')]), tmp_path)
-    assert calls == ['a', 'b', 'b', 'c'] and (tmp_path / 'steps.done').exists()
+    assert calls == ['a', 'b', 'c', 'b']  # what has failed comes last
+    assert report.done(tmp_path, 'steps')
     found = report.rows(tmp_path, 'steps')
-    assert [found[key]['value'] for key in 'abc'] == [1, 3, 4] and 'failed' not in found['b']
+    assert [found[key]['value'] for key in 'abc'] == [1, 4, 3] and 'failed' not in found['b']
     lines = (tmp_path / 'steps.jsonl').read_text().splitlines()
     first = [json.loads(line) for line in lines if line]
     assert first[1]['failed'] == 'ValueError: too small'
+
+
+def test_what_has_failed_is_tried_again_when_asked(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(run, 'run_parts', lambda names, *args, **kwargs: begun.append(names) or '')
+    for part in run.LIMITS:
+        (tmp_path / f'{part}.jsonl').write_text('{"key": "a"}\n{"key": "done"}\n')
+    (tmp_path / 'steps.jsonl').write_text('{"key": "esl", "failed": "x"}\n{"key": "done"}\n')
+    monkeypatch.setattr(run, 'report', lambda out: '')
+    run.main(['--out', str(tmp_path), '--rehearse'])
+    assert begun == []
+    run.main(['--out', str(tmp_path), '--rehearse', '--again'])
+    assert begun == [['steps']]
+
+
+def test_a_part_may_have_what_the_others_leave():
+    total = sum(run.LIMITS.values())
+    assert run.allowed('tests', ['steps', 'settings', 'transformers', 'loading'], total) == 130
+    assert run.allowed('settings', [], total) == total
+    assert run.allowed('steps', ['loading'], 400) == 350
+    assert run.allowed('steps', ['loading'], 60) == 60  # short of time, the first one has it
+
+
+def test_a_part_that_ends_by_itself_is_begun_again_if_it_had_found_something(tmp_path, capsys,
+                                                                             monkeypatch):
+    starts = []
+
+    def dies(names, out, seconds, rehearse):
+        starts.append(names)
+        with open(out / 'steps.jsonl', 'a') as file:
+            file.write(json.dumps(dict(key=f'a{min(len(starts), 2)}', failed='lost')) + '\n')
+        return 'ended with 9'
+
+    monkeypatch.setattr(run, 'run_parts', dies)
+    run.run_on('steps', tmp_path, [], run.time.monotonic() + 600)
+    assert len(starts) == 3 and 'steps: ended with 9 (' in capsys.readouterr().out
+
+
+def test_how_a_part_ended_is_shown(tmp_path):
+    said = run.run_parts(['no_such_part'], tmp_path, 100, rehearse=True)
+    assert said.startswith('ended with 2: see ') and "invalid choice: 'no_such_part'" in said
+
+
+def test_what_nothing_can_begin_without_is_asked_once():
+    assert run.cannot_begin('import json') == ''
+    assert run.cannot_begin('import nowhere_to_be').endswith(
+        "ModuleNotFoundError: No module named 'nowhere_to_be'")
+
+
+def test_a_process_without_its_gpu_ends(tmp_path, monkeypatch):
+    from gpu import parts
+
+    def lost():
+        raise RuntimeError('CUDA error: device-side assert triggered')
+
+    def broken():
+        raise RuntimeError('CUDA error')
+
+    monkeypatch.setattr(parts.torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(parts.torch.cuda, 'synchronize', lost)
+    monkeypatch.setattr(parts.os, '_exit', sys.exit)
+    with pytest.raises(SystemExit, match=str(parts.LOST)):
+        parts.do('steps', iter([('a', broken), ('b', dict)]), tmp_path)
+    assert list(report.rows(tmp_path, 'steps')) == ['a'] and not report.done(tmp_path, 'steps')
+
+
+def test_fewer_images_where_the_memory_is_too_small(monkeypatch):
+    """What the larger batch held is gone before the smaller one is built."""
+    from gpu import parts
+    held, sizes = [], []
+
+    class Large:
+        pass
+
+    def measure(model, optimizer, data, rounds):
+        sizes.append((data, [one for one in held if one() is not None]))
+        if data > 4:
+            mine = Large()
+            held.append(weakref.ref(mine))
+            raise torch.cuda.OutOfMemoryError('CUDA out of memory')
+        return dict(times=0, ratio=1.0)
+
+    freed = []
+    monkeypatch.setattr(parts, 'free', lambda: freed.append([x for x in held if x() is not None]))
+    monkeypatch.setattr(parts.floors, 'measure', measure)
+    monkeypatch.setattr(parts.models, 'build', lambda cfg, device: (None, None))
+    monkeypatch.setattr(parts.models, 'make_batch', lambda batch, *args: batch)
+    asked = parts.Sizes(rehearse=True)
+    asked.batches = (8, 4)
+    cfg = ConfigDict(model=dict(segmentor=dict(data_preprocessor=dict(size=(9, 9)))))
+    assert parts.step(asked, 'R18', lambda: cfg) == dict(network='R18', ratio=1.0)
+    assert sizes == [(8, []), (4, [])] and freed == [[]]
+
+
+FAILS = """
+import helper_of_it
+def test_deep():
+    helper_of_it.check(3)
+def test_fine():
+    pass
+"""
+
+
+def test_a_failure_says_where(tmp_path, capsys, monkeypatch):
+    from gpu import parts
+    monkeypatch.setattr(parts, 'ROOT', tmp_path.resolve())
+    (tmp_path / 'helper_of_it.py').write_text('def check(x):\n    raise ValueError(x)\n')
+    (tmp_path / 'test_fails.py').write_text(FAILS)
+    (tmp_path / 'test_broken.py').write_text('import nowhere_to_be\n')
+    before = list(sys.path)
+    try:
+        pytest.main(['-q', '-p', 'no:cacheprovider', '-p', 'no:faulthandler', '--rootdir',
+                     str(tmp_path), '--continue-on-collection-errors', str(tmp_path)],
+                    plugins=[parts.AsTheyCome(tmp_path / 'tests.jsonl', {})])
+    finally:
+        sys.path[:] = before
+    found = report.rows(tmp_path, 'tests')
+    assert found['test_fails.py::test_fine']['outcome'] == 'passed'
+    assert found['test_fails.py::test_deep']['failed'].split(None, 1) == [
+        'E', 'ValueError: 3 < helper_of_it.py:2 < test_fails.py:4']
+    assert "No module named 'nowhere_to_be'" in found['test_broken.py']['failed']
+    assert 'def check(x):' in capsys.readouterr().out.split('= FAILURES =')[0]  # said at once
 
 
 def test_a_row_behind_one_that_was_cut_is_kept(tmp_path):
@@ -82,7 +210,7 @@ def test_a_row_behind_one_that_was_cut_is_kept(tmp_path):
 
 def test_what_is_missing_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(run, 'NEEDED', dict(torch='anything', nowhere_to_be='tests'))
-    assert run.missing(rehearse=True) == ('missing: nowhere_to_be (for tests)', False)
+    assert run.missing() == ('missing: nowhere_to_be (for tests)', False)
     monkeypatch.setattr(run, 'NEEDED', dict(nowhere_to_be='anything'))
     assert run.main(['--out', str(tmp_path), '--rehearse']) == 1
     assert capsys.readouterr().out == 'missing: nowhere_to_be (for anything)\n'

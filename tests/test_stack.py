@@ -101,6 +101,32 @@ def test_one_process_writes_the_metrics_of_a_test(monkeypatch, tmp_path, rank):
     assert len(list(tmp_path.glob(f'*/{runner.timestamp}.json'))) == 1 - rank
 
 
+WITHOUT_DISTUTILS = """
+import sys
+class Gone:
+    def find_spec(name, path=None, target=None):
+        if name == 'distutils':
+            raise ModuleNotFoundError(name)
+for name in [name for name in sys.modules if name.partition('.')[0] == 'distutils']:
+    del sys.modules[name]
+sys.meta_path.insert(0, Gone)
+from mmseg_esl.stack import shims
+if sys.argv[1:]:
+    shims.provide_distutils()
+from distutils import errors
+print(errors.DistutilsPlatformError.__module__)
+"""
+
+
+@pytest.mark.parametrize('mended', [False, True])
+def test_distutils_of_a_python_that_has_none(mended):
+    """As from 3.12 on."""
+    done = subprocess.run([sys.executable, '-c', WITHOUT_DISTUTILS, *['x'] * mended], text=True,
+                          capture_output=True)
+    assert (done.stdout.strip() == 'distutils.errors') == mended, done.stderr
+    assert ('ModuleNotFoundError: distutils' in done.stderr) != mended
+
+
 # ----------------------------------------------------------------------------------- mmcv._ext
 
 USE_EXT = """

@@ -188,6 +188,8 @@ def as_it_was(call: Call) -> Iterator[None]:
             one.training = training
         for p in params:
             p.requires_grad_(True)
+        if not torch.is_grad_enabled():  # see models/running.py
+            torch.clear_autocast_cache()
 
 
 def mapped(tree: Any, change: Callable) -> Any:

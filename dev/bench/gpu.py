@@ -16,6 +16,7 @@ import json
 import statistics
 import sys
 import time
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,7 +127,8 @@ def count_flops(cfg: Config, device: str, batch: dict) -> int:
 
 
 def waits(model, optimizer, batch: dict) -> str:
-    """'none', or what made the host wait between preprocessing and the end of the EMA."""
+    """'none', or what made the host wait between preprocessing and the end of the EMA, and where
+    (this file, at ``backward``: an operator of the backward pass)."""
     with optimizer.optim_context(model):
         data = model.data_preprocessor(batch, training=True)
         torch.cuda.synchronize()
@@ -138,12 +140,20 @@ def waits(model, optimizer, batch: dict) -> str:
         except torch.cuda.OutOfMemoryError:  # a RuntimeError, too
             raise
         except RuntimeError as error:
-            return str(error).splitlines()[0]
+            return f'{str(error).splitlines()[0]}, at {place(error)}'
         finally:
             torch.cuda.set_sync_debug_mode('default')
             model.zero_grad()
             model.after_skipped_step()  # takes back what is staged, should it have come so far
     return 'none'
+
+
+def place(error: BaseException) -> str:
+    """The last line of the package's, or of this project's, that led to an error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = ([f for f in frames if (ROOT / 'mmseg_esl') in Path(f.filename).parents]
+            or [f for f in frames if ROOT in Path(f.filename).parents] or frames)
+    return f'{Path(ours[-1].filename).name}:{ours[-1].lineno}'
 
 
 def measure(cfg: Config, device: str, batch: dict, rounds: int, warmup: int, compiled=False,

@@ -149,11 +149,15 @@ def machine(device: str) -> dict:
 
 
 def commit() -> str:
-    """Short hash, '+' behind it where tracked code differs from it; '?' outside of a clone."""
+    """Short hash, '+' behind it where tracked code differs from it; '?' outside of a clone, and
+    without git."""
     def git(*args):
         return subprocess.run(['git', '-C', str(ROOT), *args], text=True, capture_output=True)
 
-    head = git('rev-parse', '--short', 'HEAD')
+    try:
+        head = git('rev-parse', '--short', 'HEAD')
+    except OSError:
+        return '?'
     if head.returncode:
         return '?'
     changed = git('status', '--porcelain', '-uno', '--', 'mmseg_esl', 'dev', 'configs').stdout

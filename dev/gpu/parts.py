@@ -20,11 +20,12 @@ from bench import floors, loading, models
 from bench import gpu as settings_of
 from bench.measuring import machine
 
-from gpu.report import rows
+from gpu.report import DONE, rows
 from mmseg_esl.conversion.config import methods
 
 FIRST = ('esl', 'unimatch', 'supervised', 'esl_plus', 'fixmatch', 'unimatch_v2', 'u2pl')
 Item = tuple  # (key, function that gives a row)
+LOST = 9  # exit code
 
 
 class Sizes:
@@ -53,11 +54,10 @@ def main() -> None:
 
 
 def do(name: str, items: Iterator[Item], out: Path) -> None:
-    """Measure what no earlier start has measured, and say so when all is done."""
+    """Measure what no earlier start has measured, what failed there last; say when all is done."""
     path, known = out / f'{name}.jsonl', rows(out, name)
-    with open(path, 'a', encoding='utf-8') as file:
-        file.write('\n')  # behind a line that was cut
-    for key, measure in items:
+    append(path, None)  # behind a line that was cut
+    for key, measure in sorted(items, key=lambda item: item[0] in known):
         if key in known and not known[key].get('failed'):
             continue
         begin = time.perf_counter()
@@ -65,12 +65,17 @@ def do(name: str, items: Iterator[Item], out: Path) -> None:
             row = measure()
         except Exception as error:  # the next one may do
             row = dict(failed=f'{type(error).__name__}: {str(error).strip()[:300]}')
-        row = dict(key=key, **row, spent=time.perf_counter() - begin)
-        with open(path, 'a', encoding='utf-8') as file:
-            file.write(json.dumps(row) + '\n')
+        append(path, dict(key=key, **row, spent=time.perf_counter() - begin))
         print(name, key, row.get('failed', 'ok'), flush=True)
+        if row.get('failed'):
+            leave_if_lost()
         free()
-    (out / f'{name}.done').touch()
+    append(path, dict(key=DONE))
+
+
+def append(path: Path, row: dict | None) -> None:
+    with open(path, 'a', encoding='utf-8') as file:
+        file.write((json.dumps(row) if row else '') + '\n')
 
 
 def free() -> None:
@@ -79,17 +84,35 @@ def free() -> None:
         torch.cuda.empty_cache()
 
 
+def leave_if_lost() -> None:
+    """End this process where a fault within a kernel has left it no GPU: all else would fail."""
+    if torch.cuda.is_available():
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError as error:
+            print(f'this process has lost the GPU: {error}', flush=True)
+            os._exit(LOST)  # to tear down what is on the GPU would fail, too
+
+
 # --------------------------------------------------------------------------------------- tests
 
 
 class AsTheyCome:
-    """Of pytest: writes each test's outcome at once, and leaves out those that have passed."""
+    """Of pytest: writes each test's outcome at once, and what it failed with; leaves out those that
+    have passed, and begins with those that have not failed."""
 
-    def __init__(self, path: Path, passed: set):
-        self.path, self.passed = path, passed
+    def __init__(self, path: Path, known: dict):
+        self.path, self.failed = path, {key for key, row in known.items() if row.get('failed')}
+        self.passed = known.keys() - self.failed
 
     def pytest_collection_modifyitems(self, items):
-        items[:] = [item for item in items if item.nodeid not in self.passed]
+        items[:] = sorted((item for item in items if item.nodeid not in self.passed),
+                          key=lambda item: item.nodeid in self.failed)
+
+    def pytest_collectreport(self, report):
+        if report.failed or report.nodeid in self.failed:  # a file, which is a row of its own then
+            append(self.path, dict(key=report.nodeid, outcome=report.outcome, spent=0.0,
+                                   failed=failure(report) if report.failed else ''))
 
     def pytest_runtest_logreport(self, report):
         if report.when == 'call' or report.outcome != 'passed':
@@ -97,25 +120,37 @@ class AsTheyCome:
                 return
             row = dict(key=report.nodeid, outcome=report.outcome, spent=report.duration)
             if report.failed:
-                lines = str(report.longrepr).splitlines()
-                row['failed'] = ' '.join(x for x in lines if x.startswith('E '))[:600] or lines[-1]
-            with open(self.path, 'a', encoding='utf-8') as file:
-                file.write(json.dumps(row) + '\n')
+                row['failed'] = failure(report)
+            append(self.path, row)
+            if report.failed:
+                print(report.longreprtext, flush=True)  # pytest does at the end, should it come
+                leave_if_lost()
+
+
+def failure(report) -> str:
+    """The error, and the last lines of ours that led to it."""
+    lines = report.longreprtext.splitlines() or ['no word']
+    said = ' '.join(line for line in lines if line.startswith('E '))[:600] or lines[-1]
+    entries = getattr(getattr(report.longrepr, 'reprtraceback', None), 'reprentries', ())
+    places = [entry.reprfileloc for entry in entries if getattr(entry, 'reprfileloc', None)]
+    ours = [f'{path.relative_to(ROOT)}:{place.lineno}' for place in places
+            for path in [Path(place.path).resolve()]
+            if ROOT in path.parents and 'site-packages' not in path.parts]
+    return ' < '.join([said, *ours[:-4:-1]])
 
 
 def tests(sizes: Sizes, out: Path) -> Iterator[Item]:
     """Those that are for a GPU; each is a row of its own."""
     import pytest
 
-    known = {key for key, row in rows(out, 'tests').items() if not row.get('failed')}
     which = ['tests/gpu'] if sizes.rehearse else [
         'tests/gpu', 'tests/test_bench_gpu.py', 'tests/datasets/test_fast_loading.py']
     if sizes.rehearse:
         os.environ['MMSEG_ESL_REHEARSAL'] = '1'
     code = pytest.main(
-        ['-q', '-p', 'no:cacheprovider', '-p', 'no:xdist', '--rootdir', str(ROOT), *(
-            str(ROOT / name) for name in which)],
-        plugins=[AsTheyCome(out / 'tests.jsonl', known)])
+        ['-q', '-p', 'no:cacheprovider', '-p', 'no:xdist', '--continue-on-collection-errors',
+         '--rootdir', str(ROOT), *(str(ROOT / name) for name in which)],
+        plugins=[AsTheyCome(out / 'tests.jsonl', rows(out, 'tests'))])
     if code not in (0, 1, 5):  # passed, some failed, none left
         raise RuntimeError(f'pytest ended with {code}')
     yield 'machine', lambda: machine(sizes.device)
@@ -157,7 +192,7 @@ def step(sizes: Sizes, network: str, load: Callable) -> dict:
             return dict(network=network, **row)
         except torch.cuda.OutOfMemoryError:
             model = optimizer = data = None
-            free()
+        free()  # now: as long as the error is there, so is all that its frames hold
     return dict(failed='out of memory')
 
 

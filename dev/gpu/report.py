@@ -4,9 +4,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+DONE = 'done'  # key of the row that says that nothing is left
+
+
+def done(out: Path, part: str) -> bool:
+    return DONE in _every(out, part)
+
 
 def rows(out: Path, part: str) -> dict[str, dict]:
     """The rows of a part by key; of one that was measured twice the last, half a line none."""
+    return {key: row for key, row in _every(out, part).items() if key != DONE}
+
+
+def _every(out: Path, part: str) -> dict[str, dict]:
     path, found = out / f'{part}.jsonl', {}
     for line in path.read_text(encoding='utf-8').splitlines() if path.is_file() else ():
         try:

@@ -2,12 +2,13 @@
 
     python dev/gpu/run.py --out gpu                  # goes on where an earlier start was cut
     python dev/gpu/run.py --out gpu --wheels wheels  # what is missing, from a folder of wheels
+    python dev/gpu/run.py --out gpu --again          # what has failed, too
     python dev/gpu/run.py --out gpu --rehearse       # all of it, shrunken, on the CPU
 
 Each part is a process with a limit of its own. What it finds goes to OUT/PART.jsonl row by row, so
-that a cut leaves what is done; OUT/PART.done says that nothing is left; OUT/report.md has the
-tables. Any torch that mmseg_esl runs on will do. Nothing is installed but the wheels of --wheels,
-and those into a folder that goes away.
+that a cut leaves what is done; the last row says that nothing is left. OUT/report.md has the
+tables, OUT/log.txt all that was printed. Any torch that mmseg_esl runs on will do. Nothing is
+installed but the wheels of --wheels, and those into a folder that goes away.
 """
 from __future__ import annotations
 
@@ -25,13 +26,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'dev')]
 
-from gpu.report import report, rows
+from gpu.report import done, report, rows
 from mmseg_esl.processes import ending_with_us
 
-LIMITS = dict(tests=130, steps=160, settings=100, transformers=70, loading=50)  # seconds
+# seconds that are kept for a part; it may have those, too, that the others have left
+LIMITS = dict(tests=130, steps=160, settings=100, transformers=70, loading=50)
 # importable name -> what cannot be done without it
 NEEDED = dict(torch='anything', mmengine='anything', mmcv='anything', mmseg='anything',
               pytest='tests', kornia='steps of methods that change colours', timm='transformers')
+BEGIN = ('from mmseg_esl import stack; stack.install(); import mmseg_esl.register, torch; '
+         'torch.ones(1).cuda()')
 
 
 def parse_args(argv=None):
@@ -40,6 +44,7 @@ def parse_args(argv=None):
     parser.add_argument('--parts', nargs='+', choices=list(LIMITS), default=list(LIMITS))
     parser.add_argument('--minutes', type=float, default=8.8, help='for all parts together')
     parser.add_argument('--wheels', type=Path, help='folder with wheels of what is missing')
+    parser.add_argument('--again', action='store_true', help='try again what has failed')
     parser.add_argument('--rehearse', action='store_true',
                         help='shrunken, in one process, on the CPU')
     return parser.parse_args(argv)
@@ -74,28 +79,43 @@ def installed(name: str) -> bool:
         return False
 
 
-def missing(rehearse: bool) -> tuple[str, bool]:
+def missing() -> tuple[str, bool]:
     """A line on what is not there ('' if all is), and whether that stops everything."""
     absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     said = [f'{name} (for {NEEDED[name]})' for name in absent]
     fatal = any(NEEDED[name] == 'anything' for name in absent)
-    if not fatal and not rehearse:
-        import torch
-        if not torch.cuda.is_available():
-            said.append('a GPU that torch sees (for anything but --rehearse)')
-            fatal = True
     return 'missing: ' + ', '.join(said) if said else '', fatal
+
+
+def cannot_begin(begin: str = BEGIN) -> str:
+    """What every part would end with, asked once: '' or the error's last lines."""
+    found = subprocess.run(
+        [sys.executable, '-c', begin], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(
+            filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))))
+    return '' if not found.returncode else ends(found.stdout)
+
+
+def ends(text: str, lines: int = 12) -> str:
+    return '\n'.join(text.strip().splitlines()[-lines:])
 
 
 # ---------------------------------------------------------------------------------- the parts
 
 
+def allowed(name: str, later: list[str], left: float) -> float:
+    """Seconds for a part, of those that are left for it and for later ones."""
+    return max(min(LIMITS[name], left), left - sum(LIMITS[other] for other in later))
+
+
 def run_parts(names: list[str], out: Path, seconds: float, rehearse: bool) -> str:
     """Run parts in one process; '' or how it ended before they were done."""
-    env = dict(os.environ, CUBLAS_WORKSPACE_CONFIG=':4096:8', PYTHONUNBUFFERED='1',
-               **(dict(CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1') if rehearse else {}))
+    env = dict(os.environ, PYTHONUNBUFFERED='1',
+               **(dict(CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1') if rehearse else {}),
+               **(dict(CUBLAS_WORKSPACE_CONFIG=':4096:8') if 'tests' in names else {}))
     command = [sys.executable, str(Path(__file__).with_name('parts.py')), str(out), *names]
-    with open(out / f'{names[0]}.log', 'a', encoding='utf-8') as log:
+    with open(out / 'log.txt', 'a+', encoding='utf-8') as log:
+        begin = log.seek(0, os.SEEK_END)
         process = subprocess.Popen(ending_with_us(command + ['--rehearse'] * rehearse), env=env,
                                    stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
@@ -104,11 +124,29 @@ def run_parts(names: list[str], out: Path, seconds: float, rehearse: bool) -> st
             os.killpg(process.pid, signal.SIGKILL)  # its loaders and ranks too
             process.wait()
             return f'cut after {seconds:.0f} s'
-    return f'ended with {code}: see {log.name}' if code else ''
+        if not code:
+            return ''
+        log.seek(begin)
+        return f'ended with {code}: see {log.name}\n{ends(log.read())}\n'
+
+
+def run_on(name: str, out: Path, later: list[str], end: float) -> None:
+    """Run a part; begin it again where it ended by itself, but had found something."""
+    while True:
+        seconds, before = allowed(name, later, end - time.monotonic()), len(rows(out, name))
+        if seconds < 5:
+            return
+        begin = time.monotonic()
+        fault = run_parts([name], out, seconds, rehearse=False)
+        print(f'{name}: {fault or "done"} ({time.monotonic() - begin:.0f} s)', flush=True)
+        (out / 'report.md').write_text(report(out), encoding='utf-8')
+        if not fault.startswith('ended') or len(rows(out, name)) == before:
+            return
 
 
 def main(argv=None) -> int:
     args, start = parse_args(argv), time.monotonic()
+    end = start + 60 * args.minutes
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as site:
         if args.wheels:
@@ -118,30 +156,37 @@ def main(argv=None) -> int:
             sys.path.insert(0, site)
             os.environ['PYTHONPATH'] = os.pathsep.join(
                 filter(None, [site, os.environ.get('PYTHONPATH')]))
-        said, fatal = missing(args.rehearse)
+        said, fatal = missing()
         if said:
             print(said, flush=True)
+        if not fatal and not args.rehearse:
+            said = cannot_begin()
+            if said:
+                print(said, flush=True)
+            fatal = bool(said)
         if fatal:
             return 1
-        left = [name for name in args.parts if not (args.out / f'{name}.done').exists()]
-        for group in [left] if args.rehearse and left else [[name] for name in left]:
-            allowed = min(sum(LIMITS[name] for name in group),
-                          60 * args.minutes - (time.monotonic() - start))
-            if allowed < 5:
-                break
-            begin = time.monotonic()
-            fault = run_parts(group, args.out, allowed, args.rehearse)
-            print(f'{", ".join(group)}: {fault or "done"} ({time.monotonic() - begin:.0f} s)',
-                  flush=True)
-            (args.out / 'report.md').write_text(report(args.out), encoding='utf-8')
-    print(report(args.out))
-    undone = [name for name in args.parts if not (args.out / f'{name}.done').exists()]
-    failed = [key for name in args.parts for key, row in rows(args.out, name).items()
-              if row.get('failed')]
-    if undone or failed:
-        print(f'left: {", ".join(undone) or "nothing"}; failed: {len(failed)}. The same command '
-              'goes on')
+        left = [name for name in args.parts if not done(args.out, name)
+                or args.again and failed(args.out, [name])]
+        if left and args.rehearse:
+            said = run_parts(left, args.out, end - time.monotonic(), rehearse=True)
+            print(f'{", ".join(left)}: {said or "done"}', flush=True)
+        else:
+            for i, name in enumerate(left):
+                run_on(name, args.out, left[i + 1:], end)
+    text = report(args.out)
+    (args.out / 'report.md').write_text(text, encoding='utf-8')
+    print(text)
+    undone = [name for name in args.parts if not done(args.out, name)]
+    number = len(failed(args.out, args.parts))
+    if undone or number:
+        print(f'left: {", ".join(undone) or "nothing"}; failed: {number}. The same command goes '
+              'on, with --again also with what has failed')
     return 0
+
+
+def failed(out: Path, parts: list[str]) -> list[str]:
+    return [key for part in parts for key, row in rows(out, part).items() if row.get('failed')]
 
 
 if __name__ == '__main__':

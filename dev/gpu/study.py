@@ -76,13 +76,22 @@ def main(argv=None) -> None:
     args, start = parse_args(argv), time.monotonic()
     common = ['--data', str(args.data), '--out', str(args.out), '--seeds', *map(str, args.seeds),
               '--jobs', str(args.jobs)]
-    given, tables = options(args), []
+    given, tables, faults = options(args), [], False
+    given = ['--cfg-options', *given] if given else []
     for group in groups(args.methods):
         left = args.minutes - (time.monotonic() - start) / 60
         when = ['--minutes', str(left)] if left > 0 else ['--table']
-        tables.append(ladder.main([*common, *group, *when, *(
-            ['--cfg-options', *given] if given else [])]))
+        try:
+            text = ladder.main([*common, *group, *when, *given])
+        except SystemExit as error:
+            if error.code != 1:  # a signal, or what it says of its arguments
+                raise
+            faults = True  # of some runs; the others count, and other groups are to come
+            text = ladder.main([*common, *group, '--table', *given])
+        tables.append(text)
         (args.out / 'results.md').write_text(page(tables, argv), encoding='utf-8')
+    if faults:
+        sys.exit(1)
 
 
 def page(tables: list[str], argv) -> str:

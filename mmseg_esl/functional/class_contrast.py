@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .contrast import SumOverBlocks, count_each
+from .running_sum import running_sum
 from .thresholds import class_ranks
 
 
@@ -84,7 +85,7 @@ def confusion(means: Tensor, present: Tensor, temperature: float = 0.5) -> Tenso
     unit = F.normalize(means, dim=1)
     own = torch.eye(len(means), dtype=torch.bool, device=means.device)
     scores = (unit @ unit.T / temperature).masked_fill(own | ~present, -torch.inf)
-    return scores.double().softmax(dim=1).nan_to_num(0.0).cumsum(dim=1)
+    return running_sum(scores.double().softmax(dim=1).nan_to_num(0.0), dim=1)
 
 
 def draw_classes(sums: Tensor, draw: Tensor) -> Tensor:

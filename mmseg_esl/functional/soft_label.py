@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .own_gradient import OwnGradient
 from .precision import at_least_float
+from .running_sum import running_sum
 
 
 def dynamic_soft_label(probs: Tensor, *, mass: float = 0.95) -> tuple[Tensor, Tensor]:
@@ -36,7 +37,8 @@ def dynamic_soft_label(probs: Tensor, *, mass: float = 0.95) -> tuple[Tensor, Te
         ordered = p.sort(dim=0, descending=True).values
         # Number of classes strictly before the one that completes the mass; rounding may leave
         # the full sum a hair below 1, hence the clamp.
-        before = (ordered.cumsum(dim=0) < mass).sum(dim=0, keepdim=True).clamp_(max=len(p) - 1)
+        before = (running_sum(ordered, dim=0) < mass).sum(dim=0, keepdim=True)
+        before.clamp_(max=len(p) - 1)
         return ordered.gather(0, before)
 
     return _keep_from(probs, last_dominant)

@@ -24,7 +24,7 @@ def percentile(values: Tensor, share: float) -> Tensor:
     """The value below which a share of the finite values lies, between ranks by a straight line.
 
     As ``numpy.percentile(values, 100 * share)`` of the finite ones. How many there are is not known
-    on the host, so all are sorted: kthvalue would want the rank as a number.
+    on the host, so all are sorted: topk would want the rank as a number.
 
     Args:
         values: any shape, float; what is not finite does not count.

@@ -41,7 +41,10 @@ class OHEMCrossEntropyLoss(nn.Module):
         valid = label != ignore_index
         with torch.no_grad():
             prob = torch.where(valid, (-loss).exp(), 2.0).flatten()  # of the true class
-            hardest = prob.kthvalue(min(self.min_kept, prob.numel())).values
+            # the min_kept-th smallest; kthvalue is one block of threads on CUDA, and is refused
+            # where deterministic kernels are asked for
+            hardest = prob.topk(min(self.min_kept, prob.numel()), largest=False,
+                                sorted=False).values.amax()
             kept = valid & (prob.view_as(label) <= hardest.clamp(min=self.thresh))
         count = kept.sum()
         count = count.clamp(min=1) if self.divisor is None else self.divisor(count)

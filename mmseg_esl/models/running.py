@@ -4,6 +4,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import Iterator
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -31,6 +32,10 @@ def running(net: nn.Module, mode: str | None = None, statistics: bool = True) ->
             module.training = training
         for norm in norms:
             norm.track_running_stats = True
+        if not torch.is_grad_enabled():
+            # up to torch 2.9 autocast goes on with the weights that it has cast here, and a later
+            # pass in the same step gives them no gradient
+            torch.clear_autocast_cache()
 
 
 @contextmanager

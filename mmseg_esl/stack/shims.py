@@ -40,6 +40,7 @@ def install() -> None:
         return
     # mmengine's import of it, which no user can do anything about
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated', category=UserWarning)
+    provide_distutils()
     define_torchvision_schemas()
     serve_mmcv_ext()
     check_stack()
@@ -50,6 +51,19 @@ def install() -> None:
     name_own_configs()
     _installed = True
 
+
+# ------------------------------------------------------------------------------------------- Python
+
+
+def provide_distutils() -> None:
+    """Let mmengine's collect_env, which every Runner calls, import distutils on Python 3.12.
+
+    setuptools brings a copy, which is found once setuptools is imported, or from the beginning
+    where it is installed beside Python (not where it lies on PYTHONPATH). Unnecessary when mmengine
+    does without.
+    """
+    if missing('distutils') and not missing('setuptools'):
+        importlib.import_module('setuptools')
 
 # ---------------------------------------------------------------------------------------- mmcv-lite
 

@@ -3,10 +3,13 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import socket
 import subprocess
 import sys
+import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import every
@@ -109,21 +112,23 @@ def test_mixed_precision(case, device, precision):
     terms, gradients = losses_and_gradients(case, device, precision=precision)
     assert sum(terms.values()) == pytest.approx(sum(wanted[0].values()), rel=0.1)
     assert terms != wanted[0] and all(g.isfinite().all() for g in gradients.values())
+    assert gradients.keys() == wanted[1].keys()  # autocast has lost none on the way
+
+
+@each
+def test_deterministic_kernels_are_all_there(case, device):
+    """As randomness.deterministic=True asks for them: torch raises where it has none."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        losses_and_gradients(case, device)
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @each
 def test_channels_last(case, device, exact):
     assert_close(losses_and_gradients(case, device, use_channels_last),
                  losses_and_gradients(case, device), 1e-2)
-
-
-@pytest.mark.parametrize('case', [every.Case('ESL')], ids=repr)
-def test_compiled(case, device, exact):
-    torch._dynamo.reset()
-    backend = 'inductor' if device == 'cuda' else 'eager'
-    assert_close(losses_and_gradients(
-        case, device, lambda model: compile_networks(model, backend=backend)),
-        losses_and_gradients(case, device), 1e-2)
 
 
 @pytest.fixture(scope='module')
@@ -164,6 +169,31 @@ def test_resumed_bit_for_bit(case, device, data, tmp_path, unsteady):
     assert every.differing(whole, resumed) == []
 
 
+@pytest.mark.parametrize('kind, precision', [
+    ('FixMatch', 'float16'), ('ESL', 'float16'), ('ESL', 'bfloat16')][:1 if REHEARSAL else None])
+def test_trains_with_everything_on(kind, precision, device, data, tmp_path):
+    """Hooks, validation, audit, profile; on a GPU mixed precision and a fused optimiser too."""
+    case, amp = every.Case(kind), {}
+    if device == 'cuda':
+        scale = dict(init_scale=2.0 ** 8) if precision == 'float16' else dict(enabled=False)
+        amp = dict(type='AmpOptimWrapper', dtype=precision, loss_scale=scale,
+                   optimizer=dict(type='SGD', lr=0.05, fused=True))
+    runner = tiny.run(
+        tmp_path, data, case.hooks(
+            dict(type='ChannelsLastHook'), dict(type='DiagnosticsHook'), dict(type='RunStateHook'),
+            dict(type='PseudoLabelAuditHook', interval=2),
+            dict(type='StepProfilerHook', iters=1, warmup=1, stop=False)),
+        max_iters=4, val=True, model=case.model_cfg(), wrapper=amp,
+        train_cfg=dict(type='SemiTrainLoop', max_iters=4, val_interval=4),
+        val_cfg=dict(type='SemiValLoop'))
+    assert int(runner.model.ema_steps) == 4
+    assert (tmp_path / 'work/audit/iter_4.json').is_file()
+    assert any(key.endswith('mIoU') for key in runner.message_hub.log_scalars)
+    table, = tmp_path.glob('work/*/profile/rank0.txt')
+    whole = next(line for line in table.read_text().splitlines() if line.startswith('step '))
+    assert (whole.split()[2] == '-') == (device == 'cpu'), whole  # the device's time
+
+
 class Fill(Hook):
     """From now on the process gets no more of the GPU's memory than it has."""
     priority = 'LOWEST'
@@ -188,22 +218,50 @@ def test_a_full_gpu_is_explained(data, tmp_path, device):
         torch.cuda.empty_cache()
 
 
-def ranks(folder, backend: str) -> subprocess.CompletedProcess:
-    job = Path(every.__file__).with_name('every_ranks.py')
-    return subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
-         str(job), str(folder), backend, *map(repr, DEFAULTS)], text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, timeout=300)
+@pytest.mark.parametrize('case', [every.Case('ESL')], ids=repr)
+def test_compiled(case, device, exact):
+    torch._dynamo.reset()
+    backend = 'inductor' if device == 'cuda' else 'eager'
+    assert_close(losses_and_gradients(
+        case, device, lambda model: compile_networks(model, backend=backend)),
+        losses_and_gradients(case, device), 1e-2)
+
+
+def ranks(folder, backend: str) -> tuple[int, str]:
+    """Two processes' worst exit status and what they print.
+
+    Not by torchrun, whose processes have sessions of their own, and outlive it where it is killed.
+    """
+    job, log = Path(every.__file__).with_name('every_ranks.py'), folder.with_suffix('.txt')
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    with open(log, 'w') as file:
+        started = [subprocess.Popen(
+            [sys.executable, str(job), str(folder), backend, *map(repr, DEFAULTS)], stdout=file,
+            stderr=subprocess.STDOUT, env=dict(
+                os.environ, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2',
+                MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))) for rank in range(2)]
+        try:
+            while any(process.poll() is None for process in started) \
+                    and not any(process.poll() for process in started):
+                time.sleep(0.1)
+        finally:  # one that failed leaves the other waiting
+            for process in started:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(5)
+                process.kill()
+    return max(abs(process.wait()) for process in started), log.read_text()
 
 
 @on_cuda
 def test_two_ranks_on_one_card(tmp_path, device):
     """NCCL, if it lets two processes share a card; else gloo with the GPU's tensors."""
-    done = ranks(tmp_path / 'nccl', 'nccl')
-    if 'Duplicate GPU' in done.stdout:
-        done = ranks(tmp_path / 'gloo', 'gloo')
-    lines = [line for line in done.stdout.splitlines() if line.startswith('RESULT ')]
-    assert done.returncode == 0 and lines, done.stdout[-4000:]
+    code, said = ranks(tmp_path / 'nccl', 'nccl')
+    if 'Duplicate GPU' in said:
+        code, said = ranks(tmp_path / 'gloo', 'gloo')
+    lines = [line for line in said.splitlines() if line.startswith('RESULT ')]
+    assert code == 0 and lines, said[-4000:]
     for name, found in json.loads(lines[-1][len('RESULT '):]).items():
         assert found['steps'] == 2 and found['saw_other_images'] and not found['skipped'], name
         assert found['differing'] == [], name

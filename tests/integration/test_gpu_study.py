@@ -44,6 +44,30 @@ def test_two_methods_are_trained_and_go_on(tmp_path, capsys):
     assert '2 of 2 runs are finished' in capsys.readouterr().out
 
 
+def test_a_run_that_fails_keeps_no_other_group_back(tmp_path, monkeypatch):
+    """The ladder ends with 1 then, after the table."""
+    begun = []
+
+    def ladder(argv):
+        begun.append(argv)
+        if '--row' in argv and '--table' not in argv:
+            sys.exit(1)
+        return f'| method |\n|---|\n| {len(begun)} |'
+
+    monkeypatch.setattr(study.ladder, 'main', ladder)
+    with pytest.raises(SystemExit, match='1'):
+        study.main(['--out', str(tmp_path), '--minutes', '9'])
+    assert ['--table' in argv for argv in begun] == [False, False, True, False]
+    assert (tmp_path / 'results.md').read_text().endswith('|---|\n| 1 |\n| 3 |\n| 4 |\n')
+
+
+@pytest.mark.parametrize('code', [143, 'another training'])
+def test_a_signal_or_a_refusal_ends_it(tmp_path, monkeypatch, code):
+    monkeypatch.setattr(study.ladder, 'main', lambda argv: sys.exit(code))
+    with pytest.raises(SystemExit, match=str(code)):
+        study.main(['--out', str(tmp_path)])
+
+
 def test_the_most_important_come_first():
     first, recipe, rest = study.groups(None)
     assert first[1:3] == ['supervised', 'esl'] and recipe.count('--row') == len(study.RECIPE)

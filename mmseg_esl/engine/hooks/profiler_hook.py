@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 from mmseg.registry import HOOKS
 from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from ...functional.phases import phase
@@ -19,6 +20,8 @@ from ..unwrap import unwrap
 TORCH_RANGES = {'enumerate(DataLoader)': 'wait for data', 'Optimizer.step': 'optimizer step',
                 'Optimizer.zero_grad': 'zero gradients'}
 STEP = 'ProfilerStep'
+DEVICE_TIME = 'device_time_total' if hasattr(FunctionEvent, 'device_time_total') \
+    else 'cuda_time_total'  # before torch 2.4
 
 
 @HOOKS.register_module()
@@ -136,7 +139,7 @@ def phase_times(events) -> dict[tuple, list]:
     out: dict = {}
     backward = 0.0
     for event in sorted(events, key=lambda e: e.time_range.start):
-        device = getattr(event, 'device_time_total', 0.0) or 0.0
+        device = getattr(event, DEVICE_TIME, 0.0) or 0.0
         if event.is_user_annotation:
             times = out.setdefault(_path(event), [0.0, 0.0])
             times[0] += event.cpu_time_total / 1000 / steps
