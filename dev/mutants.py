@@ -62,11 +62,12 @@ BESIDE = {
     'engine/describe': ['methods/test_every_run.py', 'results/test_summarize.py'],
     'engine/finite': ['engine/test_finite_guard.py'],
     'engine/interrupt': ['engine/test_worker_killed.py', 'integration/test_interrupted.py'],
-    'engine/loops/train_loop': ['engine/test_run_state.py', 'methods/test_every_run.py'],
+    'engine/loops/train_loop': ['engine/test_train_loop.py', 'engine/test_run_state.py',
+                                'methods/test_every_run.py'],
     'engine/metrics': ['engine/test_validation.py'],
     'engine/ranks': ['engine/test_part_init.py', 'integration/test_ranks.py'],
     'engine/unwrap': ['engine/test_fast_hooks.py', 'engine/test_part_init.py'],
-    'engine/rng': ['engine/test_run_state.py'],
+    'engine/rng': ['engine/test_rng.py', 'engine/test_run_state.py'],
     'engine/classes': ['engine/test_teacher_hook.py', 'doctor/test_doctor_data.py'],
     'engine/hooks/best_network_hook': ['engine/test_validation.py', 'engine/test_screen.py',
                                        'engine/test_checkpoint_hook.py'],
@@ -74,6 +75,8 @@ BESIDE = {
     'engine/hooks/time_left_hook': ['methods/test_time_left.py', 'engine/test_screen.py'],
     'engine/host_memory': ['engine/test_audit_hook.py', 'engine/test_teacher_hook.py'],
     'engine/loops/own_output': ['engine/test_validation.py'],
+    'engine/resume/run_state': ['engine/test_run_state.py', 'engine/test_run_state_saved.py',
+                                'engine/test_early_stopping.py'],
     'engine/resume/completeness': ['engine/test_run_state.py'],
 }
 SWAPS = {
