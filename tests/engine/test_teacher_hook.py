@@ -170,7 +170,8 @@ def test_two_hooks_of_this_kind_are_refused(tmp_path, data):
 
 
 @pytest.mark.parametrize('model, predicts', [
-    (dict(kind='MeanTeacher'), 'teacher'), (dict(kind='PSMT'), 'teacher'),
+    (dict(kind='MeanTeacher'), 'teacher'),
+    (dict(kind='PSMT', test_cfg=dict(predict_on='both')), 'teacher'),
     (dict(kind='MeanTeacher', test_cfg=dict(predict_on='student')), 'student')])
 def test_a_checkpoint_says_which_network_predicts(model, predicts):
     """Of several that predict together it is the first average."""
