@@ -32,7 +32,7 @@ class Line(BaseModel):
 
 
 def make_runner(folder, max_iters, name=None, checkpoint=None, default_hooks=None,
-                workers=0, **kwargs):
+                workers=0, sampler='InfiniteSampler', **kwargs):
     """``checkpoint`` is the config of the checkpoint hook (None: mmengine's own)."""
     checkpoint = checkpoint or dict(type='CheckpointHook', interval=2, by_epoch=False)
     kwargs.setdefault('log_level', 'ERROR')
@@ -40,7 +40,7 @@ def make_runner(folder, max_iters, name=None, checkpoint=None, default_hooks=Non
     return Runner(
         model=Line(), work_dir=str(folder), experiment_name=name or uuid.uuid4().hex,
         train_dataloader=dict(batch_size=2, num_workers=workers, dataset=Numbers(),
-                              sampler=dict(type='InfiniteSampler', shuffle=True)),
+                              sampler=dict(type=sampler, shuffle=True)),
         optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.1),
                            clip_grad=dict(max_norm=1)),
         param_scheduler=[dict(type='LinearLR', begin=0, end=2, by_epoch=False),

@@ -39,7 +39,7 @@ class StudentOptimWrapperConstructor:
         model = unwrap(model)
         if not hasattr(model, 'named'):  # a plain segmentor
             return self._build(model, self.wrapper, self.paramwise)
-        trained, plain = model.named(trained=True), model.named(trained=True, plain=True)
+        trained, plain = model.named(trained=True), model.named(plain=True)
         unknown = [name for name in self.own if name not in trained]
         if unknown:
             raise ValueError(f'optim_wrapper.networks: {", ".join(unknown)} is no trained network; '
@@ -138,6 +138,4 @@ class SeveralOptimizers(torch.optim.Optimizer):
         self.param_groups = [g for one in self.optimizers.values() for g in one.param_groups]
 
     def add_param_group(self, param_group: dict) -> None:
-        if not hasattr(self, 'param_groups'):  # torch's constructor
-            self.param_groups = []
         self.param_groups.append(param_group)

@@ -20,7 +20,7 @@ def on_main(function, *args, **kwargs):
         except Exception as caught:  # shared with all ranks and raised again below
             error = caught
     shared = [(result, None if error is None else f'{type(error).__name__}: {error}')]
-    broadcast_object_list(shared, src=0)
+    broadcast_object_list(shared)  # of rank 0
     if error is not None:
         raise error
     result, said = shared[0]

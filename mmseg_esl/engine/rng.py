@@ -16,7 +16,7 @@ def rng_state() -> dict:
     version, words, gauss = python
     name, keys, position, has_gauss, cached = numpy
     state = dict(
-        python=dict(version=version, words=torch.tensor(words, dtype=torch.int64), gauss=gauss),
+        python=dict(version=version, words=torch.tensor(words), gauss=gauss),
         numpy=dict(name=str(name), keys=torch.from_numpy(keys.astype(np.int64)),
                    position=int(position), has_gauss=int(has_gauss), cached=float(cached)),
         torch=cpu)

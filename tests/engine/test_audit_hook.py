@@ -16,7 +16,7 @@ from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
 from mmseg_esl.engine import PseudoLabelAuditHook
-from mmseg_esl.engine.hooks.audit_hook import check_masks
+from mmseg_esl.engine.hooks.audit_hook import check_masks, write_json
 from mmseg_esl.engine.rng import rng_state
 
 
@@ -148,6 +148,29 @@ def test_of_any_method_the_network_that_labels(tmp_path, data, monkeypatch, meth
     assert len(lines) == 3 and f"the {network}'s class is right for" in lines[-1]
 
 
+def test_by_the_methods_mass_and_the_parts_in_use(tmp_path, data):
+    """A class's parts share its pixels out evenly if all that it has are used alike."""
+    hooks = [tiny.EMA, dict(type='PartInitHook', adaptive='silhouette'), Sharpen(), audit()]
+    model = tiny.run(tmp_path, data, hooks, val=True,
+                     model=tiny.esl_cfg(parts=4, mass=0.6)).model
+    found = audited.read(tmp_path, 2)
+    assert found['mass'] == 0.6
+    audited.check(found, audited.counted(model, data, mass=0.6))
+    numbers, several = model.part_memory.part_mask.sum(dim=1).tolist(), 0
+    for number, usage, entropy in zip(numbers, found['parts']['usage'], found['parts']['entropy']):
+        if number > 1 and None not in usage:
+            share = np.array([part for part in usage if part])
+            assert entropy == pytest.approx(-(share * np.log(share)).sum() / np.log(number))
+            several += number < 4 and len(share) > 1
+    assert several
+
+
+def test_figures_are_written_as_json_or_not_at_all(tmp_path):
+    with pytest.raises(ValueError, match='JSON'):
+        write_json(str(tmp_path / 'a.json'), dict(share=float('nan')))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize('variant', ['sup', 'hard'])
 def test_without_parts(tmp_path, data, variant):
     tiny.run(tmp_path, data, [tiny.EMA, audit(interval=1)], max_iters=1, val=True,
@@ -188,9 +211,11 @@ def test_some_images_are_spread_over_the_list_and_the_ignored_value_is_the_heads
         Image.fromarray(mask).save(other / f'ann/a{i}.png')
     seg['decode_head']['ignore_index'] = 1
     runner = tiny.runner(tmp_path / 'work', data, [], model=tiny.esl_cfg('dsl', segmentor=seg))
-    hook = PseudoLabelAuditHook(1, tiny.val_loader_cfg(other)['dataset'], max_images=2)
-    hook.before_train(runner)
-    counts = hook._audit(runner).counts
+    for bins in ({}, dict(bins=4)):
+        hook = PseudoLabelAuditHook(1, tiny.val_loader_cfg(other)['dataset'], max_images=2, **bins)
+        hook.before_train(runner)
+        counts = hook._audit(runner).counts
+        assert counts['bin_pixels'].shape == (3, bins.get('bins', 15))
     assert counts['images'] == 2 and counts['confusion'][1].sum() == 0
     assert 2 * 32 * 32 - counts['confusion'].sum() == 2 ** 0 + 2 ** 2  # of five the first and third
 

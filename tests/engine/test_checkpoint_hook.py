@@ -11,46 +11,13 @@ import zipfile
 
 import pytest
 import torch
-from line import Numbers, make_runner
-from mmengine.evaluator import BaseMetric, Evaluator
+from checkpointed import BEST, Before, hook, iteration, names, train
+from line import make_runner
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 
-import mmseg_esl.register  # noqa: F401  (so that the hook is known)
 from mmseg_esl.storage import atomic, portable
 from mmseg_esl.storage.lock import Locked
-
-
-def hook(**changes):
-    return dict(dict(type='mmseg.SemiCheckpointHook', by_epoch=False, interval=2), **changes)
-
-
-def train(folder, max_iters, resume=False, hooks=(), **changes):
-    options = {key: changes.pop(key) for key in ('default_hooks', 'load_from') if key in changes}
-    if 'scores' in changes:
-        options.update(
-            val_dataloader=dict(batch_size=8, num_workers=0, dataset=Numbers(),
-                                sampler=dict(type='DefaultSampler', shuffle=False)),
-            val_cfg=dict(type='ValLoop'),
-            val_evaluator=Evaluator([Scripted(changes.pop('scores'))]),
-            train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=2))
-    runner = make_runner(folder, max_iters, checkpoint=hook(**changes), resume=resume,
-                         custom_hooks=list(hooks), **options)
-    runner.train()
-    return runner
-
-
-def iteration(path):
-    """What is in a checkpoint, read without mmseg_esl and without an allow-list."""
-    with zipfile.ZipFile(path) as archive:
-        assert archive.testzip() is None
-    return torch.load(path, weights_only=True)['meta']['iter']
-
-
-def names(folder):
-    """All files, but the config that mmengine dumps."""
-    return sorted(p.name for p in folder.iterdir() if p.is_file() and p.suffix != '.py')
-
 
 # ---------------------------------------------------------------------------------- safe types
 
@@ -286,23 +253,6 @@ def test_full_disk(tmp_path, keep):
 # ---------------------------------------------------------------------------- the best so far
 
 
-class Scripted(BaseMetric):
-    """The scores that a test wrote down."""
-
-    def __init__(self, scores):
-        super().__init__()
-        self.scores = list(scores)
-
-    def process(self, data_batch, data_samples):
-        self.results.append(0)
-
-    def compute_metrics(self, results):
-        return dict(score=self.scores.pop(0))
-
-
-BEST = dict(interval=2, max_keep_ckpts=1, save_best='score', rule='greater')
-
-
 def test_best_goes_when_its_successor_is_there(tmp_path):
     train(tmp_path, 4, scores=[0.5, 0.7], **BEST)
     assert names(tmp_path) == ['best_score_iter_4.pth', 'iter_4.pth', 'last_checkpoint']
@@ -339,9 +289,10 @@ class Fail(Hook):
             raise KeyboardInterrupt
 
 
-def test_the_first_best_of_a_resumed_run_is_in_a_checkpoint(tmp_path):
+@pytest.mark.parametrize('store', [{}, dict(backend_args=dict(backend='local'))])
+def test_the_first_best_of_a_resumed_run_is_in_a_checkpoint(tmp_path, store):
     """It comes before the next save; the one that it replaces is gone."""
-    options = dict(BEST, interval=4)
+    options = dict(BEST, interval=4, **store)
     train(tmp_path, 4, scores=[0.5, 0.6], **options)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, 8, resume=True, scores=[0.9], hooks=[Fail(7)], **options)
@@ -349,12 +300,6 @@ def test_the_first_best_of_a_resumed_run_is_in_a_checkpoint(tmp_path):
     info = torch.load(newest, weights_only=True)['message_hub']['runtime_info']
     assert os.path.basename(info['best_ckpt']) == 'best_score_iter_6.pth'
     assert os.path.isfile(info['best_ckpt']) and info['best_score'] == 0.9
-
-
-class Before(Hook):
-
-    def __init__(self, what, call):
-        setattr(self, f'before_{what}', call)
 
 
 def test_moved_folder_leaves_the_first_one_alone(tmp_path):

@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 from torch._dynamo.backends.debugging import aot_eager
 
 from mmseg_esl.engine.hooks.channels_last_hook import use_channels_last
-from mmseg_esl.engine.hooks.compile_hook import compile_networks, require_compiler
+from mmseg_esl.engine.hooks.compile_hook import CompileHook, compile_networks, require_compiler
 from mmseg_esl.semi import network
 from mmseg_esl.storage.keys import to_plain
 
@@ -111,15 +111,31 @@ def test_what_cannot_compile_is_explained(tmp_path, monkeypatch):
     def broken(graph, inputs):
         raise OSError('no compiler in reach')
 
-    with pytest.raises(RuntimeError, match=r'does not work on cpu.*\n?.*--compile'):
+    with pytest.raises(RuntimeError, match=r'does not work on cpu: OSError: no compiler in reach\. '
+                       '.*--compile'):
         require_compiler('cpu', backend=broken)
     tiny.write_data(tmp_path / 'data')
+    with pytest.raises(RuntimeError, match='no compiler in reach'):  # the backend that was named
+        CompileHook(backend=broken).before_train(tiny.runner(
+            tmp_path / 'work', tmp_path / 'data', [], model=tiny.method_cfg('Supervised')))
     with pytest.raises(RuntimeError, match='leave one of the two out'):
         tiny.run(tmp_path, tmp_path / 'data', [tiny.EMA, tiny.PARTS, dict(type='CompileHook')],
                  cfg=dict(compile=True))
     monkeypatch.delattr(torch, 'compile')
     with pytest.raises(RuntimeError, match=r'has no torch.compile: install torch 2\.0'):
         require_compiler('cpu')
+
+
+def test_the_compiler_is_tried_on_the_device_of_the_model():
+    devices = []
+
+    def listen(graph, inputs):
+        devices.extend(x.device.type for x in inputs)
+        return graph.forward
+
+    torch._dynamo.reset()
+    require_compiler('meta', backend=listen)
+    assert devices == ['meta']
 
 
 # ------------------------------------------------------------------------------- channels-last

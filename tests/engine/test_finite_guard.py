@@ -1,6 +1,8 @@
 """FiniteGuardHook under a real Runner: what is not finite leaves nothing behind."""
 import os
+import re
 import signal
+from types import SimpleNamespace
 
 import forked
 import guarded
@@ -13,6 +15,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
 from mmseg_esl.engine import FiniteGuardHook
+from mmseg_esl.engine.finite import infinite_by_design
 
 SGD = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.1)
 ADAM = dict(type='AdamW', lr=1e-3, weight_decay=0.1)
@@ -41,6 +44,8 @@ def test_a_bad_step_leaves_no_trace(good, kind):
     folder, states, batches = good(**wrapper)
     said = guarded.check(folder, kind, states, batches, wrapper=wrapper)
     assert f'rank 0: {guarded.FAULTS[kind]}' in said
+    if kind in ('nan image', 'gradient'):  # the one spoils more than is shown
+        assert bool(re.search(r'rank 0: .*, .*, .*, .* and \d+ more', said)) == (kind != 'gradient')
     if 'image' in guarded.FAULTS[kind]:
         assert 'img/b' in said or 'img/a' in said  # the path
 
@@ -112,6 +117,14 @@ def test_beside_a_gradient_scaler(good, kind):
     folder, states, batches = good(**wrapper)
     said = guarded.check(folder, kind, states, batches, wrapper=wrapper)
     assert ('loss scale' if kind == 'gradient' else guarded.FAULTS[kind]) in said
+
+
+@pytest.mark.skipif(not hasattr(torch.amp, 'GradScaler'), reason='no scaler on CPUs before 2.3')
+def test_the_scaler_skips_the_very_first_step(tmp_path):
+    runner, found = guarded.guarded_run(tmp_path, guarded.Fault('gradient', at=0), 2,
+                                        wrapper=dict(type='ScaledOptimWrapper', optimizer=SGD))
+    assert runner.message_hub.get_scalar('train/skipped_steps').current() == 1
+    assert (found[0]['ema_steps'], found[1]['ema_steps']) == (0, 1)
 
 
 class Counted(FiniteGuardHook):
@@ -234,16 +247,78 @@ def test_bad_argument():
         FiniteGuardHook(max_in_a_row=0)
 
 
+class Spoil(Hook):
+    """Images of the iterations that ``which`` names are NaN."""
+
+    def __init__(self, which):
+        self.which = which
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if self.which(runner.iter):
+            data_batch['inputs'] = [x * float('nan') for x in data_batch['inputs']]
+
+
+def supervised(tmp_path, *hooks, **changes):
+    tiny.write_data(tmp_path / 'data')
+    return tiny.run(tmp_path, tmp_path / 'data', [dict(type='StepHook'), *hooks],
+                    model=tiny.method_cfg('Supervised'), **changes)
+
+
+@pytest.mark.parametrize('changes, most', [({}, 10), (dict(max_in_a_row=1), 1)])
+def test_so_many_in_a_row_end_the_training(tmp_path, changes, most):
+    hook = FiniteGuardHook(**changes)
+    with pytest.raises(RuntimeError, match=f'^{most} steps in a row.* at iteration {most}\\.'):
+        supervised(tmp_path, hook, Spoil(lambda number: True), max_iters=most + 2)
+    assert hook.skipped == most
+
+
+def test_a_parameter_that_gets_no_gradient(tmp_path):
+    tiny.write_data(tmp_path / 'data')
+    with tiny.quiet():
+        runner = tiny.runner(tmp_path / 'work', tmp_path / 'data', [
+            dict(type='StepHook'), FiniteGuardHook()], model=tiny.method_cfg('Supervised'))
+        runner.model.student.spare = torch.nn.Parameter(torch.ones(2))
+        runner.train()
+    assert runner.iter == 2 and runner.model.student.spare.tolist() == [1, 1]
+    assert not runner.model.watch.on  # a loop of somebody else's is not listened to
+
+
+def test_what_a_checkpoint_within_an_accumulated_step_holds(tmp_path):
+    """Its bad statistics are not judged yet: those from before the step, and the good as they are.
+    """
+    key = 'student.backbone.stem.1.running_mean'
+    watch = tiny.Watch(lambda runner: runner.model.state_dict()[key].clone())
+    runner = supervised(tmp_path, FiniteGuardHook(), Spoil(lambda number: number == 2), watch,
+                        max_iters=4, save_every=1, wrapper=dict(accumulative_counts=2))
+    saved = [torch.load(tmp_path / f'work/iter_{i}.pth', weights_only=False)['state_dict'][key]
+             for i in (1, 2, 3, 4)]
+    assert torch.equal(saved[0], watch.found[0]) and torch.equal(saved[1], watch.found[1])
+    assert not torch.equal(saved[0], saved[1])
+    assert torch.equal(saved[2], saved[1]) and torch.equal(saved[3], saved[1])
+    assert runner.message_hub.get_scalar('train/skipped_steps').current() == 1
+
+
+def test_a_checkpoint_that_is_saved_without_a_training():
+    """By somebody's own script: what is in it is looked at all the same."""
+    runner, weights = SimpleNamespace(iter=0), dict(a=torch.ones(2), b=torch.ones(2))
+    FiniteGuardHook().before_save_checkpoint(runner, dict(state_dict=weights))
+    weights['b'][1] = torch.inf
+    with pytest.raises(RuntimeError, match='since b and 0 more tensors'):
+        FiniteGuardHook().before_save_checkpoint(runner, dict(state_dict=weights))
+
+
+def test_what_is_infinite_by_design():
+    model = torch.nn.Linear(2, 2)
+    for name, value in dict(mask=float('-inf'), broken=float('nan'), fine=1.0).items():
+        model.register_buffer(name, torch.tensor([0.0, value]))
+    model.register_buffer('both', torch.tensor([float('nan'), float('inf')]))
+    model.register_buffer('count', torch.tensor(3))
+    hooks = [SimpleNamespace(), SimpleNamespace(may_be_infinite=('bia', 'none'))]
+    assert infinite_by_design(SimpleNamespace(model=model, hooks=hooks)) == {'mask', 'bias'}
+
+
 def test_only_steps_in_a_row_are_counted(tmp_path):
     """Every other step is skipped, which two in a row would end."""
-    class EveryOther(Hook):
-
-        def before_train_iter(self, runner, batch_idx, data_batch=None):
-            if runner.iter % 2 == 0:
-                data_batch['inputs'] = [x * float('nan') for x in data_batch['inputs']]
-
-    tiny.write_data(tmp_path / 'data')
     hook = FiniteGuardHook(max_in_a_row=2)
-    runner = tiny.run(tmp_path, tmp_path / 'data', [dict(type='StepHook'), hook, EveryOther()],
-                      model=tiny.method_cfg('Supervised'), max_iters=6)
+    runner = supervised(tmp_path, hook, Spoil(lambda number: number % 2 == 0), max_iters=6)
     assert (hook.skipped, runner.iter) == (3, 6)

@@ -68,3 +68,10 @@ def test_where_the_kernel_does_not_say_it(monkeypatch, system, unit):
     assert host_memory() == pytest.approx(most * unit / 2 ** 20, rel=0.02)
     monkeypatch.setattr(module, 'resource', None)  # as on Windows
     assert host_memory() == 0.0
+
+
+def test_the_proportional_share_is_what_counts(monkeypatch):
+    text = 'Rss:  9000 kB\nPss:  3072 kB\nPss_Anon:  1000 kB\n'
+    monkeypatch.setattr(multiprocessing, 'active_children', list)
+    monkeypatch.setattr(module.Path, 'read_text', lambda self: text)
+    assert host_memory() == 3

@@ -1,4 +1,5 @@
 """StudentOptimWrapperConstructor: what is trained, at the rates asked for, and nothing else."""
+import pytest
 import tiny
 import torch
 from mmengine.optim import DefaultOptimWrapperConstructor, build_optim_wrapper
@@ -46,6 +47,37 @@ def test_another_constructor_sees_a_plain_segmentor():
         name='LooksAtTheBackbone', force=True, module=LooksAtTheBackbone)
     assert with_name is LooksAtTheBackbone
     assert build_optim_wrapper(tiny.esl(), cfg(constructor='LooksAtTheBackbone'))
+
+
+def test_two_segmentors_have_rates_by_their_names():
+    model = tiny.method('CPS')
+    rates = dict(student2=dict(lr_mult=5), decode_head=dict(lr_mult=3))
+    groups = build_optim_wrapper(model, cfg(custom_keys=rates)).optimizer.param_groups
+    found = {id(p): group['lr'] for group in groups for p in group['params']}
+    wanted = {id(p): 0.3 if 'decode_head' in name else 0.1
+              for name, p in model.student.named_parameters()}
+    # of two keys that fit mmengine takes the longer one
+    wanted.update((id(p), 0.3 if 'decode_head' in name else 0.5)
+                  for name, p in model.student2.named_parameters())
+    assert found == {key: pytest.approx(rate) for key, rate in wanted.items()}
+
+
+def test_each_of_two_segmentors_is_seen_by_itself():
+    seen = []
+
+    @OPTIM_WRAPPER_CONSTRUCTORS.register_module(force=True)
+    class LooksAtSegmentors(DefaultOptimWrapperConstructor):
+
+        def __call__(self, model):
+            seen.append({id(p) for p in model.backbone.parameters()})
+            return super().__call__(model)
+
+    model = tiny.method('CPS')
+    groups = build_optim_wrapper(model, cfg(constructor='LooksAtSegmentors')).optimizer.param_groups
+    assert seen == [{id(p) for p in net.backbone.parameters()}
+                    for net in (model.student, model.student2)]
+    assert {id(p) for group in groups for p in group['params']} == {
+        id(p) for net in (model.student, model.student2) for p in net.parameters()}
 
 
 # ------------------------------------------------------------- what training may be sped up with

@@ -62,6 +62,31 @@ def test_it_is_the_greatest_silhouette():
     assert len(parts_by_silhouette(feats, 5, 0, least=max(scores.values()) + 0.01)) == 1
 
 
+def test_lengths_do_not_count():
+    """Distances are those of directions: two bundles, whose lengths lie apart as well."""
+    feats = directions(2, 60, 8, 0.02) * np.random.RandomState(1).uniform(1, 3, (120, 1))
+    assert len(parts_by_silhouette(feats.astype(np.float32), 2, 0, least=0.9)) == 2
+
+
+@pytest.mark.filterwarnings('ignore:Number of distinct clusters')
+def test_of_equal_scores_the_smaller_number(seed=0):
+    assert len(parts_by_silhouette(np.repeat(np.eye(2, 4, dtype=np.float32), 5, axis=0), 4, 0)) == 2
+
+
+def test_structure_begins_at_a_quarter():
+    """By default, of two overlapping bundles."""
+    feats = directions(2, 40, 8, 0.5)
+    labels = np.linalg.norm(feats[:, None] - fixed_parts(feats, 2, 0)[None], axis=2).argmin(axis=1)
+    assert 0.25 < naive_silhouette(feats.astype(np.float64), labels.tolist()) < 0.38
+    assert len(parts_by_silhouette(feats, 2, 0)) == 2
+
+
+def test_the_same_seed_finds_the_same():
+    cloud = np.random.RandomState(0).randn(300, 8).astype(np.float32)
+    one, two, other = (fixed_parts(cloud, 9, seed) for seed in (0, 0, 1))
+    assert np.array_equal(one, two) and not np.array_equal(one, other)
+
+
 @pytest.mark.parametrize('feats', [np.ones((5, 4), np.float32), np.zeros((5, 4), np.float32),
                                    np.eye(2, 4, dtype=np.float32)])
 @pytest.mark.filterwarnings('ignore:Number of distinct clusters')

@@ -242,9 +242,14 @@ def test_divergence_before_clustering_is_named(tmp_path, data):
 
 @pytest.mark.parametrize('corners', [False, True])
 def test_features_are_those_of_the_files(tmp_path, corners):
-    """Not of augmented images, none of padding, on the grid of the network's own resizes."""
+    """Not of augmented images, none of padding, on the grid of the network's own resizes.
+
+    Training's random numbers stay as they are.
+    """
     tiny.write_data(tmp_path / 'data', labeled=2, size=40)
     data, seg = tmp_path / 'data', tiny.segmentor()
+    for path in data.glob('*/a*.png'):
+        Image.open(path).crop((0, 0, 24, 40)).save(path)
     seg['decode_head']['align_corners'] = corners
     seg['data_preprocessor']['test_cfg'] = dict(size_divisor=32)
     loader = tiny.loader_cfg(data)
@@ -254,20 +259,23 @@ def test_features_are_those_of_the_files(tmp_path, corners):
         runner = tiny.runner(tmp_path / 'work', data, [], model=tiny.esl_cfg(segmentor=seg),
                              train_dataloader=loader)
         runner.model.init_weights()
+    assert runner.train_dataloader  # which is built on first use
+    before = torch.get_rng_state()
     found = PartInitHook()._extract(runner, 3)
+    assert torch.equal(before, torch.get_rng_state())
     want = {c: [] for c in range(3)}
     for name in ('a0', 'a1'):
         image = np.array(Image.open(data / 'img' / f'{name}.png')).astype(np.float32)
-        x = torch.zeros(1, 3, 64, 64)
-        x[..., :40, :40] = torch.from_numpy((image - 127.5) / 127.5).permute(2, 0, 1)
+        x = torch.zeros(1, 3, 64, 32)
+        x[..., :40, :24] = torch.from_numpy((image - 127.5) / 127.5).permute(2, 0, 1)
         with torch.no_grad():
             feats = runner.model.teacher.eval().backbone(x)[-1]
-        feats = torch.nn.functional.interpolate(feats, size=(64, 64), mode='bilinear',
-                                                align_corners=corners)[0, :, :40, :40]
+        feats = torch.nn.functional.interpolate(feats, size=(64, 32), mode='bilinear',
+                                                align_corners=corners)[0, :, :40, :24]
         mask = torch.from_numpy(np.array(Image.open(data / 'ann' / f'{name}.png')))
         for c in want:
             want[c].append(feats[:, mask == c].T)
-    assert sum(r.seen for r in found) == 2 * 40 * 40
+    assert sum(r.seen for r in found) == 2 * 40 * 24
     for c, rows in want.items():
         rows = torch.cat(rows)
         assert found[c].seen == len(rows) == len(found[c].feats)

@@ -1,14 +1,19 @@
 """StepProfilerHook: what it writes, when it ends, and that no phase is lost."""
 import gzip
 import json
+import os
+import re
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import tiny
 import torch
+from torch.autograd import DeviceType
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmseg_esl.engine.hooks.profiler_hook import StepProfilerHook, format_phases, phase_times
 from mmseg_esl.functional.phases import phase
 
 LOOP = dict(type='SemiTrainLoop', max_iters=9, val_interval=9)
@@ -55,6 +60,12 @@ def test_trace_table_and_end(tmp_path):
         total = sum(e['dur'] for e in ranges if e['name'] == name)
         assert float(line[28:].split()[0]) == pytest.approx(total / 2000, abs=0.02)
 
+    operators = written(tmp_path, 'txt').read_text().split('\n\n')[1].splitlines()[3:]
+    own = [float(found[1]) for found in (re.search(r' (\d+\.\d+)%', row) for row in operators)
+           if found]
+    if not torch.cuda.is_available():  # else by the device's
+        assert own == sorted(own, reverse=True) and own[0] > own[-1]
+
     # nothing stays behind
     assert not torch.autograd._profiler_enabled()
     assert 'backward' not in vars(runner.optim_wrapper)
@@ -78,15 +89,89 @@ def test_refusals(tmp_path):
         profiled(tmp_path, hook=dict(type='StepProfilerHook', iters=0))
     with pytest.raises(ValueError, match='10 iterations are needed .* and 9 are left'):
         profiled(tmp_path / 'b', hook=dict(type='StepProfilerHook', iters=5))
+    with pytest.raises(ValueError, match='15 iterations are needed to profile 10 after 5'):
+        profiled(tmp_path / 'c', hook=dict(type='StepProfilerHook'))
+
+
+@pytest.mark.parametrize('iters, done, warm_up, said', [
+    (7, 0, 0, None), (5, 2, 0, None), (5, 3, 0, ValueError),  # of nine; two are the profiler's
+    (1, 0, 2, None), (1, 0, 3, 'lie in the supervised warm-up'), (1, 1, 3, None)])
+def test_what_is_left(tmp_path, monkeypatch, iters, done, warm_up, said):
+    tiny.write_data(tmp_path)
+    runner = tiny.runner(tmp_path / 'work', tmp_path, [], model=tiny.method_cfg('Supervised'),
+                         train_cfg=LOOP)
+    runner.train_loop._iter, runner.model.cfg.warmup_iters = done, warm_up
+    heard = []
+    monkeypatch.setattr(runner.logger, 'warning', heard.append)
+    hook = StepProfilerHook(iters=iters, warmup=2)
+    if said is ValueError:
+        with pytest.raises(ValueError, match='7 iterations are needed.*and 6 are left'):
+            hook.before_train(runner)
+        return
+    hook.before_train(runner)
+    assert len(heard) == bool(said) and all(said in text for text in heard)
 
 
 def test_training_may_go_on_and_warm_up_is_mentioned(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr('logging.Logger.warning', lambda self, text, *a: said.append(str(text)))
+    monkeypatch.setattr(StepProfilerHook, 'before_run', lambda self, runner: os.makedirs(
+        os.path.join(runner.log_dir, 'profile')))  # as another rank has, which was faster
     runner = profiled(tmp_path, model=tiny.esl_cfg(warmup_iters=5),
                       hook=dict(type='StepProfilerHook', iters=1, warmup=1, stop=False))
     assert runner.iter == 9 and written(tmp_path, 'txt').exists()
     assert any('semi_train_cfg.warmup_iters=0 (it is 5)' in text for text in said)
+
+
+def event(name, start, host=0, phase=True, parent=None, on=DeviceType.CPU, **device):
+    """As torch gives them; times are microseconds."""
+    return SimpleNamespace(
+        name=name, time_range=SimpleNamespace(start=start), cpu_time_total=host, cpu_parent=parent,
+        is_user_annotation=phase, device_type=on, **device)
+
+
+def test_phases_of_two_steps_on_a_device():
+    """Kernels of backward are started in a thread of autograd's own, around which no phase is."""
+    found = []
+    for number, start in enumerate((0, 100)):
+        step = event(f'ProfilerStep#{number}', start, 9000, device_time_total=4000.0)
+        teacher = event('teacher', start + 1, 2000 + 2000 * number, parent=step,
+                        device_time_total=1000)
+        kernel = event('aten::mul', start + 2, 50, phase=False, parent=teacher,
+                       device_time_total=1000)
+        backward = event('backward', start + 3, 1000, parent=step, device_time_total=None)
+        engine = event('autograd::engine::evaluate_function: Mul', start + 4, 500, phase=False,
+                       device_time_total=2500)
+        inner = event('autograd::engine::inner', start + 5, 500, phase=False, parent=engine,
+                      device_time_total=100)
+        elsewhere = event('aten::add', start + 6, 500, phase=False, device_time_total=70)
+        update = event('Optimizer.step#SGD.step', start + 7, 600, parent=step)
+        average = event('EMA', start + 8, 400, parent=update, device_time_total=200)
+        found += [step, teacher, kernel, backward, engine, inner, elsewhere, update, average,
+                  event('mul_kernel', start + 2, 1000, on=DeviceType.CUDA, device_time_total=1000)]
+    times = phase_times(reversed(found))
+    wanted = {(): [9, 6.5], ('teacher', ): [3, 1], ('backward', ): [1, 2.5],
+              ('optimizer step', ): [0.6, 0], ('optimizer step', 'EMA'): [0.4, 0.2]}
+    assert list(times) == list(wanted)
+    for path, pair in wanted.items():
+        assert times[path] == pytest.approx(pair, rel=1e-9), path
+
+
+TIMES = {(): [10, 4], ('a', ): [4, 1], ('b', ): [5, 2], ('a', 'x'): [3, 0.5]}
+
+
+def test_the_table_of_phases():
+    """A part stands below its whole, wherever it came first; shares are of the device's time."""
+    assert [line.split() for line in format_phases(TIMES).splitlines()[1:]] == [
+        ['a', '4.00', '1.00', '25.0%'], ['x', '3.00', '0.50', '12.5%'],
+        ['b', '5.00', '2.00', '50.0%'], ['elsewhere', '1.00', '1.00', '25.0%'],
+        ['step', '10.00', '4.00', '100.0%']]
+    host = {path: [time, 0.0] for path, (time, _) in TIMES.items()}
+    lines = format_phases(host).splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ['a', '4.00', '-', '40.0%'], ['x', '3.00', '-', '30.0%'], ['b', '5.00', '-', '50.0%'],
+        ['elsewhere', '1.00', '-', '10.0%'], ['step', '10.00', '-', '100.0%']]
+    assert [line[:3] for line in lines[1:4]] == ['a  ', '  x', 'b  ']
 
 
 class Count(TorchDispatchMode):

@@ -2,7 +2,10 @@
 
 import dataclasses
 import glob
+import importlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +17,10 @@ from PIL import Image
 from published_lists import LISTS, needed
 from tiny import EMA, PARTS, esl_cfg, run, runner, segmentor, write_data
 
+import mmseg_esl
+from mmseg_esl.datasets.pseudo import write_record
 from mmseg_esl.engine.describe import describe
-from mmseg_esl.engine.hooks.protocol_hook import image_ids, protocol_info
+from mmseg_esl.engine.hooks.protocol_hook import commit_of, image_ids, protocol_info
 from mmseg_esl.methods.esl import ESLTrainCfg
 from mmseg_esl.splits import protocol_of, read_ids
 
@@ -68,6 +73,30 @@ def test_a_plain_run_has_no_method(tmp_path):
     path, = (tmp_path / 'work').glob('*/run.json')
     found = json.loads(path.read_text())
     assert 'method' not in found and found['seed'] == 0
+    assert found['mmseg_esl'] == mmseg_esl.__version__ and found['world_size'] == 1
+    assert found['versions'] == {name: importlib.import_module(name).__version__
+                                 for name in ('mmcv', 'mmseg')}
+    assert found['commit'] == commit_of(Path(mmseg_esl.__file__).parent)
+    assert Path(sys.argv[0]).name in found['command']
+
+
+def test_the_commit_of_a_folder(tmp_path, capfd):
+    def git(*args):
+        return subprocess.run(
+            ['git', '-C', str(tmp_path), '-c', 'user.name=a', '-c', 'user.email=a@b', *args],
+            check=True, capture_output=True, text=True).stdout.strip()
+
+    git('init')
+    assert commit_of(tmp_path) == 'not a checkout'  # it does not track the file
+    (tmp_path / '__init__.py').write_text('')
+    git('add', '__init__.py')
+    git('commit', '-m', 'first')
+    git('tag', 'v1')
+    whole = git('rev-parse', 'HEAD')
+    assert commit_of(tmp_path) == whole[:12]
+    (tmp_path / '__init__.py').write_text('changed')
+    assert commit_of(tmp_path) == f'{whole[:12]}-dirty'
+    assert capfd.readouterr() == ('', '')  # git's words are nobody's business
 
 
 @pytest.mark.parametrize('kind, semi, changed', [
@@ -78,6 +107,9 @@ def test_what_has_its_default(kind, semi, changed):
     init_default_scope('mmseg')
     found = describe(MODELS.build(dict(type=kind, segmentor=segmentor(), semi_train_cfg=semi)))
     assert set(found['settings']) - set(found['defaults']) == changed
+    assert found['sees_unlabeled'] == (kind != 'Supervised')
+    assert set(found['labels']) <= set(found['settings'])
+    assert ('threshold' in found['labels']) == (kind == 'UniMatch')
     assert json.loads(json.dumps(found)) == found
 
 
@@ -126,9 +158,33 @@ def test_ids_of_datasets(tmp_path):
     joined = DATASETS.build(dict(type='ConcatDataset', datasets=[
         dict(type='UnlabeledDataset', pipeline=[], **prefix) for prefix in (train, mine)]))
     assert set(image_ids(joined)) == {*city, 'x y/b', 'x y/a.b'}
+    # what lies elsewhere keeps its folders, as in a list of it
+    files(tmp_path / 'other', ['c'], '.png')
+    (tmp_path / 'o.txt').write_text(f'{tmp_path}/other/c.png')
+    elsewhere = build(type='UnlabeledDataset', ann_file='o.txt', **mine)
+    assert image_ids(elsewhere) == read_ids(tmp_path / 'o.txt')
     # no SemiDataset: the labelled list alone
     found = protocol_info(build(**listed))
     assert found['protocol'] == protocol_of(city) and 'unlabeled' not in found
+
+
+def test_images_with_pseudo_labels_are_no_labelled_ones(tmp_path):
+    files(tmp_path / 'mine', ['a', 'b'], '.png')
+    files(tmp_path / 'pseudo_labels', ['b'], '.png')
+    write_record(tmp_path / 'pseudo_labels.json', dict(
+        what='by a teacher', complete=True, image_folder=str(tmp_path / 'mine'),
+        masks={'b.png': 'b.png'}))
+    (tmp_path / 'l.txt').write_text('a')
+    labeled = dict(type='BaseSegDataset', img_suffix='.png', ann_file='l.txt',
+                   data_root=str(tmp_path), data_prefix=dict(img_path='mine'), pipeline=[])
+    alone = protocol_info(build(**labeled))
+    init_default_scope('mmseg')
+    found = protocol_info(DATASETS.build(dict(type='ConcatDataset', datasets=[labeled, dict(
+        type='PseudoLabeledDataset', ann_file=str(tmp_path / 'pseudo_labels.json'),
+        pipeline=[])])))
+    assert found['protocol'] == f'{alone["protocol"]}+pseudo' and 'pseudo_labels' not in alone
+    assert found['pseudo_labels'] == ['by a teacher'] and found['labeled'] == alone['labeled']
+    assert found['description'] == f'{alone["description"]}, with by a teacher'
 
 
 @needed

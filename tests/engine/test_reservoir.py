@@ -31,6 +31,13 @@ def test_against_sorting_everything(chunks):
     assert torch.equal(sample.feats, feats[order]) and torch.equal(sample.keys, keys[order])
 
 
+def test_one_row():
+    sample = Reservoir(1)
+    for key in (0.5, 0.2, 0.3):
+        sample.add(torch.full((1, 2), key), torch.tensor([key]), 1)
+    assert (sample.feats.tolist(), sample.seen) == (torch.full((1, 2), 0.2).tolist(), 3)
+
+
 def test_a_limit_below_one():
     with pytest.raises(ValueError, match='max_samples.*at least 1 row, got 0'):
         Reservoir(0)
@@ -61,7 +68,7 @@ def write_numbered(root, count):
         Image.fromarray(mask).save(root / f'ann/{name}.png')
 
 
-def extract(root, count):
+def extract(root, count, **options):
     """The hook's sample over ``count`` images; the backbone gives the image's number."""
     write_numbered(root, count)
     runner = tiny.runner(root / 'work', root, [])
@@ -71,7 +78,20 @@ def extract(root, count):
         backbone.weight[0, :2, 0, 0] = torch.tensor([250.0, 1.0]) * 127.5
         backbone.bias.fill_(251 * 127.5)
     runner.model.teacher.backbone = backbone
-    return PartInitHook(max_samples=LIMIT, seed=1)._extract(runner, 3)
+    return PartInitHook(**options)._extract(runner, 3)
+
+
+def test_what_is_kept_by_default(tmp_path, monkeypatch):
+    """4096 pixels of a class, of the sample that is seed 0's; a line now and then says how far."""
+    said = []
+    monkeypatch.setattr('mmseg_esl.progress.EVERY', 0)
+    monkeypatch.setattr('mmseg_esl.engine.hooks.part_init_hook.print_log',
+                        lambda text, *args: said.append(text))
+    one, two, other = (extract(tmp_path / str(number), 74, **options)[0] for number, options in
+                       enumerate(({}, dict(seed=0, max_samples=4096), dict(seed=1))))
+    assert one.seen == 74 * 56 and len(one.keys) == 4096
+    assert torch.equal(one.keys, two.keys) and not torch.equal(one.keys, other.keys)
+    assert said[0] == 'images read for the parts: 1 of 74'
 
 
 def held(reservoir):
@@ -79,7 +99,8 @@ def held(reservoir):
 
 
 def test_memory_does_not_grow_with_the_images(tmp_path):
-    few, many = extract(tmp_path / 'few', 50), extract(tmp_path / 'many', 500)
+    few, many = (extract(tmp_path / str(count), count, max_samples=LIMIT, seed=1)
+                 for count in (50, 500))
     assert [r.seen for r in few] == [50 * 56, 50 * 2, 0]
     assert [r.seen for r in many] == [500 * 56, 500 * 2, 0]
     assert held(many[0]) == held(few[0]) == LIMIT * 4 * 4  # full, and no more

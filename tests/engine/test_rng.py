@@ -5,6 +5,7 @@ import io
 import random
 
 import numpy as np
+import pytest
 import torch
 
 from mmseg_esl.engine.rng import rng_state, seed_all, set_rng_state
@@ -39,3 +40,10 @@ def test_seeds_differ_in_every_generator():
         assert draws() == found[-1]
     for values in zip(*found):
         assert len(set(values)) == len(found)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='here it would be put back')
+def test_the_state_of_a_gpu_is_left_out_where_there_is_none():
+    state = rng_state()
+    assert 'cuda' not in state
+    set_rng_state(dict(state, cuda=torch.zeros(16, dtype=torch.uint8)))

@@ -2,6 +2,7 @@
 import os
 import shutil
 import signal
+import types
 
 import pytest
 import tiny
@@ -9,6 +10,8 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+
+from mmseg_esl.engine.resume.completeness import missing_parts
 
 RENAMED = ('ground', 'thing', 'air')
 DATA = 'train_dataloader.dataset'
@@ -134,6 +137,42 @@ def edited(saved, path, change):
     return path
 
 
+@pytest.mark.parametrize('number, more', [(12, ''), (14, '\n  and 2 more')])
+def test_many_changes(saved, tmp_path, number, more):
+    """The first dozen is named."""
+    path = edited(saved, tmp_path / 'other.pth', lambda checkpoint: checkpoint['run_state'][
+        'fingerprint'].update({f'model.key{i:02d}': 1 for i in range(number)}))
+    with pytest.raises(RuntimeError, match='not the run that the checkpoint holds') as error:
+        resume(saved, tmp_path / 'work', path)
+    assert str(error.value).count('model.key') == 12
+    assert (f'model.key11: 1 -> (not set){more}\nSet these back') in str(error.value)
+
+
+def test_a_position_that_was_not_saved(saved, tmp_path):
+    """By a run whose sampler had none: this one's goes on by its own count."""
+    path = edited(saved, tmp_path / 'plain.pth',
+                  lambda checkpoint: checkpoint['run_state'].update(streams=None))
+    resume(saved, tmp_path / 'work', path, train_cfg__max_iters=3)
+    assert state_of(tmp_path / 'work/iter_3.pth')['streams']['labeled'] == 6
+
+
+def state_of(path):
+    return torch.load(path, weights_only=False)['run_state']
+
+
+@pytest.mark.parametrize('lost, shown', [(3, 'a, b, c'), (4, 'a, b, c and 1 more')])
+def test_what_is_lost_is_named(lost, shown):
+    model = torch.nn.Module()
+    for name in 'abcd'[:lost]:
+        model.register_buffer(name, torch.zeros(2))
+    runner = types.SimpleNamespace(model=model, param_schedulers=[])
+    checkpoint = dict(optimizer=dict(state={}), state_dict=dict(e=torch.zeros(2)))
+    assert missing_parts(runner, checkpoint) == [
+        f'{lost} tensors of the model: not saved, or of another shape: {shown}']
+    checkpoint['state_dict'] = model.state_dict()
+    assert missing_parts(runner, checkpoint) == []
+
+
 def test_world_size(saved, tmp_path):
     """A run of two ranks goes on on one if that takes as many images a step, and not otherwise."""
     def two_ranks(labeled):
@@ -232,8 +271,11 @@ def test_load_from_begins_another_run(saved, tmp_path):
 def test_windows_of_accumulation(saved, tmp_path):
     """A checkpoint within one lacks gradients: none is planned, and none is resumed from."""
     two = dict(optim_wrapper__accumulative_counts=2, train_cfg__max_iters=4)
-    with pytest.raises(ValueError, match='interval=3 is no multiple of .*accumulative_counts=2'):
-        build(saved[0], tmp_path / 'odd', default_hooks__checkpoint__interval=3, **two).train()
+    for interval in (1, 3):
+        with pytest.raises(ValueError, match=f'interval={interval} is no multiple of '
+                                             '.*accumulative_counts=2'):
+            build(saved[0], tmp_path / 'odd', default_hooks__checkpoint__interval=interval,
+                  **two).train()
     loose = {'custom_hooks.2.strict': False}
     build(saved[0], tmp_path / 'loose', default_hooks__checkpoint__interval=3, **two,
           **loose).train()

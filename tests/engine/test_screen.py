@@ -3,6 +3,7 @@ import json
 import logging
 import re
 import sys
+import time
 import warnings
 from types import SimpleNamespace
 
@@ -173,6 +174,25 @@ def test_the_figures_that_fit(columns, wanted):
     assert screen.figures('L', ITEMS, columns) == wanted
 
 
+def test_a_line_is_as_long_as_it_may_be_and_no_longer():
+    """Where the output is no terminal, 120 columns with the sign that figures were left out."""
+    bare = len(shown('Iter(train) [1/9]  ')) + len('  loss 0.5') + len('  =0.4') + len(' ...')
+    for room, fits in ((120, True), (121, False)):
+        key = 'k' * (room - bare)
+        line = shown(f'Iter(train) [1/9]  loss: 0.5000  {key}: 0.4000')
+        assert line.endswith(f'  loss 0.5  {key} 0.4' if fits else '  loss 0.5 ...')
+
+
+def test_scores_come_before_losses():
+    assert screen.figures('L', 'decode.loss: 0.5000  a/mIoU: 40.00', 100) == (
+        'L  a/mIoU 40  decode.loss 0.5')
+
+
+def test_a_warning_of_pythons_is_one_line():
+    assert re.fullmatch(r'\d\d:\d\d:\d\d  warning: be careful\n', screen.warning_for_people(
+        'be careful', UserWarning, 'file.py', 7))
+
+
 def test_other_lines_stay_as_they_are():
     assert shown('lists of this run: own lists').endswith('  lists of this run: own lists')
     assert shown('no room', logging.WARNING).endswith('  warning: no room')
@@ -197,6 +217,8 @@ def test_other_lines_stay_as_they_are():
     (dict(student=50.01, teacher=50.0), 8,
      'the teacher and the student: mIoU 50.0 at iteration 8: python tools/export_segmentor.py '
      'w/iter_100.pth teacher.pth --from teacher'),
+    (dict(student=50.0, teacher=50.04), 8, 'the teacher and the student: mIoU 50.0 at iteration 8: '
+     'python tools/export_segmentor.py w/iter_100.pth teacher.pth --from teacher'),
     (dict(student=50), 8, 'the student: mIoU 50.0 at iteration 8: python '
                           'tools/export_segmentor.py w/iter_100.pth student.pth --from student')])
 def test_the_best_network(monkeypatch, scores, iteration, wanted):
@@ -209,8 +231,23 @@ def test_the_best_network(monkeypatch, scores, iteration, wanted):
         assert f'.py {typed} ' in sentence(scores, iteration, predicts, path)
 
 
+@pytest.mark.parametrize('scores, predicts', [({}, 'teacher'), ({'teacher/mIoU': 50.0}, None)])
+def test_no_word_where_there_is_none_to_say(scores, predicts):
+    """Nothing was validated; the model is no method's."""
+    model, said = torch.nn.Linear(2, 2), []
+    if predicts:
+        model.semi_test_cfg = dict(predict_on=predicts)
+    runner, hook = SimpleNamespace(
+        model=model, iter=3, message_hub=SimpleNamespace(runtime_info={}),
+        logger=SimpleNamespace(info=said.append)), BestNetworkHook()
+    hook.before_train(runner)
+    hook.after_val_epoch(runner, scores)
+    hook.after_train(runner)
+    assert said == []
+
+
 @pytest.mark.parametrize('last, interval, begin', [
-    (10, 3, 1), (9, 3, 1), (10, 3, 7), (4, 10, 1), (1, 1, 1)])
+    (10, 3, 1), (9, 3, 1), (10, 3, 7), (10, 2, 4), (4, 10, 1), (1, 1, 1)])
 def test_validations_left(last, interval, begin):
     loop = SimpleNamespace(val_interval=interval, val_begin=begin)
     # as SemiTrainLoop does, after its iteration number ``done``
@@ -244,6 +281,26 @@ def test_the_time_left_counts_validations_and_the_pace_of_now():
     hook.validation = 7.0
     hook.after_train_iter(runner, 0)
     assert said['eta'] == 180 + 2 * 7
+    for times.current in 40 * [lambda: 3.0]:  # more than half of the last fifty
+        hook.after_train_iter(runner, 0)
+    assert said['eta'] == 270 + 2 * 7
+
+
+def test_the_time_left_of_the_very_first_iterations():
+    runner, times, said = clocked(object(), iteration=0)  # no method: it has no warm-up
+    hook = TimeLeftHook()
+    hook.before_train(runner)
+    hook.after_train_iter(runner, 0)
+    assert said['eta'] == 99 * 2
+    runner.iter = 1
+    times.current = lambda: 4.0
+    hook.after_train_iter(runner, 1)
+    assert said['eta'] == 98 * 3  # the first one still counts
+    hook.before_val(runner)
+    time.sleep(0.01)
+    hook.after_val(runner)
+    hook.after_train_iter(runner, 1)
+    assert 2 * 0.01 <= said['eta'] - 98 * 4 < 60
 
 
 def test_a_line_after_the_first_pass_over_few_images_has_losses(tmp_path):

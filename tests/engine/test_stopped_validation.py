@@ -6,22 +6,24 @@ import pytest
 import tiny
 from mmengine.hooks import Hook
 
+STATE = dict(type='RunStateHook')
+
 
 class Ask(Hook):
-    """SIGTERM to this process as the second network's first image comes."""
+    """SIGTERM to this process as an image comes; the fourth is the second network's first."""
     priority = 'VERY_HIGH'
 
-    def __init__(self):
-        self.images = 0
+    def __init__(self, at=4):
+        self.at, self.images = at, 0
 
     def before_val_iter(self, runner, batch_idx, data_batch=None):
         self.images += 1
-        if self.images == 4:
+        if self.images == self.at:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def train(tmp_path, ask=None, interval=2, **changes):
-    hooks = [tiny.EMA, tiny.PARTS, dict(type='RunStateHook'), *([ask] if ask else [])]
+def train(tmp_path, ask, interval=2, state=(STATE, ), **changes):
+    hooks = [tiny.EMA, tiny.PARTS, *state, ask]
     saves = dict(type='SemiCheckpointHook', by_epoch=False, interval=interval, save_last=False)
     with tiny.quiet():
         made = tiny.runner(
@@ -38,23 +40,24 @@ def said(tmp_path) -> str:
 
 def test_a_saved_iteration_is_validated_when_resumed(tmp_path):
     tiny.write_data(tmp_path / 'data')
-    ask = Ask()
+    ask = Ask(at=5)
     with pytest.raises(SystemExit) as ended:
         train(tmp_path, ask)
     assert ended.value.code == 128 + signal.SIGTERM
-    assert ask.images == 4  # of three images for each of two networks
+    assert ask.images == 5  # of three images for each of two networks
     assert 'stopped in the validation of iteration 2, which is saved' in said(tmp_path)
-    again = Ask()
-    again.images = 10  # it asks no more
+    again = Ask(at=None)
     assert train(tmp_path, again, resume=True).iter == 4
-    assert again.images == 10 + 12  # after iterations 2 and 4
+    assert again.images == 12  # after iterations 2 and 4
 
 
-def test_else_it_is_finished_and_so_is_one_more_iteration(tmp_path):
+@pytest.mark.parametrize('changes', [dict(interval=100), dict(state=())])
+def test_else_it_is_finished_and_so_is_one_more_iteration(tmp_path, changes):
+    """It is not saved, or nobody knows that a resumed run has it to do."""
     tiny.write_data(tmp_path / 'data')
     ask = Ask()
     with pytest.raises(SystemExit):
-        train(tmp_path, ask, interval=100)
+        train(tmp_path, ask, **changes)
     assert ask.images == 6 and (tmp_path / 'work/iter_3.pth').is_file()
     text = said(tmp_path)
     assert text.count('the validation of all networks and one more iteration are finished') == 1

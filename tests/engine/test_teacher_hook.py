@@ -10,6 +10,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.model.wrappers import MMFullyShardedDataParallel
 
 from mmseg_esl.engine import StepHook
+from mmseg_esl.engine.hooks.step_hook import TeacherEMAHook
 from mmseg_esl.models.segmentors import trained_heads
 
 
@@ -137,11 +138,12 @@ class Skip(Hook):
 def test_skipped_steps_leave_no_trace(tmp_path, data):
     def look(runner):
         return (int(runner.model.ema_steps), copies(runner.model.part_memory),
-                copies(runner.model.teacher))
+                copies(runner.model.teacher), len(runner.model.part_memory._pending))
 
     watch = tiny.Watch(look)
     tiny.run(tmp_path, data, [tiny.EMA, tiny.PARTS, Skip(), watch], max_iters=4)
-    assert [s for s, _, _ in watch.found] == [1, 1, 2, 2]
+    assert [(steps, pending) for steps, *_, pending in watch.found] == [
+        (1, 0), (1, 0), (2, 0), (2, 0)]
     for done, skipped in ((0, 1), (2, 3)):
         for part in (1, 2):
             a, b = watch.found[done][part], watch.found[skipped][part]
@@ -160,6 +162,26 @@ def test_epochs_are_refused(tmp_path, data):
     with pytest.raises(ValueError, match='SemiTrainLoop'):
         tiny.run(tmp_path, data, [tiny.EMA], model=tiny.esl_cfg('dsl'),
                  train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=1))
+
+
+def test_two_hooks_of_this_kind_are_refused(tmp_path, data):
+    with pytest.raises(ValueError, match='two StepHooks.*remove one'):
+        tiny.run(tmp_path, data, [tiny.EMA, dict(type='StepHook')], model=tiny.esl_cfg('dsl'))
+
+
+@pytest.mark.parametrize('model, predicts', [
+    (dict(kind='MeanTeacher'), 'teacher'),
+    (dict(kind='PSMT', test_cfg=dict(predict_on='both')), 'teacher'),
+    (dict(kind='MeanTeacher', test_cfg=dict(predict_on='student')), 'student')])
+def test_a_checkpoint_says_which_network_predicts(model, predicts):
+    """Of several that predict together it is the first average."""
+    checkpoint = dict(meta={})
+    StepHook().before_save_checkpoint(types.SimpleNamespace(model=tiny.method(**model)), checkpoint)
+    assert checkpoint['meta']['networks']['predicts'] == predicts
+
+
+def test_the_ends_of_the_momentum_are_allowed():
+    assert [TeacherEMAHook(momentum=end).momentum for end in (0, 1)] == [0, 1]
 
 
 @pytest.mark.parametrize('momentum', [-0.1, 1.01])
@@ -188,7 +210,10 @@ def test_diagnostics_reach_the_backends(tmp_path, data):
     classes = [line for line in lines if 'class/parts_used/sky' in line]
     assert [line['step'] for line in classes] == [2, 4]
     assert all(f'class/anchors/{c}' in classes[0] for c in tiny.CLASSES)
-    assert runner.model.diagnostics.pop() == {}
+    for at, line in zip(means, classes):  # the text log has the mean of the classes
+        assert at['anchors'] == pytest.approx(
+            sum(line[f'class/anchors/{c}'] for c in tiny.CLASSES) / 3, rel=1e-3)
+    assert runner.model.diagnostics.pop() == {} and not runner.model.diagnostics.staging
 
 
 def test_losses_are_logged_as_ever_but_read_at_log_time_only(tmp_path, data):
@@ -212,14 +237,16 @@ def test_losses_are_logged_as_ever_but_read_at_log_time_only(tmp_path, data):
 def test_each_rank_draws_its_own_numbers(tmp_path, data, monkeypatch):
     """mmengine seeds all ranks alike."""
     drawn = []
-    for rank in (0, 1, 0):
+    for rank, seed in ((0, 0), (1, 7), (0, 0)):
         monkeypatch.setattr('mmseg_esl.engine.hooks.step_hook.get_rank', lambda rank=rank: rank)
         with tiny.quiet():
-            made = tiny.runner(tmp_path / 'work', data, [], model=tiny.method_cfg('Supervised'))
+            made = tiny.runner(tmp_path / 'work', data, [], model=tiny.method_cfg('Supervised'),
+                               randomness=dict(seed=seed))
         torch.manual_seed(3)
         made.train_loop  # noqa: B018  (built on first use)
         made.optim_wrapper = made.build_optim_wrapper(made.optim_wrapper)
         torch.manual_seed(3)
         StepHook().before_train(made)
+        assert made.model.seed == seed
         drawn.append(torch.rand(3))
     assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])

@@ -23,8 +23,12 @@ def test_both_networks_are_validated(tmp_path, data):
         model = runner.model
         for p in model.student.parameters():
             torch.nn.init.normal_(p, std=0.3)
-        before = dict(model.semi_test_cfg)
+        before, kinds = dict(model.semi_test_cfg), []
+        model.student.decode_head.conv_seg.register_forward_hook(
+            lambda module, args, out: kinds.append(out.dtype))
         metrics = runner.val()
+    assert set(kinds) == {torch.float32}  # half precision is what val_cfg.fp16 asks for
+    assert list(metrics)[0].startswith('teacher/')  # that predicts; mmengine's save_best='auto'
     assert model.semi_test_cfg == before == dict(predict_on='teacher')
     names = ('a0', 'a1', 'a2')
     for which in ('teacher', 'student'):
@@ -72,6 +76,17 @@ def test_each_network_writes_its_own(tmp_path, data):
     assert sorted(path.name for path in tmp_path.glob('masks/*')) == ['student', 'teacher']
     assert runner.val_evaluator.metrics[0].output_dir == str(tmp_path / 'masks')
     assert 'add_datasample' not in vars(runner.visualizer)
+    with tiny.quiet():
+        runner.val()  # into the folders that are there
+    assert sorted(path.name for path in tmp_path.glob('masks/*')) == ['student', 'teacher']
+
+
+def test_only_whole_segmentors_are_validated(tmp_path, data):
+    """GCT's flaw detector gives no labels."""
+    with tiny.quiet():
+        runner = tiny.runner(tmp_path / 'work', data, [], val=True, model=tiny.method_cfg('GCT'))
+        found = {key.split('/')[0] for key in runner.val()}
+    assert found == set(runner.model.named(plain=True)) < set(runner.model.named())
 
 
 def test_training_validates_at_its_end(tmp_path, data):
@@ -124,6 +139,7 @@ def test_per_class_iou_equals_a_naive_confusion_matrix():
     for i, name in enumerate('abc'):
         union = confusion[i].sum() + confusion[:, i].sum() - confusion[i, i]
         assert found[f'IoU.{name}'] == pytest.approx(100 * confusion[i, i] / union, abs=0.006)
+        assert found[f'IoU.{name}'] == round(found[f'IoU.{name}'], 2)  # as mmseg's mIoU
     assert np.isnan(found['IoU.never'])
     mean = np.mean([found[f'IoU.{n}'] for n in 'abc'])
     assert found['mIoU'] == pytest.approx(mean, abs=0.011)

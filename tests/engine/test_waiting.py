@@ -2,7 +2,9 @@
 import contextlib
 import os
 import signal
+import subprocess
 import threading
+import time
 
 import pytest
 from torch.utils.data import DataLoader
@@ -56,6 +58,53 @@ def test_torch_s_own_time_out_names_it(said):
                                            r'stopped\. Raise train_dataloader\.timeout'):
         stop_one(loader, 60, 60)  # goes on when torch has given up, however busy the machine
     assert said == []
+
+
+class Workers:
+    """A loader of one batch that comes late; its workers are any processes."""
+
+    def __init__(self, *workers):
+        self._workers, self.daemons, self.given = workers, [], False
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.given:
+            raise StopIteration
+        self.daemons = [each.daemon for each in threading.enumerate()
+                        if isinstance(each, threading.Timer)]
+        time.sleep(0.5)
+        self.given = True
+        return 'batch'
+
+
+class Worker:
+
+    def __init__(self, *command):
+        self.process = subprocess.Popen(command)
+        self.pid = self.process.pid
+
+    def is_alive(self):
+        return self.process.returncode is None
+
+
+def test_what_each_worker_does_is_in_words(said):
+    """And the process may end meanwhile: nobody waits for the timer."""
+    ended = Worker('true')
+    ended.process.wait()
+    workers = Workers(Worker('sleep', '99'), Worker('sh', '-c', 'while :; do :; done'),
+                      Worker('true'), ended)
+    try:
+        assert list(batches(workers, 0.2)) == ['batch']
+    finally:
+        for worker in workers._workers[:3]:
+            worker.process.kill()
+            worker.process.wait()
+    text, = said
+    assert [each.split()[-1] for each in text.split('. A stopped')[0].split(', ')] == [
+        'sleeping', 'running', 'dead', 'dead']
+    assert all(workers.daemons) and workers.daemons
 
 
 def test_who_waits_not_says_nothing(said):

@@ -133,7 +133,7 @@ class PseudoLabelAuditHook(Hook):
             batches = track(batches, 'images audited', len(loader), runner.logger.info)
         for batch in batches:
             area = tuple(batch['inputs'][0].shape[-2:])  # the preprocessor may pad it
-            data = model.data_preprocessor(batch, training=False)
+            data = model.data_preprocessor(batch)  # as in a test
             truth = data['data_samples'][0].gt_sem_seg.data.long()  # (1, H, W)
             truth = torch.where(truth == model.ignore_index, -1, truth)
             seen = resized(look(model, data['inputs']), truth.shape[-2:], mass=audit.mass,

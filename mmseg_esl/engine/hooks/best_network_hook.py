@@ -21,7 +21,7 @@ class BestNetworkHook(Hook):
     priority = 'LOWEST'  # the last word
 
     def before_train(self, runner) -> None:
-        self.scores, self.iteration = {}, 0
+        self.scores = {}
 
     def after_val_epoch(self, runner, metrics=None) -> None:
         self.scores = {key[:-len(METRIC) - 1]: float(value) for key, value in

@@ -9,6 +9,7 @@ from pathlib import Path
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
+from mmengine.runner import find_latest_checkpoint
 from mmengine.runner.base_loop import BaseLoop
 from mmseg.registry import HOOKS
 
@@ -47,7 +48,7 @@ class _RemovingLater(AtomicBackend):
         self.superseded.append(str(filepath))
 
 
-register_backend('atomic', AtomicBackend, force=True)
+register_backend('atomic', AtomicBackend)
 
 
 @HOOKS.register_module()
@@ -128,8 +129,10 @@ class SemiCheckpointHook(CheckpointHook):
         if self._ours and Path(self.out_dir).resolve() != Path(runner.work_dir).resolve():
             self._hold(self.out_dir)  # work folders of one name share it
         self._by_design = infinite_by_design(runner)
-        if runner._resume:  # else a new best one, before the next save, would be in no checkpoint
-            self.last_ckpt = self._path(Path(runner._load_from).name)
+        # not ours: mmengine has looked for it, and told nobody
+        resumed = runner._resume and (runner._load_from or find_latest_checkpoint(runner.work_dir))
+        if resumed:  # else a new best one, before the next save, would be in no checkpoint
+            self.last_ckpt = self._path(Path(resumed).name)
             self._saved_step = runner.iter
         if self._ours:
             self.file_backend = _RemovingLater(self._superseded)

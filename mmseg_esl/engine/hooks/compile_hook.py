@@ -59,10 +59,11 @@ def require_compiler(device, **kwargs) -> None:
     try:
         torch.compile(_probe, **kwargs)(torch.ones(8, device=device))
     except Exception as error:  # whatever a backend raises
-        cause = str(error).strip().splitlines() or ['']
+        cause = getattr(error, 'inner_exception', error)  # torch's first line says no more
+        first = (str(cause).strip().splitlines() or [''])[0]
         raise RuntimeError(
-            f'torch.compile with {kwargs} does not work on {device}: {type(error).__name__}: '
-            f'{cause[0]}. Its default backend needs a C++ compiler (g++, or CXX) and '
+            f'torch.compile with {kwargs} does not work on {device}: {type(cause).__name__}: '
+            f'{first}. Its default backend needs a C++ compiler (g++, or CXX) and '
             'on GPUs Triton; leave --compile (CompileHook) out to train without') from error
 
 

@@ -94,19 +94,17 @@ class FiniteGuardHook(Hook):
         grads = [(self._names.get(id(p), 'of a parameter outside the model'), p)
                  for group in self._optimizer.param_groups for p in group['params']
                  if p.grad is not None and p.grad.numel()]
-        tensors = [p.grad for _, p in grads] + [b for _, b in self._statistics]
+        tensors = [b for _, b in self._statistics] + [p.grad for _, p in grads]
         largest = torch.stack(torch._foreach_norm(tensors, math.inf))  # NaN and inf come through
         fine = torch.cat([largest.isfinite(), *self._model.watch.verdicts()]).all().int()
         all_reduce(fine, op='min')
         self._allowed = bool(fine)
         if self._allowed:
             return
-        verdict = largest.isfinite().tolist()
-        names = [f'gradient of {n}' for n, _ in grads]
-        names += [f'batch-norm statistic {n}' for n, _ in self._statistics]
-        # BN statistics say more than gradients, of which one bad value spoils all
-        bad = [name for name, ok in zip(names, verdict) if not ok]
-        self._found = sorted(bad, key=lambda name: name.startswith('gradient'))
+        # BN statistics first: they say more than gradients, of which one bad value spoils all
+        names = [f'batch-norm statistic {n}' for n, _ in self._statistics]
+        names += [f'gradient of {n}' for n, _ in grads]
+        self._found = [n for n, ok in zip(names, largest.isfinite().tolist()) if not ok]
         self._model.step_refused = True
         for group in self._optimizer.param_groups:
             for p in group['params']:
@@ -189,9 +187,11 @@ def _tensors(tree, name: str):
 
 @torch.no_grad()
 def _copy(targets: list, sources: list) -> None:
-    for floating in (True, False):
-        pairs = [(t, s) for t, s in zip(targets, sources) if t.is_floating_point() is floating]
-        if pairs and hasattr(torch, '_foreach_copy_'):  # since torch 2.1
+    alike: dict = {}  # counts beside statistics
+    for target, source in zip(targets, sources):
+        alike.setdefault(target.dtype, []).append((target, source))
+    for pairs in alike.values():
+        if hasattr(torch, '_foreach_copy_'):  # since torch 2.1
             torch._foreach_copy_([t for t, _ in pairs], [s for _, s in pairs])
         else:
             for target, source in pairs:

@@ -34,15 +34,13 @@ def parts_by_silhouette(feats: np.ndarray, max_parts: int, seed: int, *, least: 
     """
     from sklearn.metrics import silhouette_score
     chosen = np.random.RandomState(seed).permutation(len(feats))[:sample]
-    length = np.linalg.norm(feats[chosen], axis=1, keepdims=True)
-    unit = feats[chosen] / np.where(length > 0, length, 1)
     best, score = _kmeans(feats, 1, seed), least
     for count in range(2, max_parts + 1):
         found = _kmeans(feats, count, seed)
         labels = found.labels_[chosen]
         if not 1 < len(np.unique(labels)) < len(chosen):  # a silhouette needs two clusters
             continue
-        mean = silhouette_score(unit, labels, metric='cosine')
+        mean = silhouette_score(feats[chosen], labels, metric='cosine')
         if mean > score:
             best, score = found, mean
     return best.cluster_centers_

@@ -109,7 +109,7 @@ class PartInitHook(Hook):
         keys = all_gather_object([(r.keys.numpy(), r.seen) for r in mine])
         own = self._cluster_own(mine, keys, names, memory.num_parts)
         found = {c: result for results in all_gather_object(own) for c, result in results.items()}
-        prototypes = np.zeros(tuple(memory.prototypes.shape), dtype=np.float32)
+        prototypes = np.zeros(tuple(memory.prototypes.shape))
         mask = np.ones(prototypes.shape[:2], dtype=bool)  # of an absent class: all
         for c, result in sorted(found.items()):
             if isinstance(result, Exception):
@@ -135,7 +135,7 @@ class PartInitHook(Hook):
         batches = iter(loader)
         shield_workers()  # they shall survive a Ctrl-C: the iteration is to be finished
         for batch in _track(batches, 'images read for the parts', len(loader)):
-            data = model.data_preprocessor(batch, training=False)
+            data = model.data_preprocessor(batch)  # as in a test
             inputs, label = data['inputs'], data['data_samples'][0].gt_sem_seg.data[0]
             pad = [0, inputs.shape[-1] - label.shape[1], 0, inputs.shape[-2] - label.shape[0]]
             label = F.pad(label, pad, value=-1).to(inputs.device)

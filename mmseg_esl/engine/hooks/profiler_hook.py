@@ -11,7 +11,7 @@ from mmengine.runner import IterBasedTrainLoop
 from mmseg.registry import HOOKS
 from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
-from torch.profiler import ProfilerActivity, profile, schedule
+from torch.profiler import profile, schedule
 
 from ...functional.phases import phase
 from ..unwrap import unwrap
@@ -87,9 +87,6 @@ class StepProfilerHook(Hook):
         self._end()  # stopped by somebody else
 
     def _start(self, runner) -> None:
-        activities = [ProfilerActivity.CPU]
-        if torch.cuda.is_available():
-            activities.append(ProfilerActivity.CUDA)
         # mmengine's own, which have no name in a trace
         self._named = [(unwrap(runner.model).data_preprocessor, 'forward', 'preprocess'),
                        (runner.optim_wrapper, 'backward', 'backward')]
@@ -98,7 +95,7 @@ class StepProfilerHook(Hook):
         for owner, method, name in self._named:
             setattr(owner, method, phase(name)(getattr(owner, method)))
         self._profiler = profile(
-            activities=activities, schedule=schedule(wait=0, warmup=1, active=self.iters, repeat=1),
+            schedule=schedule(wait=0, warmup=1, active=self.iters, repeat=1),
             on_trace_ready=lambda profiler: self._write(runner, profiler))
         self._profiler.start()
 

@@ -43,7 +43,7 @@ class Reservoir:
         """
         self.seen += seen
         room = self.limit - len(self.keys)
-        if room and len(keys):
+        if room:
             first = feats[:room].clone(memory_format=torch.contiguous_format)
             self.feats = torch.cat([self.feats, first]) if len(self.keys) else first
             self.keys = torch.cat([self.keys, keys[:room]])
