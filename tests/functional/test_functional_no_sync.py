@@ -137,8 +137,8 @@ def windows(d):
 
 def thresholds(d):
     sure = esl.prediction_entropy(d['logits'])
-    esl.pseudo_cross_entropy(d['logits'], d['labels'].clamp(min=0), sure < esl.percentile(sure, 0.2),
-                             d['valid']).backward()
+    few = sure < esl.percentile(sure, 0.2)
+    esl.pseudo_cross_entropy(d['logits'], d['labels'].clamp(min=0), few, d['valid']).backward()
     esl.class_ranks(d['logits'])
 
 
