@@ -185,6 +185,8 @@ def beside(file: str) -> list:
     else:
         found = [p for start in ('test', 'test_functional') for end in ('', '_*')
                  for p in sorted(Path(ROOT, 'tests', room).glob(f'{start}_{path.stem}{end}.py'))]
+    if room == 'functional':  # waits and devices: of all files alike
+        found.append(Path('tests/functional/test_functional_no_sync.py'))
     if room == 'semi':
         found = [Path('tests', name) for name in FRAME]
     if room == 'methods':  # costs, names, odd inputs: of all methods alike

@@ -111,7 +111,8 @@ def spread_labels(labels: Tensor, keep: Tensor, regions: Tensor, threshold: Tens
         counts.scatter_add_(1, labels, torch.where(region, confident, 0.0))
         most, ruler = counts.max(dim=1)
         total = counts.sum(dim=1)
-        passes = (total > 0) & (total / size >= threshold) & (most / total > threshold)
+        # where nothing is kept, 0 / 0 is above no threshold
+        passes = (total / size >= threshold) & (most / total > threshold)
         taken = region & passes[:, None]
         labels = torch.where(taken, ruler[:, None], labels)
         kept = kept | taken

@@ -105,7 +105,7 @@ def flaw_target(probs: Tensor, labels: Tensor, known: Tensor) -> Tensor:
     # sum_c |onehot - p| / 2, as it is for probabilities
     flaws = torch.where(known, 1 - probs.gather(1, truth)[:, 0], 0.0)
     flaws = _blur(flaws, 8)[:, None]
-    flaws = F.max_pool2d(F.pad(flaws, (1, 1, 1, 1), mode='reflect'), 3, stride=1)[:, 0]
+    flaws = F.max_pool2d(flaws, 3, stride=1, padding=1)[:, 0]
     return _stretch(_blur(flaws, 4), known)
 
 

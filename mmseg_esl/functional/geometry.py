@@ -43,14 +43,14 @@ def look_through(x: Tensor, windows: Tensor, *, nearest: bool = False) -> Tensor
     Returns:
         like ``x``.
     """
-    grid = _grid(windows, x)
+    grid = _grid(windows, x.shape[-2:], x.dtype)
     return F.grid_sample(x, grid, mode='nearest' if nearest else 'bilinear',
                          padding_mode='reflection', align_corners=False)
 
 
 def windows_inside(windows: Tensor, size: tuple[int, int]) -> Tensor:
     """``(N, H, W)`` bool: where a window shows the image, not its continuation."""
-    grid = _grid(windows, torch.empty(len(windows), 1, *size, device='meta'))
+    grid = _grid(windows, size, windows.dtype)
     return (grid.abs() <= 1).all(dim=-1)
 
 
@@ -59,10 +59,9 @@ def flip_some(x: Tensor, which: Tensor) -> Tensor:
     return torch.where(which.view(-1, *[1] * (x.dim() - 1)), x.flip(-1), x)
 
 
-def _grid(windows: Tensor, like: Tensor) -> Tensor:
+def _grid(windows: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
     """``(N, H, W, 2)``, x and y in [-1, 1] inside the image, of the window's pixel centres."""
-    height, width = like.shape[-2:]
-    dtype = like.dtype
+    height, width = size
     factor, top, left = windows.to(dtype).T[..., None]
     rows = torch.arange(height, device=windows.device, dtype=dtype) + 0.5
     cols = torch.arange(width, device=windows.device, dtype=dtype) + 0.5

@@ -25,7 +25,7 @@ def autocontrast(image: Tensor) -> Tensor:
     low, high = flat.amin(dim=1, keepdim=True), flat.amax(dim=1, keepdim=True)
     levels = torch.arange(256, device=image.device, dtype=torch.float64)
     scale = levels[-1] / (high - low).clamp(min=1)  # '255 / x' would be 255 times 1 / x, rounded
-    table = (levels * scale - low * scale).trunc().clamp(0, 255)
+    table = (levels * scale - low * scale).trunc()  # of what lies between low and high
     return _look_up(image, torch.where(high > low, table, levels))
 
 
@@ -69,10 +69,9 @@ def colour(image: Tensor, factor: float) -> Tensor:
 def sharpness(image: Tensor, factor: float) -> Tensor:
     """Towards a smoothed image; the outermost pixels stay."""
     smooth = image.clone()
-    if min(image.shape[1:]) > 2:
-        height, width = image.shape[1:]
-        near = sum(image[:, y:height - 2 + y, x:width - 2 + x] for y in range(3) for x in range(3))
-        smooth[:, 1:-1, 1:-1] = ((near + 4 * image[:, 1:-1, 1:-1]) / 13 + 0.5).floor()
+    height, width = image.shape[1:]
+    near = sum(image[:, y:height - 2 + y, x:width - 2 + x] for y in range(3) for x in range(3))
+    smooth[:, 1:-1, 1:-1] = ((near + 4 * image[:, 1:-1, 1:-1]) / 13 + 0.5).floor()
     return _blend(smooth, image, factor)
 
 
@@ -97,8 +96,7 @@ def hue(image: Tensor, share: float) -> Tensor:
     q = _rounded(value * (1 - saturation * part))
     t = _rounded(value * (1 - saturation * (1 - part)))
     wheel = torch.stack([value, q, p, p, t, value])  # red in each of six sectors
-    index = sector.long() % 6
-    out = [wheel.gather(0, ((index + shift) % 6)[None])[0] for shift in (0, 4, 2)]
+    out = [wheel.gather(0, (sector.long() + shift)[None] % 6)[0] for shift in (0, 4, 2)]
     return torch.stack(out).to(image.dtype)
 
 
@@ -115,7 +113,7 @@ def _hsv(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     r, g, b = (((value - channel) / span.clamp(min=1)).double() for channel in image)
     turn = torch.where(red == value, b - g, torch.where(green == value, 2 + r - b, 4 + g - r))
     turn = ((turn.float().double() / 6 + 1) % 1).float()
-    hue = torch.where(span > 0, (turn.double() * 255).floor(), 0.0)
+    hue = (turn.double() * 255).floor()
     return hue, ((span / value.clamp(min=1)).double() * 255).floor(), value.double()
 
 

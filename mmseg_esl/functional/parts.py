@@ -78,7 +78,7 @@ def part_sums(features: Tensor, parts: Tensor, num: int, *,
         same dtype, whole.
     """
     sums, counts = [], []
-    like = at_least_float(features[:1, :1])
+    like = at_least_float(features.new_empty(()))
     rows = _resize_matrix(features.shape[-2], parts.shape[-2], like, align_corners)
     cols = _resize_matrix(features.shape[-1], parts.shape[-1], like, align_corners)
     for image, part in zip(features, parts):

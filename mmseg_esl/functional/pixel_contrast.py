@@ -43,7 +43,7 @@ def other_class(probs: Tensor, keys: Tensor) -> Tensor:
     Returns:
         ``(..., P, K)``.
     """
-    return (1 - probs @ keys.T).clamp(min=0, max=1)
+    return (1 - probs @ keys.T).clamp(min=0)  # rounding may bring the sum above 1
 
 
 def weighted_info_nce(anchors: Tensor, positives: Tensor, keys: Tensor, weight: Tensor, *,
@@ -58,9 +58,9 @@ def weighted_info_nce(anchors: Tensor, positives: Tensor, keys: Tensor, weight: 
         ``(..., P)``.
     """
     anchors = F.normalize(anchors, dim=-1, eps=1e-6)
-    best = (anchors * F.normalize(positives, dim=-1, eps=1e-6)).sum(dim=-1) / temperature
-    scores = anchors @ F.normalize(keys, dim=-1, eps=1e-6).T / temperature
-    logs = torch.where(weight > 0, weight.clamp(min=1e-30).log(), NEVER)
+    best = (anchors * F.normalize(positives, dim=-1)).sum(dim=-1) / temperature
+    scores = anchors @ F.normalize(keys, dim=-1).T / temperature
+    logs = torch.where(weight > 0, weight.log(), NEVER)
     return F.softplus((scores + logs).logsumexp(dim=-1) - best)
 
 

@@ -20,6 +20,7 @@ def naive(first, second):
     ([0, 0, 1, 1], [0, 1, 1, 1], (1 / 2 + 2 / 3) / 2),
     ([2, 2, 2, 2], [2, 2, 2, 2], 1),  # one class alone: a plain image is always stable
     ([0, 0, 0, 0], [1, 1, 1, 1], 0),
+    ([0, 1, 1, 1], [0, 1, 1, 2], (1 + 2 / 3 + 0) / 3),  # classes of one pixel
     ([0, 0, 2, 2], [0, 0, 2, 2], 1),  # class 1 is in neither
 ])
 def test_closed_forms(first, second, wanted):

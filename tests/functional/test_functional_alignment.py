@@ -31,11 +31,12 @@ def test_a_teacher_that_is_right_already_is_left_alone():
     torch.testing.assert_close(align_classes(p, shares, shares.flip(0), strength=0), p)
 
 
-@pytest.mark.parametrize('wanted, found', [((0, 0, 0, 0), (1, 1, 1, 1)), ((1, 1, 1, 1), (0,) * 4)])
+@pytest.mark.parametrize('wanted, found', [((0, 0, 0, 0), (5, 1, 2, 2)), ((5, 1, 2, 2), (0,) * 4)])
 def test_what_is_not_known_yet_changes_nothing(wanted, found):
     p = probs()
-    torch.testing.assert_close(align_classes(p, *(torch.tensor(x).double()
-                                                  for x in (wanted, found))), p)
+    for limit in (10, 1e9):  # within the latter the classes would move unlike
+        torch.testing.assert_close(align_classes(p, *(torch.tensor(x).double()
+                                                      for x in (wanted, found)), limit=limit), p)
 
 
 def test_a_class_that_was_hardly_met_does_not_jump():
@@ -44,6 +45,22 @@ def test_a_class_that_was_hardly_met_does_not_jump():
     # quotients 1/2 and, instead of 500000, 10
     torch.testing.assert_close(out.flatten(), torch.tensor([0.45, 1.0]).double() / 1.45,
                                rtol=1e-5, atol=1e-5)
+
+
+def test_a_class_named_too_often_is_not_silenced():
+    p = torch.tensor([0.9, 0.1]).double().view(1, 2, 1, 1)
+    out = align_classes(p, torch.tensor([0.001, 0.999]), torch.tensor([0.5, 0.5]), limit=4)
+    # quotients 1/4, not 1/500, and 1.998
+    want = torch.tensor([0.225, 0.1998]).double()
+    torch.testing.assert_close(out.flatten(), want / want.sum(), rtol=1e-4, atol=0)
+
+
+def test_shares_are_of_any_scale():
+    p, wanted = probs(), torch.tensor([5.0, 1, 2, 2]).double()
+    want = align_classes(p, wanted, wanted.flip(0) + 1)
+    for scale in (1e-6, 0.01, 100):
+        torch.testing.assert_close(align_classes(p, scale * wanted, wanted.flip(0) + 1), want)
+        torch.testing.assert_close(align_classes(p, wanted, scale * (wanted.flip(0) + 1)), want)
 
 
 def test_it_moves_the_mean_towards_what_is_wanted():

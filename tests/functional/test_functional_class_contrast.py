@@ -62,7 +62,7 @@ def test_an_anchor_at_its_positive_among_orthogonal_negatives(num, want):
     anchor, keys = torch.zeros(1, num + 1), torch.zeros(1, num, num + 1)
     anchor[0, 0] = 3.0
     keys[0, :, 1:] = torch.eye(num)
-    found = class_contrast(anchor, 7 * anchor, among(keys), torch.ones(1), num, 0.5)
+    found = class_contrast(anchor, 7 * anchor, among(keys), torch.ones(1), num)
     assert float(found) == pytest.approx(math.log(1 + num * math.exp(-2)), rel=1e-6)
     assert float(found) == pytest.approx(want, abs=1e-5)
 
@@ -78,6 +78,17 @@ def test_spoilt_keys_of_an_anchor_that_does_not_count():
     assert none == 0 and none.requires_grad
     with pytest.raises(ValueError, match='temperature'):
         class_contrast(anchors, positives, among(keys), weights, 2, 0.0)
+
+
+def test_short_and_empty_anchors():
+    anchors, positives, keys = torch.randn(3, 4), torch.randn(3, 4), torch.randn(3, 2, 4)
+    want, found = (class_contrast(x, positives, among(keys), torch.ones(3), 2)
+                   for x in (anchors, 1e-5 * anchors))
+    torch.testing.assert_close(found, want)
+    anchors[0] = 0
+    anchors.requires_grad_()
+    class_contrast(anchors, positives, among(keys), torch.ones(3), 2).backward()
+    assert anchors.grad.isfinite().all() and anchors.grad.abs().max() <= 2 / 0.5 / 1e-6
 
 
 def test_pixels_are_drawn_of_the_wanted_class():
@@ -114,6 +125,8 @@ def test_weights():
     # of the anchors of two processes, of which one has no class 2
     halved = class_weights(usable, present, 8, lambda n: n.double() * torch.tensor([1, 1, .5, 1]))
     assert halved.tolist() == [1 / 24, 0, 1 / 12, 0]
+    two = torch.tensor([True, True, False, False])
+    assert class_weights(usable, two, 1).tolist() == [1 / 2, 0, 0, 0]
     alone = torch.tensor([True, False, False, False])
     assert class_weights(alone, alone, 8).tolist() == [0, 0, 0, 0]
 
@@ -132,6 +145,14 @@ def test_negatives_by_full_sorting(low, high):
                     rank = order.index(c)
                     want = rank < low and c != classes[b, y, x] if b < 2 else low <= rank < high
                     assert bool(found[b, c, y, x]) == bool(want and keep[b, y, x])
+
+
+def test_ranks_of_the_release():
+    """A labelled pixel's first three classes but its own; of the others the 4th to the 20th."""
+    logits = -torch.arange(30.0).view(1, 30, 1, 1).expand(2, 30, 1, 1)
+    found = negative_classes(logits, torch.ones(2, 1, 1).long(), torch.ones(2, 1, 1).bool(), 1)
+    assert found[0].flatten().nonzero().flatten().tolist() == [0, 2]
+    assert found[1].flatten().nonzero().flatten().tolist() == list(range(3, 20))
 
 
 def test_classes_are_drawn_as_often_as_they_are_alike():
@@ -161,5 +182,9 @@ def test_classes_lot_by_lot():
             assert int(k) == others[int((below <= lot).sum())]
     two = draw_classes(confusion(means[:2], torch.tensor([True, True])), draw[:2])
     assert (two[0] == 1).all() and (two[1] == 0).all()
-    alone = draw_classes(confusion(means[:2], torch.tensor([True, False])), draw[:2])
+    lowest = draw_classes(confusion(means, present), torch.zeros(6, 1, dtype=torch.float64))
+    assert lowest[:, 0].tolist() == [2, 0, 0, 0, 0, 0]  # the first that is present, never itself
+    sums = confusion(means[:2], torch.tensor([True, False]))
+    assert not sums[0].any() and sums[1].tolist() == [1, 1]
+    alone = draw_classes(sums, draw[:2])
     assert ((alone >= 0) & (alone < 2)).all()  # nobody: within bounds

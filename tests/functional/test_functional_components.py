@@ -68,6 +68,15 @@ def test_against_a_flood_fill(mask):
     assert not any(e[~there].any() for e in edges)
 
 
+@pytest.mark.parametrize('width, log2', [(1, 1), (2, 1), (3, 2), (64, 6), (65, 7)])
+def test_twice_as_many_rounds_as_the_logarithm_says(width, log2, monkeypatch):
+    pool, rounds = torch.nn.functional.max_pool2d, []
+    monkeypatch.setattr(torch.nn.functional, 'max_pool2d',
+                        lambda *args, **keys: rounds.append(1) or pool(*args, **keys))
+    components(torch.ones(1, 1, width, dtype=torch.bool))
+    assert len(rounds) == 2 * log2
+
+
 def test_images_do_not_meet():
     both = torch.rand(2, 12, 15, generator=torch.Generator().manual_seed(1)) < 0.4
     assert torch.equal(components(both), torch.cat([components(both[:1]), components(both[1:])]))

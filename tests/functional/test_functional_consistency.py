@@ -286,6 +286,11 @@ def test_weighted_cross_entropy(drawn):
     assert float(found) == pytest.approx(want / (float(weights.sum()) + 3), rel=1e-12)
     halved = weighted_cross_entropy(logits, labels, weights, valid.sum(), divisor=lambda n: n * 2)
     assert float(halved) == pytest.approx(want / float(valid.sum()) / 2, rel=1e-12)
+    for total, over in ((0.25, 1), (1.0, 1), (1.5, 1.5)):  # at least 1
+        found = weighted_cross_entropy(logits, labels, weights, torch.tensor(total))
+        assert float(found) == pytest.approx(want / over, rel=1e-12)
+    spoilt = torch.where(valid[:, None], logits, torch.inf)
+    assert weighted_cross_entropy(spoilt, labels, weights, torch.tensor(1.5)) == found
     logits.requires_grad_()
     none = weighted_cross_entropy(logits, labels, 0 * weights, weights.sum() * 0)
     none.backward()

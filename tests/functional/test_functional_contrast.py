@@ -229,6 +229,28 @@ def test_contrast_where_only_the_last_queue_is_filled_to_the_brim(mode):
     assert loss.item() == 0 and used.tolist() == [0, 0] and not emb.grad.any()
 
 
+def test_negatives_lot_by_lot():
+    parts = torch.tensor([0, 3, 1, 5, 5])
+    part, slot, _ = sample_negatives(FILLED, parts, 40, generator=gen(2))
+    lots = torch.rand(5, 40, dtype=torch.float64, generator=gen(2)).tolist()
+    for row, own in enumerate(parts.tolist()):
+        others = [(p, s) for p, n in enumerate(FILLED.tolist()) if p != own for s in range(n)]
+        wanted = [others[int(lot * len(others))] for lot in lots[row]]
+        assert list(zip(part[row].tolist(), slot[row].tolist())) == wanted
+
+
+def test_lots_are_doubles_of_the_generator():
+    """Single precision has too few values for an image's pixels."""
+    classes, parts = torch.randint(-1, 3, (500,), generator=gen(1)), torch.arange(6).repeat(50)
+    keys = torch.rand(500, dtype=torch.float64, generator=gen(2))
+    for a, b in zip(sample_anchors(classes, 3, generator=gen(2)),
+                    sample_anchors(classes, 3, keys=keys)):
+        assert torch.equal(a, b)
+    draw = torch.rand(300, dtype=torch.float64, generator=gen(2))
+    assert torch.equal(sample_positives(FILLED, parts, generator=gen(2))[0],
+                       sample_positives(FILLED, parts, draw=draw)[0])
+
+
 # -- the loss -------------------------------------------------------------------------------
 
 def bank(num_classes=4, num_parts=3, slots=6, width=8, seed=0, empty=(), full=False):
@@ -506,6 +528,65 @@ def test_anchors_of_length_zero_stay_finite(mode):
                             generator=gen())
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(emb.grad).all()
+    assert emb.grad.abs().max() <= 2 / 0.5 / 1e-6  # as of a length of 1e-6: others are not drowned
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_short_anchors_count_by_their_direction(mode):
+    queue, filled = bank()
+    emb, *rest = anchors()
+    want, found = (part_contrast(x, *rest, queue, filled, 4, negatives=mode, generator=gen())[0]
+                   for x in (emb, 1e-5 * emb))
+    torch.testing.assert_close(found, want)
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_lots_of_the_positives_may_be_given(mode):
+    queue, filled = bank(full=True)
+    data, state = anchors(), gen(3)
+    lots = torch.rand(40, dtype=torch.float64, generator=state)  # what would be drawn first
+    want, _ = naive_contrast(*data, queue, filled, 4, 9, 0.5, mode, 3)
+    found, _ = part_contrast(*data, queue, filled, 4, num_negatives=9, negatives=mode,
+                             positive_draw=lots, generator=state)
+    assert found.item() == pytest.approx(want, rel=1e-7)
+
+
+def test_forty_parts_of_one_anchor_less_than_a_group():
+    queue, filled = bank(40, 1, slots=2, width=3)
+    parts = torch.arange(600) % 40
+    data = torch.randn(600, 3, generator=gen(), dtype=torch.float64), parts, parts, parts >= 0
+    found, used = part_contrast(*data, queue, filled, 40, num_negatives=2, generator=gen(3))
+    want, _ = naive_contrast(*data, queue, filled, 40, 2, 0.5, 'shared', 3)
+    assert found.item() == pytest.approx(want, rel=1e-7) and (used == 15).all()
+
+
+@pytest.mark.parametrize('total, size', [(40, 16), (480, 40), (481, 41), (5000, 64)])
+def test_groups_are_as_large_as_the_mean_part_within_bounds(total, size):
+    parts = torch.arange(total) % 12
+    (index, owner, _), _ = contrast._shared_blocks(parts, parts >= 0, torch.full((12,), 3), 5, None)
+    assert index.shape == (total // size + 12, size)
+    for part, row in zip(owner, index):
+        assert (parts[row[row < total]] == part).all()
+    assert sorted(index[index < total].tolist()) == list(range(total))
+
+
+@pytest.mark.parametrize('cells, pieces', [(100, [10, 10, 5]), (1, [1] * 25)])
+def test_pieces_hold_no_more_than_the_cells(cells, pieces, monkeypatch):
+    assert contrast.SumOverBlocks.CELLS * 512 * 4 == 16 * 2 ** 20
+    monkeypatch.setattr(contrast.SumOverBlocks, 'CELLS', cells)
+    seen, index = [], torch.arange(30).clamp(max=25)[:, None]  # the last five are nobody's
+
+    def loss_of(anchors, block, own):
+        seen.append(len(block))
+        return anchors.sum()
+
+    loss = contrast.SumOverBlocks.apply(torch.ones(25, 2), loss_of, index, index[:, 0], 9)
+    assert loss == 50 and seen == pieces
+
+
+def test_only_a_cpu_is_read_without_a_wait():
+    assert not contrast.waits_for_reads(torch.device('cpu'))
+    assert contrast.waits_for_reads(torch.device('cuda'))
 
 
 def test_contrast_refuses_bad_options():

@@ -110,7 +110,39 @@ def test_half_precision_under_autocast():
     torch.testing.assert_close(maps, want)
 
 
+def test_corners_are_not_aligned_unless_asked():
+    one, two, logits = rand(1, 5, 3, 4), rand(1, 5, 3, 4, seed=1), rand(1, 3, 9, 13)
+    valid = torch.rand(1, 9, 13, generator=gen(2)) < 0.5
+
+    def found(**keys):
+        maps = correlation_maps(one, two, valid, **keys)
+        plain = correlation_maps(one, two, valid)
+        return (maps, correlated_logits(logits, plain, valid, **keys),
+                correlation_regions(plain, valid, generator=gen(3), **keys))
+
+    for default, same, other in zip(found(), found(align_corners=False), found(align_corners=True)):
+        assert torch.equal(default, same) and not torch.equal(default, other)
+
+
 # ------------------------------------------------------------------------------------ regions
+
+def regions_of(*maps):
+    """Of an image of as many positions, each of which is drawn."""
+    maps = torch.tensor(maps, dtype=torch.float64)
+    maps = maps.repeat(maps.shape[1] // len(maps), 1)[None, :, None]
+    every = torch.ones(1, *maps.shape[2:], dtype=torch.bool)
+    found = correlation_regions(maps, every, generator=gen())
+    assert found.shape == (1, 128, *maps.shape[2:])  # as many as in the release
+    return found[0].any(dim=0).flatten().tolist()
+
+
+def test_regions_by_hand():
+    assert regions_of([0.0, 0.5, 1.0]) == [False, False, True]  # the middle itself is not above
+    faint = [1e-4, 1e-4 * 1.004, 1e-4 * 1.005]  # as of the maps of many positions
+    assert regions_of(faint) == [False, True, True]
+    assert regions_of([0.25, 0.25, 0.25 + 1e-9]) == [False] * 3  # rounding alone
+
+
 
 @pytest.mark.parametrize('corners', [False, True])
 def test_regions_against_a_loop(corners):
@@ -205,6 +237,21 @@ def test_random_maps_against_the_loop(threshold):
     assert changed > 0
 
 
+@pytest.mark.parametrize('kept, passes', [(0, False), (1, True), (2, True)])
+def test_regions_that_little_is_kept_of(kept, passes):
+    labels = torch.tensor([[[0, 0, 1, 1, 1]]])
+    keep = (torch.arange(5) < kept).view(1, 1, 5)
+    found, now = spread_labels(labels, keep, torch.ones(1, 1, 1, 5).bool(), torch.tensor(0.2), 2)
+    assert found.tolist() == ([[[0] * 5]] if passes else labels.tolist())
+    assert torch.equal(now, keep | passes)
+
+
+def test_a_class_at_the_threshold_does_not_rule():
+    labels, every = torch.tensor([[[0, 0, 1, 1]]]), torch.ones(1, 1, 4, dtype=torch.bool)
+    found, _ = spread_labels(labels, every, every[None], torch.tensor(0.5), 2)
+    assert torch.equal(found, labels)
+
+
 def test_no_region_passes():
     labels, keep = torch.randint(3, (2, 5, 5)), torch.rand(2, 5, 5) < 0.5
     for regions in (torch.zeros(2, 4, 5, 5).bool(), torch.ones(2, 4, 5, 5).bool()):
@@ -234,6 +281,11 @@ def test_divergence_is_zero_where_both_agree_and_nowhere_below():
     found.backward()
     assert abs(found.item()) < 1e-15 and logits.grad.abs().max() < 1e-15
     assert probability_kl(logits, rand(1, 4, 5, 5, seed=1).softmax(dim=1), every, every) > 0
+    alone = torch.zeros_like(every)
+    alone[0, 2, 3] = True  # of one pixel the mean is its own
+    target = rand(1, 4, 5, 5, seed=1).softmax(dim=1)
+    want = (target * (target.log() - logits.log_softmax(dim=1))).sum(dim=1)[0, 2, 3]
+    torch.testing.assert_close(probability_kl(logits, target, alone, alone), want)
     nothing = probability_kl(logits, logits.softmax(dim=1), ~every, ~every)
     assert nothing == 0 and nothing.requires_grad
 

@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmseg_esl.functional import cutmix_mask, mix, nearest
+from mmseg_esl.functional import (
+    cutmix_mask,
+    cutmix_masks_by_image,
+    cutout_mask,
+    mix,
+    nearest,
+)
 
 SIZES = [(64, 64), (513, 513), (33, 65), (17, 5), (2, 2), (3, 3), (1, 7), (9, 1), (1, 1)]
 
@@ -48,6 +54,25 @@ def test_default_area_is_half():
     mask = cutmix_mask(32, (200, 200), generator=gen())
     share = mask.double().mean(dim=(1, 2))
     assert ((share - 0.5).abs() < 0.006).all()
+
+
+def test_a_box_of_one_row_makes_up_the_area_by_its_width():
+    assert (cutmix_mask(50, (1, 40), generator=gen()).sum(dim=(1, 2)) == 20).all()
+
+
+def test_rows_say_nothing_of_columns():
+    mask = cutmix_mask(2000, (40, 40), area=0.25, generator=gen())
+    (tall, top), (wide, left) = ((x.sum(dim=1), x.int().argmax(dim=1))
+                                 for x in (mask.any(dim=2), mask.any(dim=1)))
+    free = (tall < 40) & (wide < 40)
+    drawn = torch.stack([tall, top / (40 - tall), left / (40 - wide)])[:, free]
+    off = torch.corrcoef(drawn) - torch.eye(3)
+    assert off.abs().max() < 4 / math.sqrt(2000)  # four standard errors
+
+
+def test_an_image_just_too_long_for_the_largest_box():
+    with pytest.raises(ValueError, match='fits into no image'):
+        cutmix_masks_by_image(1, (4, 16), area=(0.5, 0.5), ratio=0.5)
 
 
 def test_extreme_areas():
@@ -92,6 +117,20 @@ def test_any_size_gives_a_rectangle_near_the_area(height, width, area, seed):
     if box:
         assert mask[box[0]:box[1] + 1, box[2]:box[3] + 1].all()
         assert int(mask.sum()) == (box[1] - box[0] + 1) * (box[3] - box[2] + 1)
+
+
+@pytest.mark.parametrize('size, side', [((20, 30), 8), ((9, 7), 5), ((6, 6), 100), ((6, 6), 0)])
+def test_holes(size, side):
+    got = cutout_mask(150, size, side, generator=gen(3))
+    draw = torch.rand(2, 150, generator=gen(3)).tolist()
+    for n in range(150):
+        top, left = (int(d[n] * length) - side // 2 for d, length in zip(draw, size))
+        want = torch.zeros(size, dtype=torch.bool)
+        for y in range(max(top, 0), min(top + side, size[0])):
+            for x in range(max(left, 0), min(left + side, size[1])):
+                want[y, x] = True
+        assert torch.equal(got[n], want)
+    assert side == 0 or got.any(dim=0).all()  # the centre may be anywhere
 
 
 # -- mixing ---------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def test_a_blur_wider_than_the_image():
     assert torch.equal(gaussian_blur(maps, 99), gaussian_blur(maps, 5))
 
 
-@pytest.mark.parametrize('height', [9, 40])
+@pytest.mark.parametrize('height', [9, 32, 40])
 def test_handled_flaws_of_every_pixel(gen, height):
     flaws = torch.randn(3, height, 9, dtype=torch.float64, generator=gen)
     flaws[2] = flaws[2] * 0.02  # nothing above 0.1
@@ -94,6 +94,22 @@ def test_handled_flaws_of_every_pixel(gen, height):
     assert torch.equal(flaws, before)  # the detector's loss needs them as they are
     assert got[:2].amax(dim=(1, 2)).tolist() == pytest.approx([1, 1]) and not got[2].any()
     assert not handle_flaws(flaws, torch.zeros_like(inside)).any()
+
+
+@pytest.mark.parametrize('peak, found', [(0.1, 0), (0.1001, 1), (0.15, 1)])
+def test_a_map_counts_that_has_a_value_above_a_tenth(peak, found):
+    flaws = torch.zeros(1, 9, 9, dtype=torch.float64)  # too small to be blurred
+    flaws[0, 4, 4] = peak
+    got = handle_flaws(flaws, torch.ones(1, 9, 9, dtype=torch.bool))
+    assert float(got.amax()) == pytest.approx(found, abs=1e-6) and int((got > 0).sum()) == found
+
+
+def test_a_faint_flaw_of_the_target_is_stretched_too():
+    probs = torch.zeros(1, 2, 16, 16, dtype=torch.float64)
+    probs[:, 0] = 1
+    probs[0, :, 8, 8] = torch.tensor([0.999, 0.001])
+    labels = torch.zeros(1, 16, 16, dtype=torch.long)
+    assert float(flaw_target(probs, labels, labels == 0).amax()) == pytest.approx(1, abs=1e-4)
 
 
 def test_what_padding_holds_does_not_matter(gen):
@@ -159,6 +175,9 @@ def test_mean_square(gen):
     zero = mean_square(errors, keep, torch.zeros_like(valid))
     zero.backward()
     assert zero == 0 and not errors.grad.any()
+    alone = torch.zeros_like(valid)
+    alone[1, 2, 3] = True  # of one pixel the mean is its own
+    assert mean_square(errors, alone, alone).detach() == errors[1, 2, 3].detach() ** 2
     assert float(mean_square(errors, valid, valid, lambda n: n * 4)) == pytest.approx(
         float(mean_square(errors, valid, valid)) / 4)
 

@@ -49,14 +49,20 @@ def test_windows_are_drawn_within_the_rescaled_image():
         assert ((corner >= 0) & (corner <= room.clamp(min=0))).all()
         assert (corner[room <= 0] == 0).all() and (corner == room)[room > 2].any()
         assert torch.equal(corner, corner.round())
+    one, two, other = (rescale_windows(5, (30, 40), (0.5, 1.5),
+                                       generator=torch.Generator().manual_seed(seed))
+                       for seed in (1, 1, 2))
+    assert torch.equal(one, two) and not torch.equal(one, other)
     for bad in ((0, 1), (1.5, 0.5)):
         with pytest.raises(ValueError, match='scale'):
             rescale_windows(1, (4, 4), bad)
 
 
+@pytest.mark.filterwarnings('error')
 def test_through_windows_pixel_by_pixel():
-    x = torch.randn(4, 2, 9, 12, dtype=torch.float64)
-    windows = torch.tensor([[1.0, 0, 0], [0.57, 0, 0], [1.37, 3, 2], [0.83, 0, 0]])
+    x = torch.randn(5, 2, 9, 12, dtype=torch.float64)
+    windows = torch.tensor([[1.0, 0, 0], [0.57, 0, 0], [1.37, 3, 2], [0.83, 0, 0],
+                            [0.5, 0, 0]])  # a row of the last lies just on the border
     smooth, near = look_through(x, windows), look_through(x, windows, nearest=True)
     shown = windows_inside(windows, (9, 12))
     assert torch.allclose(smooth[0], x[0]) and torch.equal(near[0], x[0]) and shown[0].all()
@@ -114,6 +120,13 @@ def test_classmix_by_hand():
         pasted, rest = labels[b][~mask[b]], labels[(b + 1) % 4][mask[b]]
         assert set(pasted.tolist()) <= set(range(6)) & set(labels[b].flatten().tolist())
         assert sorted(mixed[b].flatten().tolist()) == sorted([*pasted.tolist(), *rest.tolist()])
+
+
+def test_classmix_follows_the_generator():
+    labels = torch.randint(0, 6, (4, 7, 8))
+    one, two, other = (classmix_mask(labels, 6, generator=torch.Generator().manual_seed(seed))
+                       for seed in (1, 1, 2))
+    assert torch.equal(one, two) and not torch.equal(one, other)
 
 
 def test_classmix_chooses_alike():

@@ -37,6 +37,10 @@ def test_certainty_of_uniform_and_of_one_hot():
     found = image_certainty(torch.cat([uniform, sharp]), every)
     torch.testing.assert_close(found, torch.tensor([0.0, 1.0]), rtol=0, atol=1e-6)
     assert (image_certainty(torch.cat([uniform, sharp]), ~every) == 0).all()
+    alone = torch.zeros_like(every)
+    alone[:, 1, 2] = True  # of one pixel the mean is its own
+    found = image_certainty(torch.cat([uniform, sharp]), alone)
+    torch.testing.assert_close(found, torch.tensor([0.0, 1.0]), rtol=0, atol=1e-6)
     assert image_certainty(sharp.bfloat16(), every[:1]).dtype == torch.float32
     assert not image_certainty(sharp.requires_grad_(), every[:1]).requires_grad
 
@@ -73,6 +77,17 @@ def test_shares_are_those_of_the_two_betas():
     assert boxes.mean() == pytest.approx(0.5, abs=0.03)
     assert patches.std() == pytest.approx(math.sqrt(8 * 2 / 100 / 11), abs=0.015)
     assert boxes.std() == pytest.approx(math.sqrt(4 * 4 / 64 / 9), abs=0.015)
+
+
+def test_draws_follow_the_generator_alone():
+    certainty = torch.full((6,), 0.5)
+    state = torch.get_rng_state()
+    one, two, other = (draw_injection(certainty, (20, 30), generator=gen(seed))
+                       for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    for name in ('patches', 'boxes', 'partner'):
+        assert torch.equal(getattr(one, name), getattr(two, name))
+        assert not torch.equal(getattr(one, name), getattr(other, name))
 
 
 def test_who_gets_a_patch():

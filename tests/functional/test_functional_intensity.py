@@ -10,7 +10,7 @@ from mmseg_esl.functional import intensity
 
 
 def images():
-    """Ramps, noise, a dark image of few values, one colour, something tiny."""
+    """Ramps, noise, dark images of few values, few pixels of many, one colour, tiny ones."""
     rng = np.random.RandomState(0)
     ramp = np.stack([np.tile(np.arange(256), (40, 1)), np.tile(np.arange(256)[::-1], (40, 1)),
                      np.tile(np.arange(256) // 2, (40, 1))], axis=2)
@@ -19,7 +19,9 @@ def images():
     dark[..., 1] = 35
     return {'ramp': ramp, 'noise': rng.randint(0, 256, (61, 83, 3)), 'smooth': smooth,
             'dark': dark, 'one colour': np.full((9, 9, 3), (200, 10, 77)),
-            'tiny': rng.randint(0, 256, (2, 3, 3))}
+            'tiny': rng.randint(0, 256, (2, 3, 3)), 'a row': rng.randint(0, 256, (1, 9, 3)),
+            'few pixels': rng.randint(0, 256, (17, 18, 3)),
+            'nearly black': rng.randint(0, (2, 3, 4), (9, 11, 3))}
 
 
 IMAGES = {name: x.astype(np.uint8) for name, x in images().items()}

@@ -1,4 +1,5 @@
-"""No step of the method waits for the device."""
+"""No step of the method waits for the device, or leaves it."""
+from contextlib import nullcontext
 from copy import deepcopy
 
 import pytest
@@ -6,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from bench.counting import SyncCounter
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from mmseg_esl import functional as esl
-from mmseg_esl.models.intensity import RandomIntensity
+from mmseg_esl.models.intensity import OPERATIONS, RandomIntensity
 
 
 def data():
@@ -27,6 +30,10 @@ def data():
         embeddings=torch.randn(200, 6, generator=g).requires_grad_(),
         anchor_parts=torch.randint(0, c * k, (200,), generator=g),
         chosen=torch.rand(200, generator=g) < 0.8)
+    out.update(image=torch.randint(256, (3, *size), generator=g).float(),
+               windows=torch.rand(3, 3, generator=g) + 0.5, flags=torch.rand(3, generator=g) < 0.5,
+               weight=torch.randn(c, 5, generator=g), half=torch.tensor(0.5),
+               backwards=torch.arange(3).flip(0), head=nn.Conv2d(5, c, 1))
     out['student'] = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     out['teacher'] = deepcopy(out['student'])
     return out
@@ -40,7 +47,7 @@ def soft(label):
 
 
 def cutmix(d):
-    mask = esl.cutmix_mask(3, (8, 9))
+    mask = esl.cutmix_mask(3, (8, 9), device=d['probs'].device)
     for name in ('probs', 'logits', 'valid', 'labels', 'features'):
         esl.mix(d[name], mask)
     esl.nearest(d['labels'], (3, 4))
@@ -57,13 +64,13 @@ def correlation(d):
     maps = esl.correlation_maps(d['features'], d['features'], d['valid'])
     esl.correlated_logits(d['logits'], maps, d['valid']).sum().backward()
     regions = esl.correlation_regions(maps, d['valid'], num=5)
-    esl.spread_labels(d['labels'].clamp(min=0), d['valid'], regions, torch.tensor(0.5), 4)
+    esl.spread_labels(d['labels'].clamp(min=0), d['valid'], regions, d['half'], 4)
 
 
 def intensities(d):
-    view = RandomIntensity()
-    for _ in range(20):  # all operations
-        view(d['probs'][:, :3])
+    RandomIntensity()(d['probs'][:, :3])
+    for name, argument in OPERATIONS.items():
+        getattr(esl.intensity, name)(d['image'], *argument(0.3))
 
 
 def grouping(corners):
@@ -95,19 +102,59 @@ def flaws(d):
 def attention(d):
     valid, feats = d['valid'][:, ::2, ::2][:, :4, :5], d['features']
     shown = esl.present_classes(d['labels'], 4, d['labels'] >= 0)
-    maps = esl.class_activation(feats, torch.randn(4, 5), shown, valid)
+    maps = esl.class_activation(feats, d['weight'], shown, valid)
     esl.masked_attention(feats, feats, maps, valid).sum().backward()
     esl.masked_mean(feats, valid).sum().backward()
-    hole = esl.cutout_mask(3, (8, 9), 3)
+    hole = esl.cutout_mask(3, (8, 9), 3, device=valid.device)
     esl.calibrated_fusion(d['logits'], d['probs'], d['valid'] & ~hole)
+
+
+def classes(d):
+    anchors, lots = d['embeddings'], torch.rand_like(d['embeddings'][:, :4]).double()
+    own = d['anchor_parts'] // 3
+    members = esl.PixelsByClass.of(own, 4)
+    sums = esl.confusion(d['weight'], members.count > 0)
+    drawn = members.pick(esl.draw_classes(sums[own], lots), lots)
+    weights = esl.class_weights(members.count > 3, members.count > 0, 3)[own]
+    esl.class_contrast(anchors, anchors.detach()[members.pick(own, lots[:, 0])],
+                       lambda unit, some: esl.cosines(unit, anchors.detach()[drawn[some]]),
+                       weights, 4).backward()
+    esl.negative_classes(d['logits'], d['labels'], d['valid'], 1)
+
+
+def seeds(d):
+    labels, known = esl.nearest(d['labels'], (4, 5)), d['weight'][:, :3] > 0
+    esl.part_seeds(d['features'].detach(), labels, d['prototypes'], known)
+    esl.assign_parts(d['features'].detach(), d['labels'], d['prototypes'], mask=known)
+
+
+def windows(d):
+    at = d['probs'].device
+    esl.look_through(d['probs'], esl.rescale_windows(3, (8, 9), (0.5, 1.5), device=at))
+    esl.windows_inside(d['windows'], (8, 9))
+    esl.flip_some(d['probs'], d['flags'])
+
+
+def thresholds(d):
+    sure = esl.prediction_entropy(d['logits'])
+    few = sure < esl.percentile(sure, 0.2)
+    esl.pseudo_cross_entropy(d['logits'], d['labels'].clamp(min=0), few, d['valid']).backward()
+    esl.class_ranks(d['logits'])
+
+
+def agreement(d):
+    labels = d['labels'].clamp(min=0)
+    esl.mean_iou(labels, labels.flip(0), 4)
+    esl.align_classes(d['probs'], d['weight'][:, 0].abs(), d['weight'][:, 1].abs())
+    esl.probability_mse(d['logits'], d['probs'], d['valid']).backward()
 
 
 def pixels(debias):
     def run(d):
         valid = esl.nearest(d['valid'], (4, 5))
         esl.pixel_contrast(d['features'], d['features'].detach(), esl.class_activation(
-            d['features'], torch.randn(4, 5), valid.new_ones(3, 4), valid), valid,
-            debias=debias).backward()
+            d['features'], d['weight'], valid.new_ones(3, 4), valid), valid,
+            debias=debias, other_images=debias == 'sampling').backward()
     return run
 
 
@@ -116,12 +163,20 @@ STEPS = {
     'contrast of pixels, sampled': pixels('sampling'),
     'attention and fusion': attention,
     'flaws': flaws,
+    'contrast of classes': classes,
+    'seeds of parts': seeds,
+    'windows': windows,
+    'thresholds': thresholds,
+    'agreement and alignment': agreement,
+    'classes mixed': lambda d: esl.classmix_mask(d['labels'], 4),
+    'cutmix, boxes by image': lambda d: esl.mix(
+        d['labels'], esl.cutmix_masks_by_image(3, (8, 9), device=d['labels'].device)),
     'dynamic soft label': soft(esl.dynamic_soft_label),
     'top-k soft label': soft(esl.topk_soft_label),
     'hard label': soft(esl.hard_label),
     'cutmix': cutmix,
     'cutmix, another partner': lambda d: esl.mix(
-        d['probs'], esl.cutmix_mask(3, (8, 9)), partner=torch.arange(3).flip(0)),
+        d['probs'], esl.cutmix_mask(3, (8, 9), device=d['probs'].device), partner=d['backwards']),
     'complementary dropout': lambda d: esl.complementary_dropout(
         [d['probs'][:2], d['features'][:2]]),
     'label injection': injection,
@@ -129,11 +184,12 @@ STEPS = {
     'correlation': correlation,
     'divergence': lambda d: esl.probability_kl(
         d['logits'], d['probs'], d['valid'], d['valid']).backward(),
-    'cutmix, toggling boxes': lambda d: esl.mix(d['labels'], esl.cutmix_masks_xor(3, (8, 9)),
-                                               shift=2),
-    'beta boxes': lambda d: esl.cutmix_masks_beta(3, (8, 9)),
+    'cutmix, toggling boxes': lambda d: esl.mix(
+        d['labels'], esl.cutmix_masks_xor(3, (8, 9), device=d['labels'].device), shift=2),
+    'beta boxes': lambda d: esl.mix(
+        d['labels'], esl.cutmix_masks_beta(3, (8, 9), device=d['labels'].device)),
     'two predictions': lambda d: esl.merge_logits(d['logits'], d['probs'], 2),
-    'adversarial noise': lambda d: esl.vat_noise(nn.Conv2d(5, 4, 1), d['features']),
+    'adversarial noise': lambda d: esl.vat_noise(d['head'], d['features'], valid=d['valid']),
     'noise on features': lambda d: esl.feature_noise(d['features']),
     'active places': lambda d: esl.feature_drop(d['features'], d['valid'][:, :4, :5]),
     'objects cut': lambda d: esl.guided_cutout(esl.component_boxes(d['valid']), (8, 9)),
@@ -155,6 +211,69 @@ def test_nothing_waits_for_the_device(name):
     with SyncCounter() as counter:
         STEPS[name](inputs)
     assert counter.all > 0 and not counter.waits
+
+
+class OneDevice(TorchDispatchMode):
+    """Lists operators that get tensors of several devices, and copies that the host waits for."""
+
+    def __init__(self):
+        super().__init__()
+        self.strangers = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        given, made = ({x.device for x in tree_flatten(tree)[0] if isinstance(x, torch.Tensor)}
+                       for tree in ((args, kwargs), result))
+        if len(given) > 1 or (given and made - given and not kwargs.get('non_blocking')):
+            self.strangers.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize('name', list(STEPS))
+def test_what_is_made_lies_where_the_inputs_do(name, monkeypatch):
+    """Inputs on a device that only knows shapes: what is made for no device lies on the host."""
+    monkeypatch.setattr(torch, 'autocast', lambda *args, **keys: nullcontext())  # not for 'meta'
+    with torch.device('meta'):
+        inputs = data()
+    with OneDevice() as seen:
+        STEPS[name](inputs)
+    assert not seen.strangers
+
+
+def test_strangers_are_seen():
+    away, here = torch.ones(3, device='meta'), torch.arange(3)
+    with OneDevice() as seen:
+        here.to('meta', non_blocking=True)
+    assert not seen.strangers
+    for culprit in (lambda: away[here], lambda: away.gather(0, here), lambda: here.to('meta'),
+                    lambda: away.index_select(0, here)):
+        with OneDevice() as seen:
+            culprit()
+        assert len(seen.strangers) == 1
+
+
+class Sorts(TorchDispatchMode):
+    """Lists of each sort whether equal values keep their order, whatever the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.stable = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if 'sort' in func.overloadpacket.__name__ and 'search' not in func.overloadpacket.__name__:
+            self.stable.append(bool((kwargs or {}).get('stable')))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('sort', [
+    lambda d: esl.class_ranks(d['logits']),
+    lambda d: esl.PixelsByClass.of(d['labels'].flatten(), 4), contrast('shared')])
+def test_equal_values_keep_their_order(sort):
+    """On a CPU they always do, elsewhere only if asked to."""
+    with Sorts() as seen:
+        sort(data())
+    assert seen.stable == [True]
 
 
 MASK = torch.tensor([True, False, True])

@@ -326,6 +326,36 @@ def test_a_spoilt_image_gives_no_seed():
             assert torch.equal(got, want)
 
 
+def seeds_of(features, prototypes, num_classes=1, known=True):
+    """Of an image of one row, ``features`` ``(D, W)``, whose pixels take turns in the classes."""
+    labels = torch.arange(features.shape[1])[None, None] % num_classes
+    prototypes = torch.tensor(prototypes).view(num_classes, 1, -1)
+    return part_seeds(features[None, :, None], labels, prototypes,
+                      torch.full((num_classes, 1), known))
+
+
+def test_what_is_as_near_to_a_prototype_does_not_belong_to_the_seed():
+    pixels = torch.tensor([[4.0, 0.0], [3.0, 3.0], [0.0, 2.0]]).T
+    seeds, scores = seeds_of(pixels, [1.0, 0.0])
+    assert seeds.tolist() == [[0, 2]] and scores.tolist() == [0]
+
+
+@pytest.mark.parametrize('near, described', [(0.995, False), (0.9998, False), (0.99995, True)])
+def test_what_rounding_alone_tells_from_a_prototype_gives_no_seed(near, described):
+    pixel = torch.tensor([[near], [math.sqrt(1 - near ** 2)]], dtype=torch.float64)
+    _, score = seeds_of(pixel, [[1.0, 0.0]])
+    assert float(score) == (torch.inf if described else pytest.approx(near))
+
+
+@pytest.mark.parametrize('value', [0.0, 3e38])  # no direction; a sum that float32 cannot hold
+def test_a_class_without_a_seed_leaves_the_others_theirs(value):
+    pixels = torch.randn(2, 10, generator=gen())
+    pixels[:, ::2] = value
+    seeds, scores = seeds_of(pixels, [[1.0, 0.0]] * 2, 2, known=False)
+    assert scores.tolist() == [torch.inf, -2]
+    torch.testing.assert_close(seeds[1], pixels[:, 1::2].mean(dim=1))
+
+
 def test_a_class_whose_prototypes_are_unknown_has_no_part():
     features, labels, prototypes = case((3, 4), (6, 8))
     mask = torch.ones(4, 3, dtype=torch.bool)
@@ -348,7 +378,7 @@ def is_sample_of(picked, candidates, tolerance=1e-5):
 @pytest.mark.parametrize('align_corners', [False, True])
 @pytest.mark.parametrize('source, target', [((5, 6), (5, 6)), ((3, 4), (9, 11)), ((9, 7), (4, 3)),
                                             ((2, 5), (1, 9)), ((5, 2), (9, 1)),
-                                            ((1, 1), (3, 3))])
+                                            ((1, 1), (3, 3)), ((3, 4), (2, 2))])
 def test_sample_holds_resized_features_of_pixels_of_the_class(source, target, align_corners):
     features, labels, _ = case(source, target, batch=1, width=16)
     label = labels[0]
@@ -384,6 +414,22 @@ def test_bounds_leave_out_what_a_full_sample_would_not_take():
         assert total == same == 30 and 0 < len(wanted)
         assert torch.equal(few_keys[few_order], keys[wanted])
         assert torch.equal(few[few_order], rows[wanted])
+
+
+def test_a_key_at_its_bound_is_left_out():
+    features, label = torch.randn(3, 6, 10), torch.zeros(6, 10).long()
+    (_, keys, _), = sample_features(features, label, 1, 60, generator=gen(1))
+    bound = float(keys.sort().values[7])
+    (_, below, _), = sample_features(features, label, 1, 60, generator=gen(1), bounds=[bound])
+    assert torch.equal(below.sort().values, keys.sort().values[:7])
+
+
+def test_corners_are_not_aligned_unless_asked():
+    features, label = torch.randn(3, 4, 5, generator=gen()), torch.zeros(9, 11).long()
+    (rows, _, _), (same, _, _), (other, _, _) = (
+        sample_features(features, label, 1, 20, generator=gen(1), **keys)[0]
+        for keys in ({}, dict(align_corners=False), dict(align_corners=True)))
+    assert torch.equal(rows, same) and not torch.allclose(rows, other)
 
 
 def test_smallest_keys_are_the_ones_kept():

@@ -31,6 +31,24 @@ def test_noise(z):
     torch.testing.assert_close(ratio[0], ratio[1])  # one for the batch
 
 
+def test_noise_of_the_papers_width(z):
+    ratio = feature_noise(torch.ones(1, 50, 20, 20), generator=gen(2)) - 1
+    assert 0.299 < ratio.max() <= 0.3 and -0.3 <= ratio.min() < -0.299
+
+
+def test_drop_of_the_papers_share():
+    """A ramp: what is kept of it is the share that was drawn, one for the batch."""
+    ramp = torch.linspace(0, 1, 1001).view(1, 1, 7, 143).expand(2, 3, 7, 143)
+    every = torch.ones(2, 7, 143, dtype=torch.bool)
+    kept = torch.stack([feature_drop(ramp, every, generator=gen(seed)).amax(dim=(1, 2, 3))
+                        for seed in range(200)])
+    assert torch.equal(kept[:, 0], kept[:, 1])
+    assert 0.695 < kept.min() < 0.72 and 0.88 < kept.max() <= 0.9
+    fixed = feature_drop(torch.tensor([1.0, 0.5, 0.25]).view(1, 1, 1, 3), every[:1, :1, :3],
+                         share=(0.5, 0.5))
+    assert fixed.flatten().tolist() == [0, 0, 0.25]  # what is at the share goes
+
+
 def test_drop(z):
     valid = torch.ones(B, H, W, dtype=torch.bool)
     valid[1, :, 3] = False
@@ -72,6 +90,8 @@ def test_cutout():
         assert 3 <= small[0, 0] < 6 and 2 <= small[0, 1] < 5
         seen |= {(int(rows.min()), int(cols.min()))}
     assert {y for y, _ in seen} == set(range(1, 8)) and {x for _, x in seen} == set(range(2, 6))
+    again = guided_cutout(component_boxes(fore), (12, 15), generator=gen(59))
+    assert torch.equal(keep, again)
     assert len(seen) > 15  # of 28 places: rows say nothing of columns
 
 
@@ -84,6 +104,8 @@ def test_cutout_of_overlapping_boxes_and_small_ones():
     assert int(boxes[4].sum()) == 2
     counts = {int((~guided_cutout(boxes, (20, 20), generator=gen(s))).sum()) for s in range(30)}
     assert max(counts) <= 64 + 16 and 64 in counts  # one window within the other
+    assert guided_cutout(boxes, (20, 20), min_perimeter=40, generator=gen(1)).equal(
+        guided_cutout(boxes, (20, 20), generator=gen(1)))  # the inner one's own
     keep = guided_cutout(boxes, (20, 20), min_perimeter=41)
     assert int((~keep).sum()) == 64
     assert guided_cutout(boxes, (20, 20), min_perimeter=81).all()

@@ -144,6 +144,79 @@ def test_one_image_has_no_others(drawn):
     assert nothing == 0 and z.grad.isfinite().all()
 
 
+def test_a_negative_weighs_what_it_is_told():
+    """All cosines equal: -log(1 / (1 + w)), however small w is."""
+    anchor = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    for w in (1e-3, 0.3, 1.0):
+        loss = weighted_info_nce(anchor, anchor, anchor, torch.full((1, 1), w).double(),
+                                 temperature=0.1)
+        assert float(loss) == pytest.approx(math.log1p(w), rel=1e-6)
+
+
+def test_short_and_empty_vectors(drawn):
+    """Lengths do not matter; without one, the slope is as of a length of 1e-6."""
+    z, weak, probs, valid = (x.detach() for x in drawn)
+    lots = torch.rand(N, 100, dtype=torch.float64)
+    want = pixel_contrast(z, weak, probs, valid, draws=lots)
+    for short in ((1e-5 * z, weak), (z, 1e-5 * weak)):
+        assert float(pixel_contrast(*short, probs, valid, draws=lots)) == pytest.approx(float(want))
+    z = z.float()
+    z[:, :, 0] = 0
+    z.requires_grad_()
+    pixel_contrast(z, weak.float(), probs.float(), valid, draws=lots).backward()
+    assert z.grad.isfinite().all() and z.grad.abs().max() <= 2 / 0.1 / 1e-6
+
+
+def test_defaults_are_the_papers(drawn):
+    z, weak, probs, valid = (x.detach() for x in drawn)
+    lots = torch.rand(N, 100, dtype=torch.float64)
+    assert torch.equal(pixel_contrast(z, weak, probs, valid, draws=lots),
+                       pixel_contrast(z, weak, probs, valid, draws=lots, num_negatives=200,
+                                      temperature=0.1, other_images=True, debias='weighting'))
+
+
+def test_two_images_lend_each_other_all_negatives(drawn):
+    """The other one alone: all K of them. An anchor among its own image's: half of K each."""
+    z, weak, probs, valid = (x[:2].detach() for x in drawn)
+    for other_images, each in ((True, 5), (False, 3)):
+        lots = torch.rand(2, each, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        found = [pixel_contrast(z, weak, probs, valid, num_negatives=5, other_images=other_images,
+                                **keys) for keys in (
+            dict(draws=lots), dict(generator=torch.Generator().manual_seed(1)))]
+        assert found[0] == found[1]
+
+
+@pytest.mark.parametrize('debias', ['weighting', 'sampling'])
+def test_draws_follow_the_generator(drawn, debias):
+    one, two, other = (pixel_contrast(*drawn, debias=debias,
+                                      generator=torch.Generator().manual_seed(seed)).detach()
+                       for seed in (1, 1, 2))
+    assert one == two and one != other
+    lots = torch.rand(N, 100, dtype=torch.float64)  # what is left to draw is whom sampling keeps
+    one, two = (pixel_contrast(*drawn, debias=debias, draws=lots,
+                               generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    assert one == two
+
+
+def test_a_lone_pixel_and_another_divisor(drawn):
+    z, weak, probs, valid = (x.detach() for x in drawn)
+    lots = torch.rand(N, 67, dtype=torch.float64)
+    own, half = (pixel_contrast(z, weak, probs, valid, other_images=False, draws=lots,
+                                divisor=divisor) for divisor in (None, lambda n: 2 * n))
+    assert float(own) == pytest.approx(2 * float(half)) and own > 0
+    alone = torch.zeros_like(valid)
+    alone[0, 1, 2] = True  # nobody to be told from
+    assert pixel_contrast(z, weak, probs, alone, other_images=False, debias='none') == 0
+
+
+def test_autocast_does_not_reach_in(drawn):
+    z, weak, probs, valid = (x.detach().float() for x in drawn)
+    lots = torch.rand(N, 100, dtype=torch.float64)
+    want = pixel_contrast(z, weak, probs, valid.bool(), draws=lots)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        assert torch.equal(pixel_contrast(z, weak, probs, valid.bool(), draws=lots), want)
+
+
 def test_half_precision(drawn):
     z, weak, probs, valid = (x.detach() for x in drawn)
     lots = torch.rand(N, 100, dtype=torch.float64)

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from mmseg_esl.functional import (
     dynamic_soft_label,
     hard_label,
+    label_weight,
     soft_cross_entropy,
+    soft_target,
     topk_soft_label,
 )
 from mmseg_esl.functional.soft_label import _row_blocks
@@ -238,6 +240,47 @@ def test_hard_equals_naive():
     assert torch.equal(hard_label(column(0.4, 0.2, 0.4))[0], column(1, 0, 0))
 
 
+def test_one_class_is_certain():
+    for label in (dynamic_soft_label, topk_soft_label, hard_label):
+        target, size = label(torch.ones(1, 1, 2, 3))
+        assert (target == 1).all() and (size == 1).all() and size.dtype == torch.long
+        assert (label_weight(target, target[:, 0], 'none') == 1).all()
+
+
+def test_soft_target_is_the_label_of_its_variant():
+    probs = rand_probs(2, 9, 4, 5, sharpness=1.0)
+    for keys, want in ((dict(), dynamic_soft_label(probs, mass=0.95)),
+                       (dict(kind='dsl', mass=0.6), dynamic_soft_label(probs, mass=0.6)),
+                       (dict(kind='topk'), topk_soft_label(probs, k=5)),
+                       (dict(kind='topk', k=2), topk_soft_label(probs, k=2)),
+                       (dict(kind='hard'), hard_label(probs))):
+        assert all(torch.equal(a, b) for a, b in zip(soft_target(probs, **keys), want))
+
+
+def test_weights_of_labels_pixel_by_pixel():
+    probs = rand_probs(2, 5, 3, 4, dtype=torch.float32)
+    confidence = probs.amax(dim=1).double()
+    confidence[0, 0, :2] = torch.tensor([0.95, 0.96])
+    target, _ = dynamic_soft_label(probs, mass=0.9)
+    found = {kind: label_weight(target, confidence, kind)
+             for kind in ('none', 'confidence', 'certainty', 'threshold')}
+    assert all(x.shape == (2, 3, 4) and x.dtype == torch.float32 for x in found.values())
+    for n in range(2):
+        for y in range(3):
+            for x in range(4):
+                sure = float(confidence[n, y, x])
+                entropy = -sum(p * math.log(p) for p in target[n, :, y, x].tolist() if p > 0)
+                want = dict(none=1, confidence=sure, certainty=1 - entropy / math.log(5),
+                            threshold=float(sure >= 0.95))
+                assert {k: float(w[n, y, x]) for k, w in found.items()} == pytest.approx(
+                    want, abs=1e-6)
+    assert torch.equal(label_weight(target, confidence), found['confidence'])
+    half = label_weight(target, confidence, 'threshold', 0.5)
+    assert torch.equal(half, (confidence >= 0.5).float())
+    with pytest.raises(ValueError, match="kind must be .*'never'"):
+        label_weight(target, confidence, 'never')
+
+
 # -- soft cross entropy ---------------------------------------------------------------------
 
 def ce_case(seed=0, shape=(2, 5, 4, 6), dtype=torch.float64):
@@ -256,6 +299,17 @@ def test_soft_ce_equals_naive(num_classes):
     everywhere = torch.ones_like(valid)
     want = naive_soft_ce(logits, target, everywhere)
     assert soft_cross_entropy(logits, target, everywhere).item() == pytest.approx(want, rel=1e-10)
+
+
+def test_soft_ce_of_one_pixel_and_another_divisor():
+    logits, target, valid = ce_case()
+    alone = torch.zeros_like(valid)
+    alone[1, 2, 3] = True
+    want = -(target * logits.log_softmax(dim=1)).sum(dim=1)[1, 2, 3]
+    torch.testing.assert_close(soft_cross_entropy(logits, target, alone), want)
+    own, half = (soft_cross_entropy(logits, target, valid, divisor=divisor)
+                 for divisor in (None, lambda n: 2 * n))
+    torch.testing.assert_close(own, 2 * half)
 
 
 def test_soft_ce_gradcheck():
@@ -349,6 +403,7 @@ def test_sixteen_pieces_but_none_of_few_pixels():
 
     assert rows(4, 200, 300) == 16 * [50]
     assert rows(1, 160, 512) == 16 * [10]
+    assert rows(1, 10, 5000) == 10 * [1] and rows(1, 8192, 1) == 2 * [4096]
     assert rows(2, 30, 100) == 2 * [30]  # 4096 pixels are more than an image has
 
 

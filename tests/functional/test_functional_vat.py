@@ -101,6 +101,20 @@ def test_what_is_not_valid_has_no_say(features):
     assert not vat_noise(decode, features, valid=torch.zeros_like(valid)).any()
 
 
+def test_the_defaults(features):
+    decode = decoder()
+    got = vat_noise(decode, features, generator=gen())
+    assert torch.equal(got, vat_noise(decode, features, xi=0.1, radius=2.0, generator=gen()))
+    assert not torch.equal(got, vat_noise(decode, features, xi=0.2, generator=gen()))
+    # of 8 columns the 3rd alone counts: at (1 + 0.5) 8 / 6 - 0.5 it is the 2nd one's of six
+    valid = torch.zeros(3, 5, 8, dtype=torch.bool)
+    valid[..., 2] = True
+    one_by_one = nn.Conv2d(4, 3, 1).double()
+    for keys, columns in ((dict(), [1]), (dict(align_corners=True), [])):
+        noise = vat_noise(one_by_one, features, valid=valid, **keys)
+        assert noise.abs().amax(dim=(0, 1, 2)).nonzero().flatten().tolist() == columns
+
+
 def test_an_answer_that_never_changes_gives_no_noise():
     noise = vat_noise(lambda x: 0 * x[:, :2], torch.randn(2, 4, 3, 3))
     assert noise.isfinite().all() and not noise.any()
