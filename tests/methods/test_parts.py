@@ -72,6 +72,15 @@ def test_representation_heads_as_their_papers_have_them(kind, layers, dropped):
     assert convs(head) == layers and drops(head) == dropped
 
 
+@pytest.mark.parametrize('kind, semi, paths', [
+    ('ESL', {}, ('decode_head.conv_seg',)), ('ESL', dict(variant='dsl'), ()),
+    ('U2PL', {}, ('decode_head.conv_seg',)), ('ReCo', {}, ('decode_head.conv_seg',)),
+    ('PC2Seg', {}, ('decode_head.conv_seg',)), ('CCT', {}, ('decode_head.conv_seg',)),
+    ('PSMT', {}, ('decode_head.sep_bottleneck',)), ('PSMT', dict(vat_radius=0.0), ())])
+def test_which_module_is_listened_to(kind, semi, paths):
+    assert tuple(build(kind, semi).tapped) == paths
+
+
 # ----------------------------------------------------------------------------------- fallbacks
 
 @MODELS.register_module()
