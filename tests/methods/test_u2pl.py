@@ -218,6 +218,9 @@ def test_who_is_an_anchor():
 
 def test_nothing_is_compared_with_an_empty_queue():
     assert contrasted(model_of(), 0.75, negative=False) == 0
+    one = torch.zeros(2, 4, 4, dtype=torch.bool)
+    one[0, 0, 0] = True  # a labelled pixel of class 0 enters the queue of class 1
+    assert contrasted(model_of(), 0.75, negative=one) > 0
 
 
 def test_only_classes_with_anchors_are_drawn():
