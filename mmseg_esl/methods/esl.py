@@ -12,6 +12,7 @@ from ..functional.phases import phase
 from ..models.pixel_to_part import PixelToPart
 from ..models.probe import on_empty_image
 from ..models.projector import build_projector
+from ..models.running import running
 from ..models.segmentors import classifiers, main_head
 from ..semi import Role, SemiSegmentor, SemiTrainCfg, Tap, connected_zero, network, said, under
 
@@ -187,8 +188,9 @@ class ESL(SemiSegmentor):
             'student', image, mode='eval', encoder=True)).encoder.size(1)
 
     def weak_view(self, images, encoder=False):
-        return self.see('teacher', images, mode='eval', encoder=encoder,
-                        tap=self._tap('teacher_projector'))
+        tap = self._tap('teacher_projector')
+        with running(tap.project if tap else self.teacher, 'eval'):
+            return self.see('teacher', images, mode='eval', encoder=encoder, tap=tap)
 
     @property
     def tapped(self):

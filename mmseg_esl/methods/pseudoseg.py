@@ -114,7 +114,7 @@ class PseudoSeg(SemiSegmentor):
         scores, maps = self.attention(stages, known, shown, self.align_corners)
         maps = network.upsample(self.student, maps, labels)
         losses['loss_sgc'] = cfg.sgc_weight * pseudo_cross_entropy(
-            maps, torch.where(known, labels, 0), known, known, divisor=self.divisor)
+            maps, labels, known, known, divisor=self.divisor)
         images = known.flatten(1).any(dim=1)
         count = images.sum()
         count = count.clamp(min=1) if self.divisor is None else self.divisor(count)

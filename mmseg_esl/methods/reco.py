@@ -172,7 +172,6 @@ class ReCo(SemiSegmentor):
         cfg, size = self.cfg, z.shape[-2:]
         like_draw = dict(dtype=torch.float64, device=z.device)
         with torch.autocast(z.device.type, enabled=False):
-            rows = z.flatten(2)
             with torch.no_grad():
                 classes, logits = (nearest(x, size, self.align_corners)
                                    for x in (classes, logits.detach()))
@@ -181,14 +180,15 @@ class ReCo(SemiSegmentor):
                 hard = torch.where(own < cfg.strong_threshold, classes, -1)
                 pixels, hard = (PixelsByClass.of(x.flatten(), self.num_classes)
                                 for x in (classes, hard))
-                sums = part_sums(z.detach(), classes, self.num_classes)[0].sum(dim=0)
-                means, present = sums / pixels.count.clamp(min=1)[:, None], pixels.count > 0
+                # sums in place of means: their direction counts alone
+                means = part_sums(z.detach(), classes, self.num_classes)[0].sum(dim=0)
+                present = pixels.count > 0
                 owner = torch.arange(self.num_classes * cfg.num_anchors, device=z.device)
                 owner = owner.div(cfg.num_anchors, rounding_mode='floor')
                 weights = class_weights(hard.count > 0, present, cfg.num_anchors)
                 anchor = hard.pick(owner, torch.rand(owner.shape, **like_draw))
                 sums = confusion(means, present, cfg.temperature)
-            features = at_least_float(rows.transpose(1, 2).flatten(0, 1))
+            features = at_least_float(z.flatten(2).transpose(1, 2).flatten(0, 1))
             # products with every pixel take less than reading 512 features for each anchor
             pool = F.normalize(features.detach(), dim=1)
 

@@ -164,12 +164,13 @@ class U2PL(SemiSegmentor):
             queues.stage(teacher.embedding, negative_classes(
                 logits, classes, negative, num, high_rank=cfg.high_rank,
                 low_rank=cfg.low_rank or min(3, self.num_classes - 1)), num)
-            sums, counts = (x.sum(dim=0) for x in part_sums(
+            # sums in place of means: their direction counts alone
+            means, counts = (x.sum(dim=0) for x in part_sums(
                 teacher.embedding, members, self.num_classes))
             if self.divisor is not None:
-                all_reduce(sums)
+                all_reduce(means)
                 all_reduce(counts)
-            means, present = sums / counts.clamp(min=1)[:, None], counts > 0
+            present = counts > 0
             own = at_least_float(logits).softmax(dim=1).gather(1, members.clamp(min=0)[:, None])
             anchors = torch.where(own[:, 0] > cfg.anchor_confidence, members, -1)
             anchors = PixelsByClass.of(anchors.flatten(), self.num_classes)

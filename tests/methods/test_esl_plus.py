@@ -135,12 +135,13 @@ def drawn(number, feats):
     return masks(feats)
 
 
-def test_without_its_parts_it_is_esl():
+@pytest.mark.parametrize('label', [dict(variant='dsl+ctr'), dict(variant='topk+ctr', topk=2)])
+def test_without_its_parts_it_is_esl(label):
     """Bit for bit, contrast included, over steps."""
     found = []
-    for kind, keys in (('ESL', {}), ('ESLPlus', dict(variant='dsl+ctr', cutmix='batch'))):
+    for kind, keys in (('ESL', {}), ('ESLPlus', dict(cutmix='batch'))):
         torch.manual_seed(0)
-        model = build(kind, confidence=0.5, mass=MASS, **keys)
+        model = build(kind, confidence=0.5, mass=MASS, **label, **keys)
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.05)
         terms = []
         for number in range(3):
@@ -158,6 +159,23 @@ def test_without_its_parts_it_is_esl():
     assert weights.keys() == others.keys()
     for key in weights:
         assert torch.equal(weights[key], others[key]), key
+
+
+def test_two_views_that_lose_nothing_pass_apart_as_they_do_together():
+    """Where batch norm does not couple images; the contrast's anchors are of the first view."""
+    found = []
+    for share in (1.0, 0.5):
+        model = build(variant='dsl+ctr', views=2, clean_share=share, confidence=0.5).eval()
+        model._drop = lambda feats: feats
+        inputs, samples = tiny.batch(2, 3)
+        torch.manual_seed(3)
+        losses = model.loss(inputs.double(), samples)
+        tiny.total(losses).backward()
+        found.append([losses[key].detach() for key in ('decode.loss_ce', 'loss_sce', 'loss_ctr')]
+                     + [p.grad for net in (model.student, model.projector)
+                        for p in net.parameters()])
+    assert all(term > 0 for term in found[0][:3])
+    same(*found)
 
 
 HARD = dict(variant='hard', weighting='threshold', threshold=TAU, cutmix_prob=1.0)

@@ -186,6 +186,14 @@ def test_the_consistency_rises_by_a_sigmoid(done, factor):
     assert model.dc_ramp() == 0
 
 
+def test_the_consistency_s_ramp_within_that_of_all_terms():
+    model = tiny.method('GCT', dc_ramp_iters=4, ramp_iters=10)
+    model.iter = 1
+    assert model.dc_ramp() == pytest.approx(0.2 * math.exp(-5 * 0.75 ** 2))
+    model.cfg.dc_ramp_iters = 0  # none of its own
+    assert model.dc_ramp() == pytest.approx(0.2)
+
+
 def test_its_own_optimiser_under_a_runner(tmp_path):
     """Adam's first step moves each weight of the detector, and of nothing else, by its rate."""
     tiny.write_data(tmp_path / 'data')

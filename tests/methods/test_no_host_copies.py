@@ -12,6 +12,7 @@ import tiny
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from two_devices import TwoDevices
 
 
 class HostCopies(TorchFunctionMode):
@@ -35,11 +36,12 @@ class HostCopies(TorchFunctionMode):
 def test_a_step_copies_nothing_from_the_host(case):
     model = case.build(sharp=1.0)
     inputs, samples = tiny.batch()
-    with HostCopies() as copies:
+    with HostCopies() as copies, TwoDevices() as mixed:
         total, _ = model.parse_losses(model.loss(inputs, samples))
         model.after_optimizer_step(3)
     assert total.isfinite()
     assert copies.found == []
+    assert mixed.found == []  # nor does it forget to say where a tensor is made
 
 
 def test_it_notices():
@@ -48,3 +50,14 @@ def test_it_notices():
         x.new_tensor(3.0), torch.tensor(1.0, device='cpu'), x.to('cpu'), x.to(device='cpu')
         torch.tensor(1.0), x.to(torch.float64), x.to('cpu', non_blocking=True)
     assert copies.found == ['new_tensor', 'tensor', 'to', 'to']
+
+
+def test_it_notices_what_was_made_elsewhere():
+    x = torch.ones(2, 2)
+    with TwoDevices() as mixed:
+        torch.arange(2, device='cpu') + x, torch.arange(2).to('cpu') + x, torch.rand(()) < x
+        x + torch.zeros_like(x), torch.rand(2) + torch.arange(2), x.to(torch.float64) + x
+        assert mixed.found == []
+        torch.arange(2) + x, torch.where(x > 0, torch.zeros(2, 2), x), x[torch.arange(2)]
+        torch.stack([x, (2 * torch.rand(2, 2)).to(torch.float32)])
+    assert mixed.found == ['add', 'where', '__getitem__', 'stack']

@@ -143,6 +143,9 @@ def test_negatives_are_worth_something():
     torch.nn.init.ones_(model.projector.convs[1].bias)
     loss = model.loss(*tiny.batch(2, 5))['loss_ctr']
     assert float(loss.detach()) == pytest.approx(math.log(1 + 4 * math.ceil(10 / 4)), rel=1e-5)
+    model.cfg.negatives_from = 'batch'  # two of each image, now and then the anchor itself
+    loss = model.loss(*tiny.batch(2, 5))['loss_ctr']
+    assert math.log(1 + 9) < float(loss.detach()) < math.log(1 + 10) + 1e-5
 
 
 @pytest.mark.parametrize('keys, name', [

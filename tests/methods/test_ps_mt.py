@@ -113,6 +113,13 @@ def test_one_teacher_follows_and_the_other_rests(at, moves):
     assert every.differing(old[moves], every.part(model, moves))
 
 
+def test_turns_of_one_iteration():
+    model = build(epoch_iters=1, warmup_iters=2)
+    turns = [model.turns for model.iter in range(5)]
+    one, two = ('teacher', 'teacher2'), ('teacher2', 'teacher')
+    assert turns == [one, one, one, two, one]
+
+
 def test_the_warm_up_ends_with_copies():
     model = build(warmup_iters=3, epoch_iters=2)
     turns = []

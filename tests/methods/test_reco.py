@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 
+import every
 import pytest
 import straight
 import tiny
@@ -186,6 +187,59 @@ def test_gradients_reach_the_queries_alone():
     logits[0, :, 0] = 0.0  # the only hard pixels
     grad, = torch.autograd.grad(model._contrast(logits, z, classes), z)
     assert (grad[0, :, 0] != 0).any() and (grad[0, :, 1:] == 0).all() and (grad[1] == 0).all()
+
+
+def test_a_class_of_one_pixel_and_one_hard_pixel():
+    """A single pixel makes a class present, and is an anchor as soon as it is hard."""
+    model = model_of()
+    classes = torch.zeros(1, 4, 4, dtype=torch.long)
+    classes[0, 1, 2] = 1
+    logits = 9 * torch.nn.functional.one_hot(classes, 3).movedim(3, 1).double()
+    logits[0, :, 1, 2] = 0.0
+    z = torch.randn(1, 4, 4, 4, requires_grad=True)
+    loss = model._contrast(logits, z, classes)
+    grad, = torch.autograd.grad(loss, z)
+    assert loss > 0 and (grad[0, :, 1, 2] != 0).any()
+    grad[0, :, 1, 2] = 0
+    assert not grad.any()
+
+
+def test_as_sure_as_the_threshold_is_not_hard():
+    model = model_of(strong_threshold=1.0)
+    classes = torch.arange(16).view(1, 4, 4) % 3
+    logits = 900 * torch.nn.functional.one_hot(classes, 3).movedim(3, 1).double()
+    assert model._contrast(logits, torch.randn(1, 4, 4, 4), classes) == 0
+
+
+def moves(**keys):
+    """Plain images, and what becomes of them without rescaling and mirrors."""
+    model = model_of(rescale=(1, 1), flip_prob=0.0, mixing='cutmix', **keys)
+    inputs, samples = tiny.batch(2, 3, ignored=0)
+    batch = Batch.of(inputs.double(), samples)
+    return batch.weak, model._moved(batch, torch.randint(0, 3, (3, 32, 32)),
+                                    torch.rand(3, 32, 32).double())[0]
+
+
+def test_boxes_of_the_size_and_as_often_as_the_keys_say():
+    weak, whole = moves(cutmix_area=1.0)
+    torch.testing.assert_close(whole, weak.roll(-1, 0))
+    weak, none = moves(cutmix_prob=0.0)
+    torch.testing.assert_close(none, weak)
+    weak, half = moves()
+    other = (half - weak).abs().amax(dim=1) > 1e-6
+    assert ((other.double().mean(dim=(1, 2)) - 0.5).abs() < 0.05).all()
+
+
+def test_an_image_of_one_pixel_counts_whole():
+    """Its one pixel is sure: a share of 1."""
+    model = tiny.method('ReCo', every.pointwise(), sharp=1.0, rescale=(1, 1), flip_prob=0.0,
+                        strong_threshold=0.0, **COUNTS).double().eval()
+    inputs, samples = tiny.batch(2, 1)
+    samples[2].gt_sem_seg.data.fill_(255)
+    samples[2].gt_sem_seg.data[0, 6, 6] = 0
+    loss = model.loss(inputs.double(), samples)['loss_u']
+    probs = model.see('teacher', inputs[2:].double()).logits.softmax(dim=1)[0, :, 6, 6]
+    torch.testing.assert_close(loss.detach(), -probs.max().log())
 
 
 def test_colours_come_after_mixing():

@@ -1,6 +1,7 @@
 """U2PL against a second implementation that goes from pixel to pixel; its relations."""
 from __future__ import annotations
 
+import every
 import forked
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import tiny
 import torch
 import u2pl_ranks
 from mmengine.hooks import Hook
+
+from mmseg_esl.semi import View
 
 COUNTS = dict(num_anchors=7, num_negatives=5)
 
@@ -190,6 +193,83 @@ def test_gradients_of_the_contrast_reach_the_student_alone():
     assert all(torch.equal(before[k], v) for k, v in model.class_queues.state_dict().items())
     model.after_optimizer_step(0)
     assert model.class_queues.pushed.sum() > 0
+
+
+def contrasted(model, own, negative=True, z=None):
+    """The contrast of 4 x 4 pixels of classes 0 and 1 whose probability the teacher calls ``own``,
+    in a labelled image and another one; all pixels are reliable."""
+    classes = torch.arange(32).view(2, 4, 4) % 2
+    others = torch.where(torch.arange(3).view(1, 3, 1, 1) == 2, 0.0, torch.tensor(
+        (1 - own) / own).log())
+    logits = torch.where(torch.arange(3).view(1, 3, 1, 1) == classes[:, None], 0.0, others)
+    logits = torch.where(torch.arange(3).view(1, 3, 1, 1) == 2, -1e9, logits).double()
+    teacher = View(logits, torch.randn(2, 10, 4, 4).double())
+    z = torch.randn(2, 10, 4, 4).double() if z is None else z
+    every = torch.ones_like(classes, dtype=torch.bool)
+    return model._contrast(teacher, z, classes, every, every & negative, 1)
+
+
+def test_who_is_an_anchor():
+    """A pixel surer of its class than the key says; not as sure."""
+    model = model_of(anchor_confidence=0.5)
+    assert contrasted(model, 0.75) > 0
+    assert contrasted(model, 0.5) == 0
+
+
+def test_nothing_is_compared_with_an_empty_queue():
+    assert contrasted(model_of(), 0.75, negative=False) == 0
+    one = torch.zeros(2, 4, 4, dtype=torch.bool)
+    one[0, 0, 0] = True  # a labelled pixel of class 0 enters the queue of class 1
+    assert contrasted(model_of(), 0.75, negative=one) > 0
+
+
+def test_only_classes_with_anchors_are_drawn():
+    """Class 0 has none: its pixels are as unsure as others are sure."""
+    model = model_of()
+    z = torch.randn(2, 10, 4, 4, dtype=torch.float64, requires_grad=True)
+    classes = torch.arange(32).view(2, 4, 4) % 2
+    logits = torch.stack([0 * classes - 9.0, 0.0 * classes, 0 * classes - 99.0], dim=1).double()
+    every = torch.ones_like(classes, dtype=torch.bool)
+    loss = model._contrast(View(logits, torch.randn(2, 10, 4, 4).double()), z, classes, every,
+                           every, 1)
+    grad, = torch.autograd.grad(loss, z)
+    assert loss > 0 and not grad.transpose(0, 1)[:, classes == 0].any()
+
+
+def test_a_class_of_one_pixel():
+    model = model_of()
+    classes = torch.zeros(2, 4, 4, dtype=torch.long)
+    classes[0, 1, 2] = 1
+    logits = 9 * torch.nn.functional.one_hot(classes, 3).movedim(3, 1).double()
+    every = torch.ones_like(classes, dtype=torch.bool)
+    z = torch.randn(2, 10, 4, 4, dtype=torch.float64, requires_grad=True)
+    loss = model._contrast(View(logits, torch.randn(2, 10, 4, 4).double()), z, classes, every,
+                           every, 1)
+    grad, = torch.autograd.grad(loss, z)
+    assert loss > 0 and grad[0, :, 1, 2].any()
+
+
+def test_ranks_of_an_uncertain_pixel_s_negatives():
+    """It enters the queues of the classes of these ranks: one class more, one entry more."""
+    pushed = []
+    for high in (3, 4, 5):
+        model = model_of(5, low_rank=1, high_rank=high)
+        model.loss(tiny.batch(2, 3, 5)[0].double(), tiny.batch(2, 3, 5)[1])
+        model.after_optimizer_step(0)
+        pushed.append(int(model.class_queues.pushed.sum()))
+    assert pushed[2] - pushed[1] == pushed[1] - pushed[0] > 0
+
+
+def test_one_kept_pixel_of_two_counts_twice():
+    model = tiny.method('U2PL', every.pointwise(), sharp=1.0, unreliable=0.0, **COUNTS)
+    model.double().eval()
+    inputs, samples = tiny.batch(2, 1)
+    samples[2].gt_sem_seg.data.fill_(255)
+    samples[2].gt_sem_seg.data[0, 6, 6:8] = 0
+    loss = model.loss(inputs.double(), samples)['loss_u'].detach()
+    probs = model.see('teacher', inputs[2:].double()).logits.softmax(dim=1)[0, :, 6, 6:8]
+    entropy = -(probs * probs.log()).sum(dim=0)
+    torch.testing.assert_close(loss, -2 * probs[:, entropy.argmin()].max().log())
 
 
 @pytest.mark.parametrize('keys, match', [

@@ -6,6 +6,8 @@ import tiny
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
+from mmseg.models import FCNHead
+from mmseg.registry import MODELS
 
 from mmseg_esl.models.running import running
 from mmseg_esl.models.segmentors import build_segmentor, metas_of
@@ -154,6 +156,37 @@ def test_logits_of_the_last_images_only():
     view = network.see(net, tiny.batch()[0], encoder=True, num_logits=2)
     assert view.logits.shape[0] == 2 and view.encoder.shape == (4, 64, 4, 4)
     assert view.embedding is None
+    assert network.see(net, tiny.batch()[0]).encoder is None  # for nobody asked
+
+
+@MODELS.register_module()
+class StagedHead(FCNHead):
+    """Gives the logits of two stages, as KNet's head does; the last ones are meant."""
+
+    def forward(self, inputs):
+        logits = super().forward(inputs)
+        return [0 * logits, logits]
+
+
+def test_of_several_stages_the_last_is_seen():
+    plain, staged = (build(tiny.segmentor(decode_head=dict(tiny.fcn(), type=kind)))
+                     for kind in ('FCNHead', 'StagedHead'))
+    assert torch.equal(seen(staged), seen(plain))
+
+
+def test_auxiliary_heads_learn_if_asked():
+    net, batch = build(tiny.segmentor(auxiliary=True)), Batch.of(*tiny.batch(2, 0))
+    for joint in (True, False):
+        for keys in ({}, dict(auxiliary=True)):
+            losses, _, _ = network.train_on(net, batch, [], joint=joint, **keys)
+            assert ('aux.loss_ce' in losses) == bool(keys)
+
+
+@pytest.mark.parametrize('joint', [True, False])
+def test_a_view_of_no_image_is_empty(joint):
+    batch = Batch.of(*tiny.batch(2, 0))
+    _, (view, ), _ = network.train_on(build(), batch, [batch.weak], joint=joint)
+    assert len(view.logits) == 0
 
 
 def test_what_cannot_be_wrapped():
