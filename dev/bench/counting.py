@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmseg_esl.functional import contrast
@@ -20,6 +22,26 @@ FORBIDDEN = {
 INDEXING = {'index', 'index_put', 'index_put_', '_index_put_impl_', '_unsafe_index_put'}
 
 
+class FromHost(TorchFunctionMode):
+    """Counts numbers that are brought from the host in a way that waits: for one element, where
+    several are filled on the device, and lists."""
+
+    def __init__(self, waits: Counter):
+        super().__init__()
+        self.waits = waits
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is Tensor.__setitem__ and not isinstance(args[2], Tensor):
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            if len(index) == args[0].dim() and all(type(i) is int for i in index):
+                self.waits['a number written to one element'] += 1
+        if func is Tensor.new_tensor or (func in (torch.tensor, torch.as_tensor)
+                                         and kwargs.get('device') is not None):
+            self.waits['a list brought to the device'] += 1
+        return func(*args, **kwargs)
+
+
 class SyncCounter(TorchDispatchMode):
     """Counts every operator, and by name those that would wait for the device.
 
@@ -29,14 +51,17 @@ class SyncCounter(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.all, self.waits = 0, Counter()
+        self._from_host = FromHost(self.waits)
 
     def __enter__(self):
         self._asked, contrast.waits_for_reads = contrast.waits_for_reads, lambda device: True
+        self._from_host.__enter__()
         return super().__enter__()
 
     def __exit__(self, *error):
         contrast.waits_for_reads = self._asked
-        return super().__exit__(*error)
+        super().__exit__(*error)
+        self._from_host.__exit__(*error)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.all += 1

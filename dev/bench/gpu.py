@@ -195,6 +195,9 @@ def sweep(depths, strides, crops, batch: int, rounds: int, names, device='cuda')
                         row.update(flops=flops, share=flops / row['seconds'] / rate)
                     except torch.cuda.OutOfMemoryError:
                         row.update(failed='out of memory')
+                    except RuntimeError as error:  # compilation, say: the next one may do
+                        row.update(failed=f'{type(error).__name__}: '
+                                          f'{(str(error).strip().splitlines() or [""])[0][:200]}')
                     torch.cuda.empty_cache()
                     yield row
 

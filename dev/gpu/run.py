@@ -147,6 +147,7 @@ def run_on(name: str, out: Path, later: list[str], end: float) -> None:
 def main(argv=None) -> int:
     args, start = parse_args(argv), time.monotonic()
     end = start + 60 * args.minutes
+    args.out = args.out.resolve()  # a test may go elsewhere
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as site:
         if args.wheels:

@@ -47,7 +47,8 @@ def sample_anchors(classes: Tensor, num_classes: int, *, fraction: float = 0.1,
     group = torch.where(classes >= 0, classes, num_classes)
     counts = count_each(group, num_classes + 1)
     quota = (fraction * counts.double()).round().long().clamp(min=1, max=limit).minimum(counts)
-    quota[num_classes] = 0
+    # not 'quota[num_classes] = 0': CUDA's host waits where it writes one number to one element
+    quota = F.pad(quota[:num_classes], (0, 1))
     if keys is None:
         keys = torch.rand(total, generator=generator, device=classes.device, dtype=torch.float64)
     order = (group + keys).argsort()

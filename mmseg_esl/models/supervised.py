@@ -85,8 +85,11 @@ def pixel_means(segmentor: nn.Module, divisor: Callable[[Tensor], Tensor] | None
                 module.divisor = divisor
                 stack.callback(setattr, module, 'divisor', None)
             elif _is_plain(module):
-                handle = module.register_forward_pre_hook(_Count(divisor), with_kwargs=True)
+                handle = module.register_forward_pre_hook(
+                    _Count(divisor, module.class_weight), with_kwargs=True)
                 stack.callback(handle.remove)
+                stack.callback(setattr, module, 'class_weight', module.class_weight)
+                module.class_weight = None  # mmseg would bring it to the device anew, and wait
         yield
 
 
@@ -96,22 +99,28 @@ def _is_plain(module: nn.Module) -> bool:
 
 
 class _Count:
-    """Gives CrossEntropyLoss the number of pixels, which it would count on the host."""
+    """Gives CrossEntropyLoss the number of pixels, which it would count on the host, and its
+    classes' weights as the pixels'."""
 
-    def __init__(self, divisor):
-        self.divisor = divisor
+    def __init__(self, divisor, class_weight):
+        self.divisor, self.class_weight = divisor, class_weight
 
     @torch.no_grad()
     def __call__(self, module, args, kwargs):
-        if kwargs.get('avg_factor') is not None or kwargs.get('reduction_override'):
-            return None
         label = args[1] if len(args) > 1 else kwargs['label']
         ignored = label == kwargs.get('ignore_index', -100)
-        if module.class_weight is not None:
-            weight = args[0].new_tensor(module.class_weight)
-            weight = weight[label.clamp(0, len(weight) - 1)]
+        if self.class_weight is not None:
+            weight = torch.tensor(self.class_weight, dtype=torch.promote_types(
+                args[0].dtype, torch.float32)).to(label.device, non_blocking=True)
+            weight = weight[label.clamp(0, len(weight) - 1)].masked_fill(ignored, 0.0)
+            given = args[2] if len(args) > 2 else kwargs.get('weight')
+            args, kwargs = args[:2], {**kwargs, 'weight': weight if given is None
+                                      else weight * given}
+        if kwargs.get('avg_factor') is not None or kwargs.get('reduction_override'):
+            return args, kwargs
+        if self.class_weight is not None:
             # where pixels are ignored, mmseg fails without avg_non_ignore
-            count = weight.masked_fill(ignored, 0.0).sum()
+            count = weight.sum()
         elif module.avg_non_ignore:
             count = (~ignored).sum()
         else:

@@ -1,8 +1,10 @@
 """OHEMCrossEntropyLoss against a loop over sorted pixels."""
 import pytest
 import torch
+from mmseg.models.losses import CrossEntropyLoss
 
 from mmseg_esl.models import OHEMCrossEntropyLoss
+from mmseg_esl.models.supervised import pixel_means
 
 
 def naive(logits, label, thresh, min_kept):
@@ -44,3 +46,34 @@ def test_a_factor_goes_into_losses_alone():
     losses = {'decode.loss_ce': [one, two], 'loss': two, 'decode.acc_seg': one}
     assert scaled(losses, 1) is losses
     assert scaled(losses, 0.5) == {'decode.loss_ce': [0.5, 1.0], 'loss': 1.0, 'decode.acc_seg': 1.0}
+
+
+@pytest.mark.parametrize('given', [dict(weight=None), dict(weight='some'),
+                                   dict(weight=None, reduction_override='sum')])
+def test_class_weights_are_mmsegs(given):
+    """Brought to the device without a wait: as weights of the pixels."""
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 5, generator=g).requires_grad_()
+    label = torch.randint(3, (2, 4, 5), generator=g)
+    if given['weight']:
+        given = dict(given, weight=torch.rand(2, 4, 5, generator=g))
+    loss = CrossEntropyLoss(avg_non_ignore=True, class_weight=[1.0, 2.0, 0.5], loss_weight=3.0)
+    net = torch.nn.Sequential(loss)
+    wanted = loss(logits, label, ignore_index=255, **given)
+    with pixel_means(net, None):
+        found = loss(logits, label, ignore_index=255, **given)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(*(torch.autograd.grad(x, logits)[0] for x in (found, wanted)))
+    assert loss.class_weight == [1.0, 2.0, 0.5]
+
+
+def test_class_weights_beside_ignored_pixels():
+    """mmseg's own fails there."""
+    label = torch.tensor([[[0, 1, 255, 2]]])
+    logits = torch.randn(1, 3, 1, 4)
+    loss = CrossEntropyLoss(avg_non_ignore=True, class_weight=[1.0, 2.0, 0.5])
+    with pixel_means(torch.nn.Sequential(loss), None):
+        found = loss(logits, label, ignore_index=255)
+    nll = -logits.log_softmax(dim=1)[0, :, 0]
+    wanted = (1.0 * nll[0, 0] + 2.0 * nll[1, 1] + 0.5 * nll[2, 3]) / 3.5
+    torch.testing.assert_close(found, wanted)
