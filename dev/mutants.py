@@ -34,11 +34,11 @@ LIMIT = 300  # seconds; a fault that makes a test hang is noticed, too
 # Tests of a file, where their names do not say it: else tests/ROOM/test_[functional_]STEM[_*].py.
 ESL = ['methods/test_esl_loss.py', 'methods/test_esl_step.py', 'methods/test_recorded.py']
 ALIKE = [f'methods/test_{name}.py' for name in (
-    'apart', 'defaults', 'counting', 'warm_up', 'weak_view', 'over_ranks')]
+    'defaults', 'apart', 'counting', 'warm_up', 'weak_view', 'over_ranks')]
 FRAME = ['semi', *ESL, 'methods/test_every_method.py', 'methods/test_cutmix_seg.py', *ALIKE]
-EVERY = ['methods/test_floors.py', 'methods/test_every_method.py', 'methods/test_no_host_copies.py',
-         'methods/test_every_checkpoint.py', 'methods/test_parts.py', 'methods/test_one_grid.py',
-         *ALIKE]
+EVERY = [*ALIKE, 'methods/test_parts.py', 'methods/test_one_grid.py', 'methods/test_floors.py',
+         'methods/test_no_host_copies.py', 'methods/test_every_method.py',
+         'methods/test_every_checkpoint.py']
 BESIDE = {
     'functional/geometry': ['functional/test_functional_geometry.py', 'methods/test_reco.py'],
     'functional/consistency': ['functional/test_functional_consistency.py',
