@@ -34,13 +34,15 @@ LIMIT = 300  # seconds; a fault that makes a test hang is noticed, too
 # Tests of a file, where their names do not say it: else tests/ROOM/test_[functional_]STEM[_*].py.
 ESL = ['methods/test_esl_loss.py', 'methods/test_esl_step.py', 'methods/test_recorded.py']
 ALIKE = [f'methods/test_{name}.py' for name in (
-    'defaults', 'counting', 'warm_up', 'weak_view', 'over_ranks')]
+    'defaults', 'apart', 'counting', 'warm_up', 'weak_view', 'over_ranks')]
 FRAME = ['semi', *ESL, 'methods/test_every_method.py', 'methods/test_cutmix_seg.py', *ALIKE]
-EVERY = ['methods/test_floors.py', 'methods/test_every_method.py', 'methods/test_no_host_copies.py',
-         'methods/test_every_checkpoint.py', 'methods/test_parts.py', 'methods/test_one_grid.py',
-         *ALIKE]
+EVERY = [*ALIKE, 'methods/test_parts.py', 'methods/test_one_grid.py', 'methods/test_floors.py',
+         'methods/test_no_host_copies.py', 'methods/test_every_method.py',
+         'methods/test_every_checkpoint.py']
 BESIDE = {
     'functional/geometry': ['functional/test_functional_geometry.py', 'methods/test_reco.py'],
+    'functional/consistency': ['functional/test_functional_consistency.py',
+                               'functional/test_functional_correlation.py'],
     'functional/classmix': ['functional/test_functional_geometry.py'],
     'functional/cutmix': ['functional/test_functional_cutmix.py',
                           'functional/test_functional_beta_boxes.py',
@@ -188,8 +190,9 @@ def beside(file: str) -> list:
     else:
         found = [p for start in ('test', 'test_functional') for end in ('', '_*')
                  for p in sorted(Path(ROOT, 'tests', room).glob(f'{start}_{path.stem}{end}.py'))]
-    if room == 'functional':  # waits and devices: of all files alike
-        found.append(Path('tests/functional/test_functional_no_sync.py'))
+    if room == 'functional':  # draws, defaults, waits and devices: of all files alike
+        found += [Path(f'tests/functional/test_functional_{name}.py')
+                  for name in ('draws', 'defaults', 'no_sync')]
     if room == 'semi':
         found = [Path('tests', name) for name in FRAME]
     if room == 'methods':  # costs, names, odd inputs: of all methods alike

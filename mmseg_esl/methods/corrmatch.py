@@ -77,6 +77,7 @@ class CorrMatch(SemiSegmentor):
         others: see :class:`SemiSegmentor`; ``semi_train_cfg``: :class:`CorrMatchTrainCfg`.
     """
     cfg_class = CorrMatchTrainCfg
+    apart = True
     roles = {'student': Role(), 'correlation': Role(plain=False)}
 
     @classmethod

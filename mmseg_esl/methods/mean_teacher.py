@@ -41,6 +41,7 @@ class MeanTeacher(SemiSegmentor):
     batch-norm statistics are averaged too (``teacher_mode``, ``ema_buffers`` undo the latter two).
     """
     cfg_class = MeanTeacherTrainCfg
+    apart = True
     roles = {'student': Role(), 'teacher': Role('student')}
     title = 'Mean Teacher'
 

@@ -66,6 +66,7 @@ class PSMT(SemiSegmentor):
     on VOC; an export is one of them.
     """
     cfg_class = PSMTTrainCfg
+    apart = True
     roles = {'student': Role(), 'teacher': Role('student'), 'teacher2': Role('student')}
     title = 'PS-MT'
 

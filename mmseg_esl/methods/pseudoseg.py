@@ -67,6 +67,7 @@ class PseudoSeg(SemiSegmentor):
     masks. The attention labels by running statistics, like the encoder pass that it reads.
     """
     cfg_class = PseudoSegTrainCfg
+    apart = True
     roles = {'student': Role(), 'attention': Role(plain=False)}
 
     @classmethod

@@ -48,7 +48,7 @@ class SemiSegmentor(BaseModel):
     roles: dict[str, Role] = {'student': Role()}
     title = ''  # as tables and reports call the method; '' = its class's name
     hooks: tuple[str, ...] = ('StepHook',)  # what has to run beside it
-    apart = False  # labelled and unlabelled images never share a training forward
+    apart = False  # labelled or other images have a training forward of their own
     may_be_infinite: tuple[str, ...] = ()  # of the names of tensors; SemiCheckpointHook sets it
     tapped: tuple[str, ...] = ()  # paths, in a segmentor, of modules whose input is listened to
 
