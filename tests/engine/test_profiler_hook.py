@@ -13,7 +13,12 @@ import torch
 from torch.autograd import DeviceType
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmseg_esl.engine.hooks.profiler_hook import StepProfilerHook, format_phases, phase_times
+from mmseg_esl.engine.hooks.profiler_hook import (
+    DEVICE_TIME,
+    StepProfilerHook,
+    format_phases,
+    phase_times,
+)
 from mmseg_esl.functional.phases import phase
 
 LOOP = dict(type='SemiTrainLoop', max_iters=9, val_interval=9)
@@ -124,7 +129,8 @@ def test_training_may_go_on_and_warm_up_is_mentioned(tmp_path, monkeypatch):
 
 
 def event(name, start, host=0, phase=True, parent=None, on=DeviceType.CPU, **device):
-    """As torch gives them; times are microseconds."""
+    """As torch gives them, by its name of the day; times are microseconds."""
+    device = {DEVICE_TIME: device['device']} if device else {}
     return SimpleNamespace(
         name=name, time_range=SimpleNamespace(start=start), cpu_time_total=host, cpu_parent=parent,
         is_user_annotation=phase, device_type=on, **device)
@@ -134,21 +140,21 @@ def test_phases_of_two_steps_on_a_device():
     """Kernels of backward are started in a thread of autograd's own, around which no phase is."""
     found = []
     for number, start in enumerate((0, 100)):
-        step = event(f'ProfilerStep#{number}', start, 9000, device_time_total=4000.0)
+        step = event(f'ProfilerStep#{number}', start, 9000, device=4000.0)
         teacher = event('teacher', start + 1, 2000 + 2000 * number, parent=step,
-                        device_time_total=1000)
+                        device=1000)
         kernel = event('aten::mul', start + 2, 50, phase=False, parent=teacher,
-                       device_time_total=1000)
-        backward = event('backward', start + 3, 1000, parent=step, device_time_total=None)
+                       device=1000)
+        backward = event('backward', start + 3, 1000, parent=step, device=None)
         engine = event('autograd::engine::evaluate_function: Mul', start + 4, 500, phase=False,
-                       device_time_total=2500)
+                       device=2500)
         inner = event('autograd::engine::inner', start + 5, 500, phase=False, parent=engine,
-                      device_time_total=100)
-        elsewhere = event('aten::add', start + 6, 500, phase=False, device_time_total=70)
+                      device=100)
+        elsewhere = event('aten::add', start + 6, 500, phase=False, device=70)
         update = event('Optimizer.step#SGD.step', start + 7, 600, parent=step)
-        average = event('EMA', start + 8, 400, parent=update, device_time_total=200)
+        average = event('EMA', start + 8, 400, parent=update, device=200)
         found += [step, teacher, kernel, backward, engine, inner, elsewhere, update, average,
-                  event('mul_kernel', start + 2, 1000, on=DeviceType.CUDA, device_time_total=1000)]
+                  event('mul_kernel', start + 2, 1000, on=DeviceType.CUDA, device=1000)]
     times = phase_times(reversed(found))
     wanted = {(): [9, 6.5], ('teacher', ): [3, 1], ('backward', ): [1, 2.5],
               ('optimizer step', ): [0.6, 0], ('optimizer step', 'EMA'): [0.4, 0.2]}

@@ -102,6 +102,7 @@ def test_the_commit_of_a_folder(tmp_path, capfd):
 @pytest.mark.parametrize('kind, semi, changed', [
     ('MeanTeacher', dict(consistency='hard'), {'consistency'}),  # its weight follows from it
     ('UniMatch', dict(strong_weights=(0.25, 0.25), threshold=0.9), {'threshold'}),
+    ('ESLPlus', dict(clean_share=0.5, views=2), {'clean_share', 'views'}),  # not the one alone
     ('Supervised', dict(average=True), {'average'})])
 def test_what_has_its_default(kind, semi, changed):
     init_default_scope('mmseg')
@@ -158,6 +159,11 @@ def test_ids_of_datasets(tmp_path):
     joined = DATASETS.build(dict(type='ConcatDataset', datasets=[
         dict(type='UnlabeledDataset', pipeline=[], **prefix) for prefix in (train, mine)]))
     assert set(image_ids(joined)) == {*city, 'x y/b', 'x y/a.b'}
+    files(tmp_path / 'seen', ['a', 'b'], '_rgb.png')
+    (tmp_path / 's.txt').write_text('b\na')
+    ours = build(type='BaseSegDataset', img_suffix='_rgb.png', ann_file='s.txt',
+                 data_prefix=dict(img_path='seen'), **root)
+    assert image_ids(ours) == ['b', 'a'] == read_ids(tmp_path / 's.txt')
     # what lies elsewhere keeps its folders, as in a list of it
     files(tmp_path / 'other', ['c'], '.png')
     (tmp_path / 'o.txt').write_text(f'{tmp_path}/other/c.png')

@@ -100,6 +100,10 @@ def test_what_a_plain_checkpoint_cannot_have_is_no_mismatch(tmp_path, data, caps
     lacking = {key: value for key, value in plain.items() if 'conv_seg' not in key}
     with pytest.raises(RuntimeError, match='conv_seg'):  # of a network it is one, as before
         runner.model.student.load_state_dict(lacking)
+    whole = runner.model.state_dict()
+    whole.pop('student.decode_head.conv_seg.weight')
+    with pytest.raises(RuntimeError, match='Missing key.*"student.decode_head.conv_seg.weight"'):
+        runner.model.load_state_dict(whole)
 
 
 def test_resume_goes_on_with_the_schedule(tmp_path, data):

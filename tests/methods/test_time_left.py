@@ -61,3 +61,5 @@ def test_it_is_the_sum_of_the_iterations_to_come(begin):
 def test_a_method_without_unlabelled_images_goes_on_as_it_is():
     assert growth(tiny.method('Supervised'), 2, 3) == 1
     assert growth(tiny.esl('dsl', warmup_iters=WARM_UP), 2, 0) == 1
+    # nor are images that nobody looks at company for a lone labelled one
+    assert growth(tiny.esl('sup', warmup_iters=WARM_UP), 1, 3) == 1

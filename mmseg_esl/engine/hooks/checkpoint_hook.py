@@ -228,7 +228,7 @@ class SemiCheckpointHook(CheckpointHook):
         try:
             type(runner).save_checkpoint(  # which is another on the runner while saving the best
                 runner, self.out_dir, self.filename_tmpl.format(step), meta=meta,
-                save_optimizer=self.save_optimizer, by_epoch=self.by_epoch,
+                save_optimizer=self.save_optimizer,
                 save_param_scheduler=self.save_param_scheduler,
                 backend_args=self.backend_args, **self.args)
             self.file_backend.put_text(os.path.relpath(self.last_ckpt, runner.work_dir),

@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from mmengine.dataset import ConcatDataset, RepeatDataset, pseudo_collate
 from mmengine.dist import (
     all_gather_object,
@@ -137,10 +136,10 @@ class PartInitHook(Hook):
         for batch in _track(batches, 'images read for the parts', len(loader)):
             data = model.data_preprocessor(batch)  # as in a test
             inputs, label = data['inputs'], data['data_samples'][0].gt_sem_seg.data[0]
-            pad = [0, inputs.shape[-1] - label.shape[1], 0, inputs.shape[-2] - label.shape[0]]
-            label = F.pad(label, pad, value=-1).to(inputs.device)
+            whole = label.new_full(inputs.shape[-2:], -1)  # the preprocessor may have padded
+            whole[:label.shape[0], :label.shape[1]] = label
             net = getattr(model, model.labeler)
-            for window, known in shares(net, inputs, label[None]):
+            for window, known in shares(net, inputs, whole[None].to(inputs.device)):
                 feats = last_stage(net.backbone(window))
                 new = sample_features(feats[0].float(), known[0], num_classes, self.max_samples,
                                       align_corners=model.align_corners, generator=generator,
