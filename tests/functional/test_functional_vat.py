@@ -131,10 +131,16 @@ def test_the_published_step_finds_nothing(features):
 
 def test_half_precision_and_no_grad():
     """float32 inside, the features' own kind outside; under no_grad too."""
-    decode = decoder().float()
+    network, seen = decoder().float(), set()
+
+    def decode(x):
+        logits = network(x)
+        seen.add(logits.dtype)
+        return logits
+
     features = torch.randn(2, 4, 3, 3).bfloat16()
     with torch.autocast('cpu', dtype=torch.bfloat16), torch.no_grad():
         noise = vat_noise(decode, features, generator=gen())
-    assert noise.dtype == torch.bfloat16
+    assert noise.dtype == torch.bfloat16 and seen == {torch.float32}
     want = vat_noise(decode, features.float(), generator=gen())
     torch.testing.assert_close(noise.float(), want, rtol=1e-2, atol=1e-3)
