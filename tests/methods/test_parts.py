@@ -46,7 +46,7 @@ TOLD = [
      and 'vat' not in p.kinds)]
 
 
-@pytest.mark.parametrize('kind, semi, part, cfg, fits', TOLD, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize('kind, semi, part, cfg, fits', TOLD, ids=[case[0] for case in TOLD])
 def test_as_the_config_says(kind, semi, part, cfg, fits):
     assert fits(getattr(build(kind, semi, **{part: cfg}), part))
 
