@@ -108,7 +108,7 @@ class PartInitHook(Hook):
         keys = all_gather_object([(r.keys.numpy(), r.seen) for r in mine])
         own = self._cluster_own(mine, keys, names, memory.num_parts)
         found = {c: result for results in all_gather_object(own) for c, result in results.items()}
-        prototypes = np.zeros(tuple(memory.prototypes.shape))
+        prototypes = np.zeros(tuple(memory.prototypes.shape), dtype=np.float32)
         mask = np.ones(prototypes.shape[:2], dtype=bool)  # of an absent class: all
         for c, result in sorted(found.items()):
             if isinstance(result, Exception):
