@@ -1,6 +1,6 @@
-# The drawn images in two thirds of the iterations, in a faster layout of memory.
+# The drawn images in three quarters of the iterations, in a faster layout of memory.
 _base_ = '../../../esl/demo/_base_/drawn.py'
-max_iters = 1350
+max_iters = 1500
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.03, begin=0, end=30, by_epoch=False),
     dict(type='PolyLR', power=0.9, eta_min=0.0, begin=30, end=max_iters, by_epoch=False),
