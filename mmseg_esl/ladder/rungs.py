@@ -200,10 +200,11 @@ class Rung:
         last = run.validations[run.last]
         return {name: last[key_of(name, METRIC)] for name in self.row.networks}
 
-    def minutes(self) -> float:
+    def minutes(self) -> float | None:
+        """Of training; None where the run was too short for its log to have a row."""
         run = self.read()
-        return statistics.median(row['time'] for row in run.training.values()
-                                 if 'time' in row) * run.max_iters / 60
+        times = [row['time'] for row in run.training.values() if 'time' in row]
+        return statistics.median(times) * run.max_iters / 60 if times else None
 
 
 def _settings(cfg) -> dict:
@@ -280,8 +281,9 @@ def table(rows: list[Row], rungs: list[Rung]) -> str:
                  for name in row.networks]
         gains = [values[rung][row.networks[0]] - baseline[rung.seed]
                  for rung in runs if rung.seed in baseline and row.name != 'supervised']
+        minutes = [found for rung in runs if (found := rung.minutes()) is not None]
         lines.append(f'| {row.title} | {len(runs)} | {cells[0]} | {", ".join(cells[1:]) or "–"} | '
-                     f'{gain(gains)} | {row.cost} | {spread([rung.minutes() for rung in runs])} |')
+                     f'{gain(gains)} | {row.cost} | {spread(minutes)} |')
     return '\n'.join(lines)
 
 

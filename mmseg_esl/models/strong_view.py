@@ -38,6 +38,11 @@ class KorniaStrongView(nn.Module):
             K.RandomGaussianBlur((blur_kernel, blur_kernel), tuple(blur_sigma), p=blur_prob),
             data_keys=['input'])
 
+    def _apply(self, *args, **kwargs):
+        """kornia stays on the CPU, where it reads the numbers that it draws: drawn on a GPU it
+        would wait for them. It copies them to the images' device without waiting, from 0.9 on."""
+        return self
+
     def forward(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` RGB in [0, 1] -> the same shape and range.
 

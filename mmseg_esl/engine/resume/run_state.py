@@ -1,6 +1,7 @@
 """What a checkpoint of mmengine's leaves out, so that a resumed run goes on exactly."""
 from __future__ import annotations
 
+import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.runner import IterBasedTrainLoop
@@ -63,6 +64,7 @@ class RunStateHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint) -> None:
         if not (runner._resume and isinstance(runner._train_loop, IterBasedTrainLoop)):
             return
+        _counts_on_the_cpu(checkpoint.get('optimizer') or {})
         state = checkpoint.get('run_state')
         if state is None:
             self._refuse_incomplete(runner, checkpoint)
@@ -220,3 +222,13 @@ def _saves_now(hook, runner) -> bool:
 def _window(runner) -> int:
     """Iterations in one step of the optimiser."""
     return getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+
+
+def _counts_on_the_cpu(optimizer: dict) -> None:
+    """Where an optimiser has them, in place. mmengine loads a checkpoint onto the GPU; Adam would
+    read its count of steps from there, and wait, once for each tensor of the network."""
+    for key, value in optimizer.items():
+        if isinstance(value, dict):
+            _counts_on_the_cpu(value)
+        elif key == 'step' and isinstance(value, torch.Tensor):
+            optimizer[key] = value.cpu()
