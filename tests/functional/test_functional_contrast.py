@@ -584,6 +584,19 @@ def test_pieces_hold_no_more_than_the_cells(cells, pieces, monkeypatch):
     assert loss == 50 and seen == pieces
 
 
+def test_a_gpu_has_fewer_and_larger_pieces(monkeypatch):
+    monkeypatch.setattr(contrast, 'waits_for_reads', lambda device: True)
+    monkeypatch.setattr(contrast.SumOverBlocks, 'CELLS', 100)
+    seen, index = [], torch.arange(100)[:, None]
+
+    def loss_of(anchors, block, own):
+        seen.append(len(block))
+        return anchors.sum()
+
+    assert contrast.SumOverBlocks.apply(torch.ones(100, 2), loss_of, index, index[:, 0], 9) == 200
+    assert seen == [80, 20]
+
+
 def test_only_a_cpu_is_read_without_a_wait():
     assert not contrast.waits_for_reads(torch.device('cpu'))
     assert contrast.waits_for_reads(torch.device('cuda'))

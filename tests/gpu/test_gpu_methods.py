@@ -266,7 +266,7 @@ def ranks(folder, backend: str) -> tuple[int, str]:
         started = [subprocess.Popen(
             [sys.executable, str(job), str(folder), backend, *map(repr, DEFAULTS)], stdout=file,
             stderr=subprocess.STDOUT, env=dict(
-                os.environ, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2',
+                os.environ, RANK=str(rank), LOCAL_RANK='0', WORLD_SIZE='2',  # one card
                 MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))) for rank in range(2)]
         try:
             while any(process.poll() is None for process in started) \

@@ -61,6 +61,7 @@ def test_operations_do_not_grow_with_classes_or_parts(monkeypatch):
     alone = {extra_operations(c, k, 2) for c, k in settings}
     assert len(alone) == 1
     monkeypatch.setattr(SumOverBlocks, 'CELLS', default)
+    monkeypatch.setattr(SumOverBlocks, 'MORE', 1)
     chunks, differentiate = [], torch.autograd.grad
 
     def grad(*args, **kwargs):
