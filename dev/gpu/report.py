@@ -83,7 +83,7 @@ def steps(out: Path, part: str) -> str:
 
 
 def settings(out: Path) -> str:
-    found = rows(out, 'settings')
+    found = {**rows(out, 'settings'), **rows(out, 'compilation')}
     if not found:
         return ''
     lines = [[key, row['failed'], *['–'] * 4] if row.get('failed') else [

@@ -30,7 +30,7 @@ from gpu.report import done, report, rows
 from mmseg_esl.processes import ending_with_us
 
 # seconds that are kept for a part; it may have those, too, that the others have left
-LIMITS = dict(tests=130, steps=160, settings=100, transformers=70, loading=50)
+LIMITS = dict(tests=150, steps=140, settings=45, transformers=70, loading=50, compilation=70)
 # importable name -> what cannot be done without it
 NEEDED = dict(torch='anything', mmengine='anything', mmcv='anything', mmseg='anything',
               pytest='tests', kornia='steps of methods that change colours', timm='transformers')
