@@ -24,5 +24,5 @@ val_dataloader = dict(num_workers=2, dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(num_workers=2, dataset=dict(pipeline=test_pipeline))
 warm_up = dict(warmup_iters=800, ramp_iters=800)
 param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, end=max_iters, by_epoch=False)]
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+train_cfg = dict(max_iters=max_iters, val_interval=1000)  # a run that is cut has shown something
 default_hooks = dict(checkpoint=dict(interval=1000))
