@@ -153,8 +153,8 @@ def _rank(key: str) -> int:
 
 
 def _short(value: str) -> str:
-    """'0.468400' -> '0.4684', '2.4572e-04' -> '0.0002457'; what is no number stays."""
+    """'0.468400' -> '0.4684', '2.4572e-04' -> '0.0002457'; counts stay, and what is no number."""
     try:
-        return f'{float(value):.4g}'
+        return value if value.isdigit() else f'{float(value):.4g}'
     except ValueError:
         return value

@@ -19,7 +19,7 @@ from mmseg_esl.engine.hooks.time_left_hook import TimeLeftHook, validations_left
 from mmseg_esl.storage.errors import NoCheckpoint
 
 ITEMS = ('base_lr: 2.4e-04 lr: 2.4e-04  eta: 1 day, 2:03:04  time: 0.5652  data_time: 0.0431  '
-         'memory: 812  ema_momentum: 0.9500  loss: 0.4684  decode.loss_ce: 0.3824')
+         'memory: 12390  ema_momentum: 0.9500  loss: 0.4684  decode.loss_ce: 0.3824')
 
 
 class TimesLeft(Hook):
@@ -166,9 +166,9 @@ def shown(message, level=logging.INFO):
 
 
 @pytest.mark.parametrize('columns, wanted', [
-    (120, 'L  eta 1 day, 2:03:04  time 0.5652  memory 812  loss 0.4684  decode.loss_ce 0.3824  '
+    (120, 'L  eta 1 day, 2:03:04  time 0.5652  memory 12390  loss 0.4684  decode.loss_ce 0.3824  '
           'lr 0.00024  ema_momentum 0.95'),
-    (80, 'L  eta 1 day, 2:03:04  time 0.5652  memory 812  loss 0.4684 ...'),
+    (80, 'L  eta 1 day, 2:03:04  time 0.5652  memory 12390  loss 0.4684 ...'),
     (10, 'L ...')])
 def test_the_figures_that_fit(columns, wanted):
     assert screen.figures('L', ITEMS, columns) == wanted
