@@ -60,7 +60,7 @@ def _epochs(cfg, step: tuple, sizes: tuple, world: int) -> list[Finding]:
     out = [Finding('note', 'batches', f'{step[0]} labelled + {step[1]} unlabelled images a step on '
                    f'{world} GPU(s) or processes; {iters} steps see the {sizes[0]} labelled images '
                    f'{passes[0]:.1f} times and the {sizes[1]} unlabelled ones {passes[1]:.1f} '
-                   'times (paper: 80 to 200)')]
+                   'times (paper: 80 to 200; on CamVid 5 times gained nothing, 35 less than 81)')]
     for name, n, size, done in zip(('labelled', 'unlabelled'), step, sizes, passes):
         if n and done < 1:
             out.append(Finding('warning', 'schedule', f'only {done:.0%} of the {name} images are '
