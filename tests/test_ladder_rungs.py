@@ -206,6 +206,16 @@ def test_a_network_that_no_method_can_wrap_is_named_with_its_row(tmp_path):
         Row('cps', 'cps').leaf(tmp_path / 'data.py')
 
 
+def test_a_run_too_short_for_a_row_of_its_log_has_no_minutes(rung):
+    found = trained(rung())
+    assert found.minutes() == 0.5 * found.cfg.train_cfg.max_iters / 60
+    scalars = next(found.folder.glob('*/vis_data/scalars.json'))
+    scalars.write_text(scalars.read_text().splitlines()[1])  # its validation alone
+    short = Rung(found.row, 0, found.out, found.options)
+    assert short.minutes() is None
+    assert table([short.row], [short]).endswith('| – |')
+
+
 def test_gains_are_of_the_same_seed(tmp_path):
     """Seeds differ by more than methods do: 40 and 50 supervised, 41 and 52 here, is +1.5."""
     (tmp_path / 'data.py').write_text(DATA)
