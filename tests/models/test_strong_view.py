@@ -45,6 +45,13 @@ def test_grey_and_blur():
     torch.testing.assert_close(edge, 1 - edge.flip(-1), rtol=0, atol=1e-5)  # not to a side
 
 
+def test_its_numbers_stay_on_the_cpu_wherever_the_model_goes():
+    """Drawn on a GPU kornia would wait for them; here, on a device that nothing is read from."""
+    pytest.importorskip('kornia')
+    view = KorniaStrongView(jitter_prob=1, blur_prob=1).to('meta')
+    assert view(steps()).isfinite().all()
+
+
 def test_kornia_is_named_where_it_is_missing(monkeypatch):
     real = builtins.__import__
 
