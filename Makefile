@@ -53,9 +53,10 @@ test-backbones: $(STAMP)
 		$(BIN)/python -m pip install -q --no-deps --upgrade --target $(VENV)/$$name \
 			-r requirements/$$name.txt || exit; done
 	PYTHONPATH=$(CURDIR)/$(VENV)/timm $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
-		-k 'test_backbones or test_networks or test_timm_vit or lite0 or dinov or xception' \
+		-k "test_backbones or test_networks or test_timm_vit or lite0 or dinov or xception \
+			or test_transformers_are_rehearsed" \
 		tests/test_backbones.py tests/test_networks.py tests/models/test_timm_vit.py \
-		tests/test_configs.py
+		tests/test_configs.py tests/test_gpu_run.py
 	PYTHONPATH=$(CURDIR)/$(VENV)/transformers $(BIN)/python -m pytest tests/test_backbones.py
 
 lint: $(STAMP)

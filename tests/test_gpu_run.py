@@ -5,6 +5,7 @@ import sys
 import weakref
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -36,6 +37,8 @@ def test_all_parts_are_done(rehearsed):
     for title in ('Tests', 'Step over floor: steps', 'Settings, ESL', 'Data loading'):
         assert f'\n## {title}' in text
     assert len(list(rehearsed.iterdir())) == len(run.LIMITS) + 2  # few, wherever they are sent
+    assert text.splitlines()[0].endswith(', a rehearsal')
+    assert report.PARTS == tuple(run.LIMITS)
     step = report.rows(rehearsed, 'steps')['esl']
     assert f"| {step['ratio']:.2f}× |" in text and step['units'] == [8, 8]
 
@@ -74,21 +77,75 @@ def test_rows_come_one_by_one_and_once(tmp_path):
     found = report.rows(tmp_path, 'steps')
     assert [found[key]['value'] for key in 'abc'] == [1, 4, 3] and 'failed' not in found['b']
     lines = (tmp_path / 'steps.jsonl').read_text().splitlines()
-    first = [json.loads(line) for line in lines if line]
-    assert first[1]['failed'] == 'ValueError: too small'
+    said = [row['failed'] for row in map(json.loads, filter(None, lines)) if 'failed' in row]
+    assert said == [report.BEGUN] * 2 + ['ValueError: too small'] + [report.BEGUN] * 2
+
+
+def test_what_takes_its_process_along_comes_last_from_then_on(tmp_path):
+    from gpu import parts
+    calls = []
+
+    def killed():
+        calls.append('b')
+        raise SystemExit  # as a signal would: nothing more is written
+
+    def item(key):
+        return key, lambda: calls.append(key) or {}
+
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            parts.do('steps', iter([item('a'), ('b', killed), item('c')]), tmp_path)
+    assert calls == ['a', 'b', 'c', 'b']
+    assert report.rows(tmp_path, 'steps')['b']['failed'] == report.BEGUN
+    assert not report.done(tmp_path, 'steps')
+
+
+CARD = dict(gpu='A card', cpu='x', python='3', torch='2', commit='abc', rehearsed=False)
+
+
+@pytest.mark.parametrize('before,left,said', [
+    (CARD, [], ''),
+    (dict(CARD, rehearsed=True, gpu=None), ['steps'], 'a CPU, torch 2, commit abc; they stay in'),
+    (dict(CARD, gpu='Another'), ['steps'], 'Another, torch 2, commit abc; they stay in the file'),
+    (dict(CARD, torch='1'), ['steps'], 'torch 1, commit abc; they stay in the file'),
+    (dict(CARD, commit='old'), [], 'commit old; they count; another --out begins anew')])
+def test_rows_of_another_machine_count_for_nothing(tmp_path, capsys, before, left, said):
+    for row in (dict(key=report.MACHINE, **before), dict(key='esl', failed='x'), dict(key='done')):
+        report.append(tmp_path, 'steps', row)
+    args = SimpleNamespace(out=tmp_path, parts=['steps'], again=False)
+    assert run.left_to_do(args, CARD) == left
+    printed = capsys.readouterr().out
+    assert said in printed and bool(said) == bool(printed)
+    assert list(report.rows(tmp_path, 'steps')) == ([] if left else ['esl'])
+    assert report.done(tmp_path, 'steps') == (not left)
+    assert run.left_to_do(args, CARD) == left and (not left or not capsys.readouterr().out)
+    args.again = True
+    assert run.left_to_do(args, CARD) == ['steps']
+    assert 'A card, Python 3, torch 2, commit ' in report.report(tmp_path)
+
+
+def test_commits_of_all_rows_are_said(tmp_path):
+    for row in (dict(key=report.MACHINE, **dict(CARD, commit='old')), dict(key='a', failed='x'),
+                dict(key=report.MACHINE, **CARD), dict(key='b', failed='y')):
+        report.append(tmp_path, 'steps', row)
+    assert report.about(tmp_path) == 'A card, Python 3, torch 2, commit old, abc'
+    assert [row['commit'] for row in report.rows(tmp_path, 'steps').values()] == ['old', 'abc']
 
 
 def test_what_has_failed_is_tried_again_when_asked(tmp_path, monkeypatch):
     begun = []
     monkeypatch.setattr(run, 'run_parts', lambda names, *args, **kwargs: begun.append(names) or '')
-    for part in run.LIMITS:
-        (tmp_path / f'{part}.jsonl').write_text('{"key": "a"}\n{"key": "done"}\n')
-    (tmp_path / 'steps.jsonl').write_text('{"key": "esl", "failed": "x"}\n{"key": "done"}\n')
+    monkeypatch.setattr(run, 'begin', lambda rehearse: (CARD, ''))
+    rows = dict.fromkeys(run.LIMITS, dict(key='a'))
+    rows['steps'], rows['tests'] = dict(key='esl', failed='x'), dict(key='a', outcome='skipped')
+    for part, row in rows.items():
+        for one in (dict(key=report.MACHINE, **CARD), row, dict(key=report.DONE)):
+            report.append(tmp_path, part, one)
     monkeypatch.setattr(run, 'report', lambda out: '')
     run.main(['--out', str(tmp_path), '--rehearse'])
     assert begun == []
     run.main(['--out', str(tmp_path), '--rehearse', '--again'])
-    assert begun == [['steps']]
+    assert begun == [['tests', 'steps']]
 
 
 def test_a_part_may_have_what_the_others_leave():
@@ -120,9 +177,12 @@ def test_how_a_part_ended_is_shown(tmp_path):
 
 
 def test_what_nothing_can_begin_without_is_asked_once():
-    assert run.cannot_begin('import json') == ''
-    assert run.cannot_begin('import nowhere_to_be').endswith(
-        "ModuleNotFoundError: No module named 'nowhere_to_be'")
+    who, said = run.begin(rehearse=True)
+    assert said == '' and who['rehearsed'] and who['gpu'] is None
+    assert (who['torch'], who['threads']) == (torch.__version__, 1)
+    assert run.begin(True, 'import nowhere_to_be.inside') == (
+        {}, 'missing: nowhere_to_be (for anything)')
+    assert run.begin(True, 'raise ValueError("no DEVICE")')[1].endswith('ValueError: no cpu')
 
 
 def test_a_process_without_its_gpu_ends(tmp_path, monkeypatch):
@@ -170,6 +230,48 @@ def test_fewer_images_where_the_memory_is_too_small(monkeypatch):
     assert sizes == [(8, []), (4, [])] and freed == [[]]
 
 
+def test_a_skipped_test_is_asked_again(tmp_path):
+    from gpu import parts
+    for outcome in ('skipped', 'passed', 'failed'):
+        report.append(tmp_path, 'tests', dict(key=outcome, outcome=outcome))
+    items = [SimpleNamespace(nodeid=name) for name in ('new', 'skipped', 'passed', 'failed')]
+    report.append(tmp_path, 'tests', dict(key='failed', outcome='failed', failed='x'))
+    parts.AsTheyCome(tmp_path).pytest_collection_modifyitems(items)
+    assert [item.nodeid for item in items] == ['new', 'skipped', 'failed']
+
+
+def test_settings_take_fewer_images_too(monkeypatch):
+    from gpu import parts
+    tried = []
+
+    def measure(cfg, device, batch, *args, **setting):
+        tried.append(len(batch['inputs']))
+        if len(batch['inputs']) > 8:
+            raise torch.cuda.OutOfMemoryError('CUDA out of memory')
+        return dict(seconds=1.0)
+
+    monkeypatch.setattr(parts.settings_of, 'measure', measure)
+    asked = parts.Sizes(rehearse=True)
+    asked.batches = (8, 4)
+    _, row = next(parts.settings(asked, None))
+    assert row() == dict(images=8, seconds=1.0) and tried == [16, 8]
+
+
+def test_every_method_is_measured_with_both_transformers():
+    from gpu import parts
+    asked = parts.Sizes(rehearse=False)
+    keys = [key for key, _ in parts.transformers(asked, None)]
+    assert keys[0] == 'dinov2-s14_dpt esl' and len(set(keys)) == len(keys)
+    assert set(keys) == {f'dinov2-{size}14_dpt {name}' for size in 'sb' for name in parts.methods()}
+
+
+def test_transformers_are_rehearsed(tmp_path):
+    pytest.importorskip('timm', reason='the backbone is of timm: pip install timm')
+    assert run.main(['--out', str(tmp_path), '--rehearse', '--parts', 'transformers']) == 0
+    assert report.rows(tmp_path, 'transformers')['dinov2-s14_dpt esl']['units'] == [8, 8]
+    assert report.done(tmp_path, 'transformers')
+
+
 FAILS = """
 import helper_of_it
 def test_deep():
@@ -189,7 +291,7 @@ def test_a_failure_says_where(tmp_path, capsys, monkeypatch):
     try:
         pytest.main(['-q', '-p', 'no:cacheprovider', '-p', 'no:faulthandler', '--rootdir',
                      str(tmp_path), '--continue-on-collection-errors', str(tmp_path)],
-                    plugins=[parts.AsTheyCome(tmp_path / 'tests.jsonl', {})])
+                    plugins=[parts.AsTheyCome(tmp_path)])
     finally:
         sys.path[:] = before
     found = report.rows(tmp_path, 'tests')
@@ -208,9 +310,14 @@ def test_a_row_behind_one_that_was_cut_is_kept(tmp_path):
     assert {key: row['value'] for key, row in found.items()} == dict(a=1, b=3)
 
 
+NEEDED = dict(run.NEEDED)
+
+
 def test_what_is_missing_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(run, 'NEEDED', dict(torch='anything', nowhere_to_be='tests'))
     assert run.missing() == ('missing: nowhere_to_be (for tests)', False)
+    for name in ('cv2', 'rich', 'ftfy', 'regex', 'scipy'):
+        assert NEEDED[name] == 'anything'
     monkeypatch.setattr(run, 'NEEDED', dict(nowhere_to_be='anything'))
     assert run.main(['--out', str(tmp_path), '--rehearse']) == 1
     assert capsys.readouterr().out == 'missing: nowhere_to_be (for anything)\n'

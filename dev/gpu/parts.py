@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import sys
 import tempfile
@@ -18,9 +17,8 @@ import cli_common  # noqa: F401 - finds the package and mends the stack
 import torch
 from bench import floors, loading, models
 from bench import gpu as settings_of
-from bench.measuring import machine
 
-from gpu.report import DONE, rows
+from gpu.report import BEGUN, DONE, append, rows
 from mmseg_esl.conversion.config import methods
 
 FIRST = ('esl', 'unimatch', 'supervised', 'esl_plus', 'fixmatch', 'unimatch_v2', 'u2pl')
@@ -55,28 +53,25 @@ def main() -> None:
 
 
 def do(name: str, items: Iterator[Item], out: Path) -> None:
-    """Measure what no earlier start has measured, what failed there last; say when all is done."""
-    path, known = out / f'{name}.jsonl', rows(out, name)
-    append(path, None)  # behind a line that was cut
+    """Measure what no earlier start has measured, then what failed there; say when all is done."""
+    known = rows(out, name)
+    append(out, name, None)  # behind a line that was cut
     for key, measure in sorted(items, key=lambda item: item[0] in known):
         if key in known and not known[key].get('failed'):
             continue
+        # stays the last word of what takes the process with it, so that others come first then
+        append(out, name, dict(key=key, failed=BEGUN))
         begin = time.perf_counter()
         try:
             row = measure()
         except Exception as error:  # the next one may do
             row = dict(failed=f'{type(error).__name__}: {str(error).strip()[:300]}')
-        append(path, dict(key=key, **row, spent=time.perf_counter() - begin))
+        append(out, name, dict(key=key, **row, spent=time.perf_counter() - begin))
         print(name, key, row.get('failed', 'ok'), flush=True)
         if row.get('failed'):
             leave_if_lost()
         free()
-    append(path, dict(key=DONE))
-
-
-def append(path: Path, row: dict | None) -> None:
-    with open(path, 'a', encoding='utf-8') as file:
-        file.write((json.dumps(row) if row else '') + '\n')
+    append(out, name, dict(key=DONE))
 
 
 def free() -> None:
@@ -102,9 +97,10 @@ class AsTheyCome:
     """Of pytest: writes each test's outcome at once, and what it failed with; leaves out those that
     have passed, and begins with those that have not failed."""
 
-    def __init__(self, path: Path, known: dict):
-        self.path, self.failed = path, {key for key, row in known.items() if row.get('failed')}
-        self.passed = known.keys() - self.failed
+    def __init__(self, out: Path):
+        known = rows(out, 'tests')
+        self.out, self.failed = out, {key for key, row in known.items() if row.get('failed')}
+        self.passed = {key for key, row in known.items() if row.get('outcome') == 'passed'}
 
     def pytest_collection_modifyitems(self, items):
         items[:] = sorted((item for item in items if item.nodeid not in self.passed),
@@ -112,8 +108,14 @@ class AsTheyCome:
 
     def pytest_collectreport(self, report):
         if report.failed or report.nodeid in self.failed:  # a file, which is a row of its own then
-            append(self.path, dict(key=report.nodeid, outcome=report.outcome, spent=0.0,
-                                   failed=failure(report) if report.failed else ''))
+            self.row(key=report.nodeid, outcome=report.outcome, spent=0.0,
+                     failed=failure(report) if report.failed else '')
+
+    def pytest_runtest_logstart(self, nodeid):
+        self.row(key=nodeid, outcome='failed', failed=BEGUN)
+
+    def row(self, **row):
+        append(self.out, 'tests', row)
 
     def pytest_runtest_logreport(self, report):
         if report.when == 'call' or report.outcome != 'passed':
@@ -122,7 +124,7 @@ class AsTheyCome:
             row = dict(key=report.nodeid, outcome=report.outcome, spent=report.duration)
             if report.failed:
                 row['failed'] = failure(report)
-            append(self.path, row)
+            self.row(**row)
             if report.failed:
                 print(report.longreprtext, flush=True)  # pytest does at the end, should it come
                 leave_if_lost()
@@ -151,10 +153,10 @@ def tests(sizes: Sizes, out: Path) -> Iterator[Item]:
     code = pytest.main(
         ['-q', '-p', 'no:cacheprovider', '-p', 'no:xdist', '--continue-on-collection-errors',
          '--rootdir', str(ROOT), *(str(ROOT / name) for name in which)],
-        plugins=[AsTheyCome(out / 'tests.jsonl', rows(out, 'tests'))])
+        plugins=[AsTheyCome(out)])
     if code not in (0, 1, 5):  # passed, some failed, none left
         raise RuntimeError(f'pytest ended with {code}')
-    yield 'machine', lambda: machine(sizes.device)
+    yield from ()
 
 
 # --------------------------------------------------------------------------------- the figures
@@ -162,56 +164,63 @@ def tests(sizes: Sizes, out: Path) -> Iterator[Item]:
 
 def steps(sizes: Sizes, out: Path) -> Iterator[Item]:
     """Each method's step over its floor; memory, images a second, waits."""
-    yield 'machine', lambda: machine(sizes.device)
     for name in sizes.methods:
         yield name, lambda name=name: step(sizes, f'R{sizes.depth}-d8', lambda: models.load(
             sizes.depth, sizes.crop, sizes.classes, name))
 
 
 def transformers(sizes: Sizes, out: Path) -> Iterator[Item]:
-    """The same with DINOv2 and DPT."""
-    for network in ('dinov2-s14_dpt',) if sizes.rehearse else ('dinov2-s14_dpt', 'dinov2-b14_dpt'):
-        for name in sizes.methods[:len(FIRST) if network.endswith('s14_dpt') else 4]:
+    """The same with DINOv2 and DPT; some methods with both sizes, before the others."""
+    small, base, first = 'dinov2-s14_dpt', 'dinov2-b14_dpt', len(FIRST)
+    cases = [(small, sizes.methods[:first]), (base, sizes.methods[:4]),
+             (small, sizes.methods[first:]), (base, sizes.methods[4:])]
+    for network, names in cases[:1] if sizes.rehearse else cases:
+        for name in names:
             yield f'{network} {name}', lambda name=name, network=network: step(
                 sizes, network.split('_')[0], lambda: models.load_network(
                     network, 42 if sizes.rehearse else 518, sizes.classes, name))
 
 
 def step(sizes: Sizes, network: str, load: Callable) -> dict:
-    """A row; with fewer images where the GPU's memory is too small."""
-    cuda = sizes.device == 'cuda'
+    """A row."""
+    def measure(batch):
+        cfg = load()
+        crop = cfg.model.segmentor.data_preprocessor.size[0]
+        model, optimizer = models.build(cfg, sizes.device)
+        data = models.make_batch(batch, batch, sizes.classes, crop)
+        row = floors.measure(model, optimizer, data, min(sizes.rounds, 2))
+        row.pop('times')
+        if sizes.device == 'cuda':
+            row['waits'] = settings_of.waits(model, optimizer, data)
+        return dict(network=network, **row)
+    return with_fewer(sizes, measure)
+
+
+def with_fewer(sizes: Sizes, measure: Callable) -> dict:
+    """A row of as many images as the GPU has memory for."""
     for batch in sizes.batches:
         try:
-            cfg = load()
-            crop = cfg.model.segmentor.data_preprocessor.size[0]
-            model, optimizer = models.build(cfg, sizes.device)
-            data = models.make_batch(batch, batch, sizes.classes, crop)
-            row = floors.measure(model, optimizer, data, min(sizes.rounds, 2))
-            row.pop('times')
-            if cuda:
-                row['waits'] = settings_of.waits(model, optimizer, data)
-            return dict(network=network, **row)
+            return measure(batch)
         except torch.cuda.OutOfMemoryError:
-            model = optimizer = data = None
+            pass
         free()  # now: as long as the error is there, so is all that its frames hold
     return dict(failed='out of memory')
 
 
 def settings(sizes: Sizes, out: Path, compiled: bool = False) -> Iterator[Item]:
     """What mixed precision, channels-last and a fused optimiser bring to ESL."""
-    batch = settings_of.make_batch(sizes.batches[0], sizes.batches[0], sizes.crop,
-                                   pin=not sizes.rehearse)
     names = {'fp32, channels-last': dict(channels_last=True), 'compile': dict(
         compiled=dict(backend='eager'))} if sizes.rehearse else settings_of.SETTINGS
 
-    def one(name):
+    def one(name, batch):
         torch._dynamo.reset()
         cfg = settings_of.load(sizes.depth, 8, sizes.crop)
-        return settings_of.measure(cfg, sizes.device, batch, sizes.rounds, sizes.warmup,
-                                   **names[name])
+        data = settings_of.make_batch(batch, batch, sizes.crop, pin=not sizes.rehearse)
+        return dict(images=2 * batch, **settings_of.measure(
+            cfg, sizes.device, data, sizes.rounds, sizes.warmup, **names[name]))
     for name in names:
         if ('compiled' in names[name]) == compiled:
-            yield name, lambda name=name: one(name)
+            yield name, lambda name=name: with_fewer(sizes, lambda batch: one(name, batch))
 
 
 def compilation(sizes: Sizes, out: Path) -> Iterator[Item]:

@@ -4,16 +4,35 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+PARTS = ('tests', 'steps', 'settings', 'transformers', 'loading', 'compilation')
 DONE = 'done'  # key of the row that says that nothing is left
+MACHINE = 'machine'  # key of the row that says what measured the rows behind it
+BEGUN = 'begun, and ended neither way: its process was killed, or out of time'
 
 
 def done(out: Path, part: str) -> bool:
     return DONE in _every(out, part)
 
 
+def machine(out: Path, part: str) -> dict:
+    """What measured a part's rows; {} where no row says it."""
+    return _every(out, part).get(MACHINE, {})
+
+
+def whose(machine: dict) -> tuple:
+    """What rows of one table must have in common: device, torch, and how large all was."""
+    return tuple(machine.get(key) for key in ('gpu', 'torch', 'rehearsed'))
+
+
 def rows(out: Path, part: str) -> dict[str, dict]:
-    """The rows of a part by key; of one that was measured twice the last, half a line none."""
-    return {key: row for key, row in _every(out, part).items() if key != DONE}
+    """The rows of a part by key, each with its commit; of one that was measured twice the last, of
+    another machine or a rehearsal none, half a line none."""
+    return {key: row for key, row in _every(out, part).items() if key not in (DONE, MACHINE)}
+
+
+def append(out: Path, part: str, row: dict | None) -> None:
+    with open(out / f'{part}.jsonl', 'a', encoding='utf-8') as file:
+        file.write((json.dumps(row) if row else '') + '\n')
 
 
 def _every(out: Path, part: str) -> dict[str, dict]:
@@ -21,8 +40,11 @@ def _every(out: Path, part: str) -> dict[str, dict]:
     for line in path.read_text(encoding='utf-8').splitlines() if path.is_file() else ():
         try:
             row = json.loads(line)
-            found[row['key']] = row
-        except (ValueError, LookupError, TypeError):  # cut while it was written, or another's
+            key, before = row['key'], found.get(MACHINE, {})
+            if key == MACHINE and whose(row) != whose(before):
+                found = {}  # what was found before is not of this machine
+            found[key] = row if key == MACHINE else dict(row, commit=before.get('commit', '?'))
+        except (ValueError, LookupError, TypeError, AttributeError):  # cut, or another's
             continue
     return found
 
@@ -42,12 +64,15 @@ def table(head: list[str], lines: list[list]) -> str:
 
 
 def about(out: Path) -> str:
-    for part in ('steps', 'tests'):
-        m = rows(out, part).get('machine')
-        if m and not m.get('failed'):
-            return (f"{m['gpu'] or m['cpu']}, Python {m['python']}, torch {m['torch']}, commit "
-                    f"{m['commit']}")
-    return ''
+    """The machine, and the commits of all rows: an earlier start may have been of another one."""
+    found = [(machine(out, part), rows(out, part)) for part in PARTS]
+    found = [(m, measured) for m, measured in found if m]
+    if not found:
+        return ''
+    m = found[-1][0]
+    commits = dict.fromkeys(row['commit'] for _, measured in found for row in measured.values())
+    return (f"{m['gpu'] or m['cpu']}, Python {m['python']}, torch {m['torch']}, commit "
+            f"{', '.join(commits) or m['commit']}" + (', a rehearsal' if m['rehearsed'] else ''))
 
 
 def tests(out: Path) -> str:
@@ -62,10 +87,9 @@ def tests(out: Path) -> str:
 
 
 def steps(out: Path, part: str) -> str:
-    found = {key: row for key, row in rows(out, part).items() if key != 'machine'}
+    found, lines = rows(out, part), []
     if not found:
         return ''
-    lines = []
     for key, row in found.items():
         if row.get('failed'):
             lines.append([key, row['failed'], *['–'] * 8])
@@ -86,15 +110,15 @@ def settings(out: Path) -> str:
     found = {**rows(out, 'settings'), **rows(out, 'compilation')}
     if not found:
         return ''
-    lines = [[key, row['failed'], *['–'] * 4] if row.get('failed') else [
-        key, f"{1000 * row['seconds']:.0f}", f"{row['seconds'] / row['floor']:.2f}×",
-        f"{row['images_per_second']:.1f}",
+    lines = [[key, row['failed'], *['–'] * 5] if row.get('failed') else [
+        key, row.get('images', '–'), f"{1000 * row['seconds']:.0f}",
+        f"{row['seconds'] / row['floor']:.2f}×", f"{row['images_per_second']:.1f}",
         '–' if row['peak_bytes'] is None else f"{row['peak_bytes'] / 2 ** 30:.1f}",
         row['waits'] or 'not on a CPU'] for key, row in found.items()]
     good = {key: row for key, row in found.items() if not row.get('failed')}
     fastest = min(good, key=lambda key: good[key]['seconds'], default='none')
     return '## Settings, ESL\n\n' + table(
-        ['setting', 'ms', 'over the floor', 'images/s', 'GiB', 'waits'], lines) + \
+        ['setting', 'images', 'ms', 'over the floor', 'images/s', 'GiB', 'waits'], lines) + \
         f'\n\nFastest: {fastest}.'
 
 

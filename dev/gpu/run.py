@@ -2,11 +2,12 @@
 
     python dev/gpu/run.py --out gpu                  # goes on where an earlier start was cut
     python dev/gpu/run.py --out gpu --wheels wheels  # what is missing, from a folder of wheels
-    python dev/gpu/run.py --out gpu --again          # what has failed, too
+    python dev/gpu/run.py --out gpu --again          # what has failed or was skipped, too
     python dev/gpu/run.py --out gpu --rehearse       # all of it, shrunken, on the CPU
 
 Each part is a process with a limit of its own. What it finds goes to OUT/PART.jsonl row by row, so
-that a cut leaves what is done; the last row says that nothing is left. OUT/report.md has the
+that a cut leaves what is done; the last row says that nothing is left. Rows of another card, of
+another torch or of a rehearsal stay in the files and count for nothing. OUT/report.md has the
 tables, OUT/log.txt all that was printed. Any torch that mmseg_esl runs on will do. Nothing is
 installed but the wheels of --wheels, and those into a folder that goes away.
 """
@@ -14,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,16 +29,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'dev')]
 
-from gpu.report import done, report, rows
+from gpu.report import MACHINE, append, done, machine, report, rows, whose
 from mmseg_esl.processes import ending_with_us
 
 # seconds that are kept for a part; it may have those, too, that the others have left
 LIMITS = dict(tests=150, steps=140, settings=45, transformers=70, loading=50, compilation=70)
 # importable name -> what cannot be done without it
 NEEDED = dict(torch='anything', mmengine='anything', mmcv='anything', mmseg='anything',
+              cv2='anything', rich='anything', ftfy='anything', regex='anything', scipy='anything',
               pytest='tests', kornia='steps of methods that change colours', timm='transformers')
-BEGIN = ('from mmseg_esl import stack; stack.install(); import mmseg_esl.register, torch; '
-         'torch.ones(1).cuda()')
+BEGIN = """
+import json, cli_common, mmseg_esl.register, torch
+from bench.measuring import machine
+torch.ones(1, device='DEVICE')
+print(json.dumps(machine('DEVICE')))
+"""
 
 
 def parse_args(argv=None):
@@ -44,7 +52,8 @@ def parse_args(argv=None):
     parser.add_argument('--parts', nargs='+', choices=list(LIMITS), default=list(LIMITS))
     parser.add_argument('--minutes', type=float, default=8.8, help='for all parts together')
     parser.add_argument('--wheels', type=Path, help='folder with wheels of what is missing')
-    parser.add_argument('--again', action='store_true', help='try again what has failed')
+    parser.add_argument('--again', action='store_true',
+                        help='try again what has failed or was skipped')
     parser.add_argument('--rehearse', action='store_true',
                         help='shrunken, in one process, on the CPU')
     return parser.parse_args(argv)
@@ -87,13 +96,23 @@ def missing() -> tuple[str, bool]:
     return 'missing: ' + ', '.join(said) if said else '', fatal
 
 
-def cannot_begin(begin: str = BEGIN) -> str:
-    """What every part would end with, asked once: '' or the error's last lines."""
+def begin(rehearse: bool, code: str = BEGIN) -> tuple[dict, str]:
+    """What every part begins with, asked once: (the machine, '') or ({}, why not)."""
     found = subprocess.run(
-        [sys.executable, '-c', begin], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=dict(os.environ, PYTHONPATH=os.pathsep.join(
-            filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))))
-    return '' if not found.returncode else ends(found.stdout)
+        [sys.executable, '-c', code.replace('DEVICE', 'cpu' if rehearse else 'cuda')], text=True,
+        capture_output=True, env=dict(environment(rehearse), PYTHONPATH=os.pathsep.join(filter(
+            None, [*(str(ROOT / name) for name in ('', 'dev', 'tools')),
+                   os.environ.get('PYTHONPATH')]))))
+    if not found.returncode:
+        return dict(json.loads(found.stdout.splitlines()[-1]), rehearsed=rehearse), ''
+    said = ends(found.stderr)
+    name = re.search(r"ModuleNotFoundError: No module named '(\w+)[\w.]*'\Z", said)
+    return {}, f'missing: {name[1]} (for anything)' if name else said
+
+
+def environment(rehearse: bool) -> dict:
+    return dict(os.environ, PYTHONUNBUFFERED='1', **(
+        dict(CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1') if rehearse else {}))
 
 
 def ends(text: str, lines: int = 12) -> str:
@@ -110,9 +129,9 @@ def allowed(name: str, later: list[str], left: float) -> float:
 
 def run_parts(names: list[str], out: Path, seconds: float, rehearse: bool) -> str:
     """Run parts in one process; '' or how it ended before they were done."""
-    env = dict(os.environ, PYTHONUNBUFFERED='1',
-               **(dict(CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1') if rehearse else {}),
-               **(dict(CUBLAS_WORKSPACE_CONFIG=':4096:8') if 'tests' in names else {}))
+    env = environment(rehearse)
+    if 'tests' in names:
+        env['CUBLAS_WORKSPACE_CONFIG'] = ':4096:8'
     command = [sys.executable, str(Path(__file__).with_name('parts.py')), str(out), *names]
     with open(out / 'log.txt', 'a+', encoding='utf-8') as log:
         begin = log.seek(0, os.SEEK_END)
@@ -128,6 +147,28 @@ def run_parts(names: list[str], out: Path, seconds: float, rehearse: bool) -> st
             return ''
         log.seek(begin)
         return f'ended with {code}: see {log.name}\n{ends(log.read())}\n'
+
+
+def left_to_do(args, who: dict) -> list[str]:
+    """Parts to be begun or gone on with on this machine, whose files say so from here on."""
+    left = []
+    for name in args.parts:
+        before, found = machine(args.out, name), rows(args.out, name)
+        ours, same = whose(before) == whose(who), before.get('commit') == who['commit']
+        over = ours and done(args.out, name) and not (
+            args.again and failed(args.out, [name], 'skipped'))
+        if found and not (ours and same):
+            print(f"{name}: {len(found)} rows are of {before.get('gpu') or 'a CPU'}, torch "
+                  f"{before.get('torch')}, commit {before.get('commit')}; " + (
+                      'they stay in the file, and it begins anew' if not ours else
+                      'they count; another --out begins anew'), flush=True)
+        if over:
+            continue
+        if not (ours and same):
+            append(args.out, name, None)  # behind a line that was cut
+            append(args.out, name, dict(key=MACHINE, **who))
+        left.append(name)
+    return left
 
 
 def run_on(name: str, out: Path, later: list[str], end: float) -> None:
@@ -160,15 +201,14 @@ def main(argv=None) -> int:
         said, fatal = missing()
         if said:
             print(said, flush=True)
-        if not fatal and not args.rehearse:
-            said = cannot_begin()
+        who = {}
+        if not fatal:
+            who, said = begin(args.rehearse)
             if said:
                 print(said, flush=True)
-            fatal = bool(said)
-        if fatal:
+        if not who:
             return 1
-        left = [name for name in args.parts if not done(args.out, name)
-                or args.again and failed(args.out, [name])]
+        left = left_to_do(args, who)
         if left and args.rehearse:
             said = run_parts(left, args.out, end - time.monotonic(), rehearse=True)
             print(f'{", ".join(left)}: {said or "done"}', flush=True)
@@ -182,12 +222,14 @@ def main(argv=None) -> int:
     number = len(failed(args.out, args.parts))
     if undone or number:
         print(f'left: {", ".join(undone) or "nothing"}; failed: {number}. The same command goes '
-              'on, with --again also with what has failed')
+              'on, with --again also with what has failed or was skipped')
     return 0
 
 
-def failed(out: Path, parts: list[str]) -> list[str]:
-    return [key for part in parts for key, row in rows(out, part).items() if row.get('failed')]
+def failed(out: Path, parts: list[str], *outcomes: str) -> list[str]:
+    """Keys of the rows that have failed, or had one of these outcomes."""
+    return [key for part in parts for key, row in rows(out, part).items()
+            if row.get('failed') or row.get('outcome') in outcomes]
 
 
 if __name__ == '__main__':
