@@ -4,6 +4,7 @@
     CUDA_VISIBLE_DEVICES= python dev/benchmark.py # on the CPU all the same
     python dev/benchmark.py --quick --only pieces
     python dev/benchmark.py --only step --methods all  # each method's step against its floor
+    python dev/benchmark.py --recount             # operations and waits of all rows, no times
     python dev/benchmark.py --tables              # write the tables anew, measure nothing
 
 Results go to OUT/cpu.json or OUT/cuda.json, section by section, plots beside them; the tables of
@@ -29,7 +30,7 @@ from mmseg_esl import stack
 stack.install()
 
 import torch
-from bench import floors, loading, measuring, models, pieces, plots, ranks, step, tables
+from bench import floors, loading, measuring, models, pieces, plots, ranks, recount, step, tables
 from bench.measuring import positive
 
 from mmseg_esl.conversion.config import methods
@@ -44,6 +45,8 @@ def parse_args(argv=None):
     parser.add_argument('--only', nargs='+', choices=SECTIONS, default=SECTIONS)
     parser.add_argument('--quick', action='store_true', help='few settings, smaller crops')
     parser.add_argument('--tables', action='store_true', help='measure nothing')
+    parser.add_argument('--recount', action='store_true',
+                        help='count operations and waits of the rows that are there, no more')
     parser.add_argument('--threads', type=positive, default=1, help='of the CPU')
     parser.add_argument('--rounds', type=positive,
                         help='repetitions of everything; default: 5, quick 3; GPU 20')
@@ -118,6 +121,11 @@ def read(folder: Path) -> dict:
     return found
 
 
+def write(args, found: dict) -> None:
+    with atomic_file(args.out / f'{args.device}.json') as file:
+        file.write((json.dumps(found[args.device], indent=1) + '\n').encode())
+
+
 def measured_before(result: dict | None, args, section: str) -> tuple[list, list]:
     """Rows of methods that are not measured now, which stay, and their commits."""
     rows = [row for row in (result or {}).get('rows', ())
@@ -134,7 +142,10 @@ def main(argv=None) -> None:
         sys.exit(f'benchmark.py: {error}')
     with measuring.threads(args.threads), warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        for section in () if args.tables else args.only:
+        for section in recount.rows(found[args.device], args.device, say) if args.recount else ():
+            found[args.device][section]['counted'] = measuring.commit()
+            write(args, found)
+        for section in () if args.tables or args.recount else args.only:
             others, commits = measured_before(found[args.device].get(section), args, section)
             machine = measuring.machine(args.device)
             machine['commit'] = ', '.join(dict.fromkeys([*commits, machine['commit']]))
@@ -142,9 +153,7 @@ def main(argv=None) -> None:
                 machine=machine, rows=others, options=dict(rounds=args.rounds, quick=args.quick))
             for row in run(args, section):
                 found[args.device][section]['rows'].append(row)
-                text = json.dumps(found[args.device], indent=1) + '\n'
-                with atomic_file(args.out / f'{args.device}.json') as file:
-                    file.write(text.encode())  # after each row: a long run may be cut short
+                write(args, found)  # after each row: a long run may be cut short
     for device, results in found.items():
         plots.draw(results, device, args.out)
     for name, make in tables.TABLES.items():

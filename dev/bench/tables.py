@@ -32,10 +32,11 @@ def machines(found: dict) -> str:
     for name, title in DEVICES.items():
         for section, result in found[name].items():
             m, options = result['machine'], result['options']
+            counted = f"; counts {result['counted']}" if 'counted' in result else ''
             what = f"{m['gpu']}, beside {m['cpu']}" if m['gpu'] else m['cpu']
             rows.append([f'{section}, {title}', what, m['cores'], m['threads'],
                          '?' if m['load'] is None else f"{m['load']:.1f}",
-                         m['torch'], m['commit'], options['rounds'],
+                         m['torch'], m['commit'] + counted, options['rounds'],
                          'yes' if options['quick'] else 'no'])
         if not found[name]:
             rows.append([f'all, {title}', NONE, *['–'] * 7])
