@@ -61,6 +61,8 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     if args.methods and 'step' not in args.only and 'methods' not in args.only:
         parser.error(f'--methods is of the sections step and methods, not of {" ".join(args.only)}')
+    if args.recount and args.methods:
+        parser.error('--recount is of the rows that are there, of all methods')
     cpu = not torch.cuda.is_available()
     args.device = 'cpu' if cpu else 'cuda'
     if args.methods:
@@ -142,7 +144,8 @@ def main(argv=None) -> None:
         sys.exit(f'benchmark.py: {error}')
     with measuring.threads(args.threads), warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        for section in recount.rows(found[args.device], args.device, say) if args.recount else ():
+        for section in recount.rows(
+                found[args.device], args.device, args.only, say) if args.recount else ():
             found[args.device][section]['counted'] = measuring.commit()
             write(args, found)
         for section in () if args.tables or args.recount else args.only:

@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F
-from bench import measuring, naive, peers, pieces, step, tables
+from bench import measuring, naive, peers, pieces, recount, step, tables
 from bench.measuring import Work
 
 from mmseg_esl import functional as esl
@@ -300,6 +300,17 @@ def test_rows_of_other_methods_stay(tmp_path):
     assert rows['mean_teacher']['times'] != first[1]['times']
     lines = tables.methods(dict(cpu=dict(methods=found), cuda={})).splitlines()
     assert [line.split(' ')[1] for line in lines[-2:]] == ['mean_teacher', 'supervised']
+    # counted anew, what was counted and nothing else is as it was
+    changed = deepcopy(found)
+    for row in changed['rows']:
+        row['counts'] = dict(operations=0, waits={}, ema_operations=0, ema_waits={})
+    path.write_text(json.dumps(dict(methods=changed)))
+    benchmark.main(['--out', str(tmp_path), '--recount', '--only', 'step', 'pieces'])
+    assert json.loads(path.read_text())['methods'] == changed
+    benchmark.main(['--out', str(tmp_path), '--recount'])
+    assert json.loads(path.read_text())['methods'] == dict(found, counted=commit)
+    assert f'; counts {commit} |' in tables.machines(
+        dict(cpu=json.loads(path.read_text()), cuda={}))
 
 
 def test_a_wrong_mark_is_named(tmp_path):
@@ -331,7 +342,18 @@ def test_the_stored_figures_are_read():
         measuring.ROOT / 'docs/performance')['cpu'])
 
 
+@pytest.mark.parametrize('method', ['esl', 'u2pl'])
+def test_the_stored_counts_are_those_of_the_code(method):
+    """Or else: python dev/benchmark.py --recount."""
+    found = json.loads((measuring.ROOT / 'docs/performance/cpu.json').read_text())['methods']
+    if found['machine']['torch'].split('+')[0] != torch.__version__.split('+')[0]:
+        pytest.skip('another torch may take other operators')
+    row = next(row for row in found['rows'] if row['method'] == method and row['classes'] == 21)
+    assert recount.of_step(row, 'cpu') == row['counts']
+
+
 @pytest.mark.parametrize('given, said', [
+    (['--recount', '--methods', 'all'], '--recount is of the rows that are there'),
     (['--rounds', '0'], "invalid positive value: '0'"), (['--batch', '-1'], 'invalid positive'),
     (['--classes', '0'], 'invalid positive'),
     (['--only', 'pieces', '--methods', 'all'], '--methods is of the sections step and methods')])

@@ -12,9 +12,12 @@ from .measuring import count
 from .models import build, load, make_batch
 
 
-def rows(results: dict, device: str, say: Callable = print) -> Iterator[str]:
-    """Count for each row of step, methods and pieces, in place; yields the section of each."""
-    for section in ('step', 'methods', 'pieces'):
+SECTIONS = ('step', 'methods', 'pieces')
+
+
+def rows(results: dict, device: str, only, say: Callable = print) -> Iterator[str]:
+    """Count for each row of some of these sections, in place; yields the section of each."""
+    for section in (name for name in SECTIONS if name in only):
         for row in results.get(section, {}).get('rows', ()):
             say(f"{section}: {row.get('piece') or row.get('method', 'esl')}, "
                 f"{row.get('classes') or row.get('setting')}")

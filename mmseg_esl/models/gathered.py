@@ -6,7 +6,7 @@ from mmengine.dist import all_gather, get_world_size
 from torch import Tensor
 
 # Bytes that a rank may receive with rows that nobody wants among them. Beyond, wanted rows alone
-# are sent, and the host waits for their number: 16 MB take longer to send than that wait.
+# are sent, and the host waits for their number and places: 16 MB take longer to send than that.
 WHOLE = 2 ** 24
 
 
