@@ -11,7 +11,6 @@ from .counting import count_step
 from .measuring import count
 from .models import build, load, make_batch
 
-
 SECTIONS = ('step', 'methods', 'pieces')
 
 
