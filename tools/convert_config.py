@@ -48,6 +48,9 @@ def check_out(out: str, force: bool) -> None:
 def main() -> None:
     args = parse_args()
     wanted = {args.out: args.method}
+    if args.also_supervised and args.method == 'supervised':
+        sys.exit('--also-supervised writes the baseline of another method: leave it out, or '
+                 '--method supervised')
     if args.also_supervised:
         wanted[f'{args.out[:-len(".py")]}_supervised.py'] = 'supervised'
     for out in wanted:

@@ -131,7 +131,8 @@ def convert(source: str, unlabeled: str, out: str, max_iters: int | None = None,
         blocks = [*_model(cfg, method, report), *_pace(cfg, method, max_iters, report), *blocks]
     except ValueError as error:
         raise Refused(str(error)) from error
-    head = [heading(f'{method.title} around {_shown(source)},\nwith the unlabelled images of\n'
+    which = 'with' if method.sees_unlabeled else 'without'
+    head = [heading(f'{method.title} around {_shown(source)},\n{which} the unlabelled images of\n'
                     f'{unlabeled}\nWritten by the converter of mmseg_esl; yours to edit.'),
             one_a_line('_base_', [_reference(source, out), base_name(method, out)])]
     report.text = '\n'.join(head) + '\n\n' + '\n'.join(blocks) + '\n'
@@ -263,6 +264,7 @@ def _pace(cfg, method: Method, max_iters: int | None, report: Conversion):
         report.check.append(
             'labels of unlabelled images are brought to the class shares of the labelled ones: if '
             'those were chosen to show rare classes, set semi_train_cfg.alignment=0')
+        report.check.extend(data.evened_classes(cfg.train_dataloader.dataset.to_dict()))
 
 
 def _updates(name: str, settings: dict):

@@ -38,6 +38,16 @@ def leaves(dataset: dict) -> list[dict]:
     return [dataset]
 
 
+def evened_classes(dataset) -> list[str]:
+    """What is to be said of labelled crops that are chosen to have no class too often."""
+    ratios = {step.get('cat_max_ratio', 1.0) for each in leaves(dataset)
+              for step in each.get('pipeline') or []}
+    return [f'your crops are chosen by cat_max_ratio={ratio:g}, which evens the classes of '
+            'labelled images, and alignment takes their shares for those of unlabelled ones: take '
+            'it out of your config, or set semi_train_cfg.alignment=0'
+            for ratio in ratios if ratio < 1]
+
+
 def lossy_masks(sets: list[dict]) -> list[str]:
     """What is to be said of labelled sets whose masks are JPEG files, counted; by their suffix."""
     found = []

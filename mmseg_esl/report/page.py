@@ -160,8 +160,8 @@ def _helps(run: Run, baseline) -> str:
         given = baseline or [found for found in [read_baseline(run.folder)] if found]
         if not given:
             return ('Whether the unlabelled images help is not known: train the supervised '
-                    f'baseline ({command("convert")} ... --also-supervised) and write this page '
-                    'again.')
+                    f'baseline ({command("convert")} YOURS.py --unlabeled DIR --method supervised '
+                    f'--out {run.folder.name}_supervised.py) and write this page again.')
         found, = compare([run], given)
     except ValueError as error:  # of other metrics, say
         return f'Whether the unlabelled images help cannot be said: {error}'

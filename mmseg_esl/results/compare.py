@@ -268,10 +268,39 @@ def _unfair(before: list, after: list, paired: bool) -> list[str]:
     for what, of in (('iterations', lambda run: run.max_iters),
                      ('ways of evaluation', lambda run: evaluation(run.cfg)),
                      ('optimisers', lambda run: run.cfg.get('optim_wrapper', {}).get('optimizer')),
+                     ('networks', _network),
+                     ('transforms of labelled images', lambda run: _labeled(run)[0]),
+                     ('numbers of labelled images a step', lambda run: _labeled(run)[1]),
                      ('labelled lists', lambda run: [
                          (run.protocol.get('labeled') or {}).get('sha256')])):
         pairs = zip(before, after) if paired else [(before[0], after[0])]
         if any(of(a) != of(b) for a, b in pairs if None not in (of(a), of(b))
                and [None] not in (of(a), of(b))):
             out.append(f'the {what} differ')
+    starts = {bool(run.load_from) for run in [*before, *after]}
+    if len(starts) > 1:
+        out.append('not all runs begin from trained weights (load_from), which bring a difference '
+                   'of their own: begin all of them from the same')
     return out
+
+
+def _network(run: Run) -> dict:
+    """The segmentor that is trained, without what it learns by."""
+    model = run.cfg.get('model') or {}
+    model = model.get('segmentor', model)
+    return {key: _without_losses(model.get(key)) for key in ('backbone', 'neck', 'decode_head')}
+
+
+def _without_losses(part):
+    if isinstance(part, (list, tuple)):
+        return [_without_losses(each) for each in part]
+    return {key: value for key, value in part.items() if key not in ('loss_decode', 'sampler')} \
+        if isinstance(part, dict) else part
+
+
+def _labeled(run: Run) -> tuple:
+    """(transforms of labelled images, how many of them a step has on a GPU); None: not known."""
+    loader = run.cfg.get('train_dataloader') or {}
+    dataset, sampler = loader.get('dataset') or {}, loader.get('batch_sampler') or {}
+    number = sampler.get('total_labeled', sampler.get('num_labeled', loader.get('batch_size')))
+    return (dataset.get('labeled') or dataset).get('pipeline'), number

@@ -1,6 +1,8 @@
 """What a run's config says about the training, in the words of a table."""
 from __future__ import annotations
 
+import re
+
 from ..storage.config import flatten, hooks_in, kind
 from .run import Run
 
@@ -88,10 +90,15 @@ def identity(run: Run) -> dict:
     for hook in hooks_in(run.cfg):
         if kind(hook) not in WATCHERS and not (run.method and kind(hook) == OLD_NAME):
             flatten(kind(hook), hook, out)
-    flatten('load_from', run.load_from, out)
+    flatten('load_from', _of_any_seed(run.load_from, run.seed), out)
     if 'train_dataloader.batch_sampler.total_labeled' not in out:  # the batch is each process's
         flatten('processes', run.world_size, out)
     return out
+
+
+def _of_any_seed(path, seed):
+    """A path without the run's own seed: networks of several seeds begin each from its own."""
+    return re.sub(rf'(?<!\d){seed}(?!\d)', 'SEED', path) if isinstance(path, str) else path
 
 
 def differences(identities) -> list[str]:

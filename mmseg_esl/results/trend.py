@@ -37,6 +37,12 @@ def rising(run: Run, metric: str = 'mIoU') -> str:
             'short a run does not show yet what unlabelled images bring; train longer')
 
 
+def flat(run: Run, metric: str = 'mIoU') -> bool:
+    """Whether the run is known to have stopped learning; its validations may be too few to say."""
+    gain = last_quarter(run, metric)
+    return gain is not None and gain < RISING
+
+
 def baseline_of(folder) -> Path | None:
     """The run of the baseline that ``convert_config.py --also-supervised`` wrote beside a config.
 

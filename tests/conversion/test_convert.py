@@ -498,6 +498,11 @@ def test_the_fair_baseline_beside_it(monkeypatch, folder, capsys):
         f'python {tools}/compare.py work_dirs/mine work_dirs/mine_supervised',
         f'python {tools}/report.py work_dirs/mine']
     (folder / 'mine.py').unlink()
+    assert 'with the unlabelled images of' in Path('mine_supervised.py').read_text().replace(
+        'without', 'with') and 'without the unlabelled' in Path('mine_supervised.py').read_text()
+    with pytest.raises(SystemExit, match='leave it out'):
+        command(monkeypatch, 'base.py', '--unlabeled', 'more', '--out', 'other.py', '--method',
+                'supervised', '--also-supervised')
     with pytest.raises(SystemExit, match='mine_supervised.py is there already'):
         command(monkeypatch, 'base.py', '--unlabeled', 'more', '--out', 'mine.py',
                 '--also-supervised')
@@ -514,7 +519,7 @@ def test_unlabelled_images_count_after_a_share_of_the_run(made, length, warm):
     assert not any('alignment' in sentence or 'colours' in sentence for sentence in found.check)
     again, _, found = made(f'train_cfg = dict(max_iters={length})', max_iters=50,
                            method='esl_plus')
-    for key in ('semi_train_cfg.alignment=0', 'model.strong_view=None'):
+    for key in ('semi_train_cfg.alignment=0', 'model.strong_view=None', 'cat_max_ratio=0.75'):
         assert any(key in sentence for sentence in found.check)
     assert again.model.semi_train_cfg.warmup_iters == 10
 

@@ -66,6 +66,12 @@ def test_batches(cfg):
     assert '8 labelled + 8 unlabelled images a step' in said
     assert '800.0 times' in said and f'{1000 * 8 / 90:.1f} times' in said
     assert worst(check_batches(cfg, 10, 5000, 1), 'schedule', 'warning', '40%', '2500')
+    assert worst(check_batches(cfg, 10, 900, 1), 'schedule', 'warning', '2 passes', '9000 or more')
+    warm_up = copy.deepcopy(cfg)
+    warm_up.param_scheduler = [dict(type='LinearLR', end=1500, by_epoch=False),
+                               dict(type='PolyLR', end=1000, by_epoch=False)]
+    assert worst(check_batches(warm_up, 10, 90, 1), 'schedule', 'warning', 'ends at 1500',
+                 'param_scheduler.0.end=1000')
     assert worst(check_batches(cfg, 6, 90, 4), 'batches', 'warning', '8 labelled', 'only 6')
     other = copy.deepcopy(cfg)
     other.train_dataloader.batch_size = 5

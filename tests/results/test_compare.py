@@ -74,6 +74,65 @@ def test_a_better_network_and_an_unfair_comparison_are_said(tmp_path):
     assert found.notes == ['the iterations differ']
 
 
+def network(cfg):
+    cfg['model']['segmentor']['decode_head']['channels'] = 64
+
+
+def losses(cfg):
+    cfg['model']['segmentor']['decode_head']['loss_decode'] = dict(type='CrossEntropyLoss')
+
+
+def transforms(cfg):
+    cfg['train_dataloader']['dataset']['labeled']['pipeline'] = [
+        dict(type='RandomCrop', crop_size=(32, 32))]
+
+
+def crops(cfg):
+    transforms(cfg)
+    cfg['train_dataloader']['dataset']['labeled']['pipeline'][0]['crop_size'] = (64, 64)
+
+
+def images(cfg):
+    cfg['train_dataloader']['batch_sampler'] = dict(num_labeled=6)
+
+
+def weights(cfg):
+    cfg['load_from'] = 'trained.pth'
+
+
+@pytest.mark.parametrize('before, after, said', [
+    (None, network, 'the networks differ'), (None, losses, None),
+    (transforms, crops, 'the transforms of labelled images differ'), (crops, crops, None),
+    (lambda cfg: cfg['train_dataloader'].update(batch_size=4), images,
+     'the numbers of labelled images a step differ'),
+    (None, weights, 'not all runs begin from trained weights (load_from)'),
+    (weights, weights, None)])
+def test_what_else_may_make_the_difference_is_said(tmp_path, before, after, said):
+    sides = []
+    for variant, change, values in (('sup', before, BEFORE), ('dsl+ctr', after, AFTER)):
+        for seed, value in enumerate(values):
+            cfg = config(seed, variant=variant)
+            (change or (lambda cfg: None))(cfg)
+            sides.append(write_start(tmp_path / f'{variant}{seed}',
+                                     [training(100), validation(100, value)], cfg))
+    found, = compare(sides)
+    assert [note.startswith(said) for note in found.notes] == [True] if said else not found.notes
+
+
+def test_each_seed_may_begin_from_its_own_network(tmp_path):
+    def write(variant, seed, start):
+        folder = tmp_path / start.replace('/', '_') / f'{variant}{seed}'
+        return write_start(folder, [training(100), validation(100, 50)],
+                           dict(config(seed, variant=variant), load_from=start.format(seed=seed)))
+
+    for start in ('runs/sup_seed{seed}/iter_1000.pth', 'runs10/{seed}/x.pth'):
+        found, = compare([write(variant, seed, start) for variant in ('sup', 'dsl') for seed in
+                          (0, 1)])
+        assert found.seeds == [0, 1] and found.notes == []
+    with pytest.raises(ValueError, match='differ in more than the seed: load_from=.*other.pth'):
+        compare([write('sup', 0, 'a.pth'), write('sup', 1, 'other.pth'), write('dsl', 0, 'a.pth')])
+
+
 def test_each_method_by_itself(both, tmp_path):
     more = runs(tmp_path, AFTER, 'hard')
     one, two = compare([*both[0], *both[1], *more])

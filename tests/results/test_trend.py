@@ -55,7 +55,9 @@ def test_the_doctor_looks_at_the_supervised_run(tmp_path, monkeypatch):
     cfg = Config(dict(work_dir=str(tmp_path / 'mine'), model=dict(
         type='ESL', semi_train_cfg=dict(variant='dsl'))))
     note, = check_baseline(cfg)
-    assert note.level == 'note' and '--also-supervised' in note.fix
+    assert note.level == 'note' and note.fix.endswith(
+        'convert_config.py YOURS.py --unlabeled DIR --method supervised --out this_supervised.py '
+        'writes its config')
     for name in ('mine.py', 'mine_supervised.py'):  # as the converter writes them
         (tmp_path / name).write_text('')
     monkeypatch.chdir(tmp_path)
@@ -67,6 +69,16 @@ def test_the_doctor_looks_at_the_supervised_run(tmp_path, monkeypatch):
     cfg.work_dir = str(tmp_path / 'other')
     learner(tmp_path / 'other_supervised', [60] * 6)
     assert [found.level for found in check_baseline(cfg)] == ['ok']
+    cfg.train_cfg = dict(max_iters=4000)
+    other, = check_baseline(cfg)
+    assert other.level == 'warning' and 'has 100 iterations, this config 4000' in other.text
+    cfg.train_cfg = dict(max_iters=100)
+    for name, values in (('two', [50, 60]), ('lost', [60] * 4 + [float('nan')] * 2)):
+        cfg.work_dir = str(tmp_path / name)
+        learner(tmp_path / f'{name}_supervised', values)
+        note, = check_baseline(cfg)
+        assert note.level == 'note' and 'cannot be told' in note.text
+        assert 'val_interval' in note.fix
     cfg.model = dict(type='Supervised')
     assert check_baseline(cfg) == []
 

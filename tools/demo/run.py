@@ -55,7 +55,8 @@ def parse_args(argv=None):
 
 
 def load_config(method: str, work_dir: Path, data: Path, seed: int, iters: int | None):
-    """The method's config for this data set; iters, if given, scales all of its schedules."""
+    """The method's config for this data set; iters, if given, scales its schedules, the average's
+    momentum not."""
     from mmengine.config import Config
 
     from mmseg_esl.storage.config import hooks_in
