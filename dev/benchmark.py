@@ -63,6 +63,8 @@ def parse_args(argv=None):
         parser.error(f'--methods is of the sections step and methods, not of {" ".join(args.only)}')
     if args.recount and args.methods:
         parser.error('--recount is of the rows that are there, of all methods')
+    if args.recount and args.tables:
+        parser.error('--recount counts, and --tables measures nothing: leave one of them out')
     cpu = not torch.cuda.is_available()
     args.device = 'cpu' if cpu else 'cuda'
     if args.methods:

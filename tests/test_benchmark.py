@@ -354,6 +354,7 @@ def test_the_stored_counts_are_those_of_the_code(method):
 
 @pytest.mark.parametrize('given, said', [
     (['--recount', '--methods', 'all'], '--recount is of the rows that are there'),
+    (['--recount', '--tables'], 'leave one of them out'),
     (['--rounds', '0'], "invalid positive value: '0'"), (['--batch', '-1'], 'invalid positive'),
     (['--classes', '0'], 'invalid positive'),
     (['--only', 'pieces', '--methods', 'all'], '--methods is of the sections step and methods')])

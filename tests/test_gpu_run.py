@@ -38,7 +38,6 @@ def test_all_parts_are_done(rehearsed):
         assert f'\n## {title}' in text
     assert len(list(rehearsed.iterdir())) == len(run.LIMITS) + 2  # few, wherever they are sent
     assert text.splitlines()[0].endswith(', a rehearsal')
-    assert report.PARTS == tuple(run.LIMITS)
     step = report.rows(rehearsed, 'steps')['esl']
     assert f"| {step['ratio']:.2f}× |" in text and step['units'] == [8, 8]
 
@@ -130,6 +129,11 @@ def test_commits_of_all_rows_are_said(tmp_path):
         report.append(tmp_path, 'steps', row)
     assert report.about(tmp_path) == 'A card, Python 3, torch 2, commit old, abc'
     assert [row['commit'] for row in report.rows(tmp_path, 'steps').values()] == ['old', 'abc']
+    for row in (dict(key=report.MACHINE, **dict(CARD, gpu='Another')), dict(key='c', failed='z')):
+        report.append(tmp_path, 'loading', row)
+    assert report.about(tmp_path).split('\n\n') == [
+        'Another, Python 3, torch 2, commit abc (loading)',
+        'A card, Python 3, torch 2, commit old, abc (steps)']
 
 
 def test_what_has_failed_is_tried_again_when_asked(tmp_path, monkeypatch):

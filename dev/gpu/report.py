@@ -4,7 +4,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-PARTS = ('tests', 'steps', 'settings', 'transformers', 'loading', 'compilation')
 DONE = 'done'  # key of the row that says that nothing is left
 MACHINE = 'machine'  # key of the row that says what measured the rows behind it
 BEGUN = 'begun, and ended neither way: its process was killed, or out of time'
@@ -64,15 +63,20 @@ def table(head: list[str], lines: list[list]) -> str:
 
 
 def about(out: Path) -> str:
-    """The machine, and the commits of all rows: an earlier start may have been of another one."""
-    found = [(machine(out, part), rows(out, part)) for part in PARTS]
-    found = [(m, measured) for m, measured in found if m]
-    if not found:
-        return ''
-    m = found[-1][0]
-    commits = dict.fromkeys(row['commit'] for _, measured in found for row in measured.values())
-    return (f"{m['gpu'] or m['cpu']}, Python {m['python']}, torch {m['torch']}, commit "
-            f"{', '.join(commits) or m['commit']}" + (', a rehearsal' if m['rehearsed'] else ''))
+    """The machine, with the commits of its rows: an earlier start may have been of another one.
+    Where parts are of several machines, each with its parts."""
+    found, lines = {}, []
+    for part in sorted(path.stem for path in out.glob('*.jsonl')):
+        m = machine(out, part)
+        if m:
+            found.setdefault(whose(m), (m, []))[1].append(part)
+    for m, parts in found.values():
+        commits = dict.fromkeys(row['commit'] for part in parts for row in rows(out, part).values())
+        lines.append(f"{m['gpu'] or m['cpu']}, Python {m['python']}, torch {m['torch']}, commit "
+                     f"{', '.join(commits) or m['commit']}"
+                     + (', a rehearsal' if m['rehearsed'] else '')
+                     + (f" ({', '.join(parts)})" if len(found) > 1 else ''))
+    return '\n\n'.join(lines)
 
 
 def tests(out: Path) -> str:

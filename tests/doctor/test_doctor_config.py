@@ -66,7 +66,11 @@ def test_batches(cfg):
     assert '8 labelled + 8 unlabelled images a step' in said
     assert '800.0 times' in said and f'{1000 * 8 / 90:.1f} times' in said
     assert worst(check_batches(cfg, 10, 5000, 1), 'schedule', 'warning', '40%', '2500')
-    assert worst(check_batches(cfg, 10, 900, 1), 'schedule', 'warning', '2 passes', '9000 or more')
+    assert worst(check_batches(cfg, 10, 900, 1), 'schedule', 'warning', '2 passes', '3000 or more')
+    assert worst(check_batches(cfg, 10, 150, 1), 'schedule', 'warning', '1500 or more')
+    long = copy.deepcopy(cfg)  # few passes over many images, and no short run
+    long.train_cfg.max_iters = long.param_scheduler[0].end = 80000
+    assert levels(check_batches(long, 10, 20000, 1)) == ['note']
     warm_up = copy.deepcopy(cfg)
     warm_up.param_scheduler = [dict(type='LinearLR', end=1500, by_epoch=False),
                                dict(type='PolyLR', end=1000, by_epoch=False)]
