@@ -36,6 +36,8 @@ class ESLPlusTrainCfg(ESLTrainCfg):
         alignment: strength, in [0, 1], with which the teacher's probabilities are brought to the
             class shares of the labelled pixels (ReMixMatch's distribution alignment); 0: not.
             It wants labelled images that show what the unlabelled ones show, as often.
+        alignment_margin: how far, in standard errors of the labelled images' shares, a class may
+            be from them: within, it is only kept from fading (``ClassShares.believed``). 0: not.
         clean_share: share of the images whose channels all stay; below 1, the two views of the
             others lose complementary halves of the encoder's channels (UniMatch V2), and labelled
             images pass the student apart.
@@ -44,6 +46,8 @@ class ESLPlusTrainCfg(ESLTrainCfg):
     weighting: str = said('none', 'pixel weights')
     threshold: float = 0.95
     alignment: float = said(1.0, 'alignment of class shares')
+    alignment_margin: float = said(0.0, 'margin of class shares, in standard errors',
+                                   lambda method, cfg: cfg.alignment)
     views: int = said(1, 'strong views')
     clean_share: float = said(1.0, 'share of images that lose no channels')
     cutmix: str = 'image'
@@ -53,6 +57,9 @@ class ESLPlusTrainCfg(ESLTrainCfg):
         self.check_choice('weighting', 'none', 'confidence', 'certainty', 'threshold')
         self.check_choice('views', 1, 2)
         self.check_share('threshold', 'clean_share', 'alignment')
+        if not self.alignment_margin >= 0:
+            raise ValueError('semi_train_cfg.alignment_margin must be at least 0, got '
+                             f'{self.alignment_margin}')
         if self.label == 'sup':
             raise ValueError("semi_train_cfg.variant='sup' is ESL's: train type='Supervised'")
         if self.clean_share < 1 and self.views == 1:
@@ -88,7 +95,7 @@ class ESLPlus(ESL):
     def build_own(self, *args, **kwargs):
         super().build_own(*args, **kwargs)
         if self.cfg.alignment:
-            self.class_shares = ClassShares(self.num_classes)
+            self.class_shares = ClassShares(self.num_classes, spread=self.cfg.alignment_margin > 0)
 
     def supervised(self, batch, company=True):
         if self.cfg.alignment:
@@ -129,8 +136,10 @@ class ESLPlus(ESL):
         shares = self.class_shares
         shares.see_labels(batch.truth)
         shares.see_predictions(probs, batch.valid)
-        return align_classes(probs, shares.labeled, shares.predicted,
-                             strength=self.cfg.alignment)
+        margin, wanted = self.cfg.alignment_margin, shares.labeled
+        if margin:
+            wanted = shares.believed(self.labeled_images, margin)
+        return align_classes(probs, wanted, shares.predicted, strength=self.cfg.alignment)
 
     def _students(self, batch, views) -> tuple[dict, list[Tensor], Tensor | None]:
         """Losses of labelled images, logits of each view, embedding of those and the first."""

@@ -67,6 +67,19 @@ def test_shards_are_refused_before_they_are_initialised(tmp_path, data, hook):
         torch.distributed.destroy_process_group()
 
 
+def test_the_model_learns_how_many_labelled_images_there_are(tmp_path, data):
+    """An image that is repeated is no further witness of the classes' shares."""
+    loader = tiny.loader_cfg(data)
+    labeled = loader['dataset']['labeled']
+    for made, count in ((labeled, 3), (dict(type='RepeatDataset', times=5, dataset=labeled), 3),
+                        (dict(type='ConcatDataset', datasets=[labeled, labeled]), 6)):
+        loader['dataset']['labeled'] = made
+        model = tiny.run(tmp_path, data, [tiny.EMA], max_iters=1, train_dataloader=loader,
+                         model=tiny.method_cfg('ESLPlus', alignment_margin=1.0)).model
+        assert model.labeled_images == count
+        assert model.class_shares.first.sum() == pytest.approx(1)
+
+
 # ----------------------------------------------------------------------------------------- EMA
 
 

@@ -21,7 +21,7 @@ SETTINGS = {
     'CCT': [dict(ramp_iters=10)],
     'ESL': [dict(variant='hard'), dict(variant='topk+ctr', topk=2), dict(variant='sup')],
     'ESLPlus': [dict(variant='dsl+ctr', alignment=0.0, weighting='confidence'),
-                dict(views=2, clean_share=0.5)],
+                dict(views=2, clean_share=0.5, alignment_margin=1.0)],
     'GCT': [dict(dc_weight=0.0, joint_forward=False)],
     'FixMatch': [dict(labels_by='teacher')],
     'GTASeg': [dict(teacher_mode='train', ema_buffers=False, joint_forward=False)],

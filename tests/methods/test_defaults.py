@@ -39,7 +39,7 @@ OWN = {
                       ema_schedule='constant', cutmix='aspect'),
     'ESL': ESL,
     'ESLPlus': dict(ESL, variant='dsl', weighting='none', threshold=0.95, alignment=1.0, views=1,
-                    clean_share=1.0, cutmix='image'),
+                    alignment_margin=0.0, clean_share=1.0, cutmix='image'),
     'FixMatch': FIXMATCH,
     'GCT': dict(dc_weight=100.0, fc_weight=1.0, fd_weight=10.0, flaw_threshold=0.6,
                 dc_ramp_iters=3500),

@@ -73,13 +73,16 @@ def test_one_view_against_a_straight_line(weighting):
     straight.compare(model, reference, nets)
 
 
-def test_alignment_against_a_straight_line():
+@pytest.mark.parametrize('margin', [0, 1.5])
+def test_alignment_against_a_straight_line(margin):
     """Shares of labelled pixels and of predictions, decaying by 0.99; quotients within 10."""
-    model = build(mass=MASS, alignment=0.5, sce_weight=0.7,
+    model = build(mass=MASS, alignment=0.5, alignment_margin=margin, sce_weight=0.7,
                   ema_momentum=0.4, cutmix_prob=0.8)
+    model.labeled_images = 7
     nets = {name: straight.Net(getattr(model, name)) for name in model.roles}
     student, teacher = nets['student'], nets['teacher']
-    known, seen, quotients = [0.0] * 3, [0.0] * 3, []
+    known, seen, squares, first = ([0.0] * 3 for _ in range(4))
+    wanted_all, inside, quotients = [], [], []
 
     def reference(number, images, labels, views):
         logits, (boxes, ), valid = teacher.frozen(images[2:]), views, labels[2:] != 255
@@ -89,8 +92,19 @@ def test_alignment_against_a_straight_line():
         for c in range(3):
             known[c] = 0.99 * known[c] + counts[c] / sum(counts)
             seen[c] = 0.99 * seen[c] + masses[c] / sum(masses)
+            of_image = [int((one == c).sum()) / int((one != 255).sum()) for one in labels[:2]]
+            first[c] += masses[c] / sum(masses)
+            squares[c] = 0.99 * squares[c] + sum(share ** 2 for share in of_image) / 2
         for c in range(3):
-            quotient = (known[c] / sum(known) + 1e-6) / (seen[c] / sum(seen) + 1e-6)
+            share, total = known[c] / sum(known), sum(known)
+            found = max(seen[c] / sum(seen), first[c] / sum(first))
+            error = margin * math.sqrt(max(squares[c] / total - share ** 2, 0) / 7)
+            wanted = min(max(found, share - error), share + error)
+            inside.append(wanted == found)
+            wanted_all.append(wanted)
+        total = sum(wanted_all[-3:])
+        for c in range(3):
+            quotient = (wanted_all[c - 3] / total + 1e-6) / (seen[c] / sum(seen) + 1e-6)
             quotients.append(quotient)
             probs[:, c] *= min(max(quotient, 0.1), 10) ** 0.5
         target = labels_of((probs / probs.sum(1, keepdim=True)).log(), 'none')
@@ -104,6 +118,7 @@ def test_alignment_against_a_straight_line():
 
     straight.compare(model, reference, nets)
     assert max(abs(math.log(q)) for q in quotients) > 0.1  # it has something to do
+    assert not all(inside) and any(inside) == bool(margin), inside
 
 
 def test_two_views_with_complementary_channels_against_a_straight_line():
@@ -209,7 +224,9 @@ def test_with_two_views_and_their_channels_it_is_unimatch_v2():
 
 @pytest.mark.parametrize('wrong, named', [
     (dict(variant='sup'), 'Supervised'), (dict(clean_share=0.5), 'views=2'),
-    (dict(views=3), 'views'), (dict(weighting='entropy'), 'weighting')])
+    (dict(views=3), 'views'), (dict(weighting='entropy'), 'weighting'),
+    (dict(alignment_margin=-0.1), 'alignment_margin'),
+    (dict(alignment_margin=float('nan')), 'alignment_margin')])
 def test_wrong_keys_are_named(wrong, named):
     with pytest.raises(ValueError, match=named):
         tiny.method('ESLPlus', **wrong)

@@ -1,8 +1,9 @@
 """Shares of classes over steps: what counts, what a refused step leaves, what is saved."""
+import numpy as np
 import pytest
 import torch
 
-from mmseg_esl.models.class_shares import ClassShares
+from mmseg_esl.models.class_shares import FIRST, ClassShares
 
 
 def step(shares, seed):
@@ -59,3 +60,48 @@ def test_another_number_of_classes_starts_anew():
     with pytest.warns(UserWarning, match='starts anew'):
         other.load_state_dict(shares.state_dict(), strict=False)
     assert other.labeled.sum() == 0
+
+
+def test_what_labelled_images_do_not_refute_against_numpy():
+    """Shares within the margin stay, others go to its nearer end; none falls below its first."""
+    shares, images, predicted = ClassShares(3, momentum=0.9, spread=True), [], []
+    weights, steps = [], FIRST + 5
+    for seed in range(steps):
+        labels, probs, valid = step(shares, seed)
+        shares.commit()
+        for one in labels:
+            counts = np.bincount(one[(one >= 0) & (one < 3)].flatten(), minlength=3)
+            images.append(counts / counts.sum())
+            weights.append(0.9 ** (steps - 1 - seed) / 2)
+        mass = probs.permute(0, 2, 3, 1)[valid].sum(0).numpy()
+        predicted.append(mass / mass.sum())
+    mean = (shares.labeled / shares.labeled.sum()).numpy()
+    square = np.average(np.array(images) ** 2, axis=0, weights=weights)
+    error = np.sqrt((square - mean ** 2) / 6)
+    first = np.mean(predicted[:FIRST], axis=0)
+    later = np.average(predicted, axis=0, weights=weights[::2])
+    found = np.maximum(first, later)
+    assert (first > later).any() and (later > first).any()
+    for margin in (0.1, 0.3, 1):
+        want = np.clip(found, mean - margin * error, mean + margin * error)
+        np.testing.assert_allclose(shares.believed(6, margin), want, rtol=1e-9)
+    want = np.clip(found, mean - 0.3 * error, mean + 0.3 * error)
+    assert 0 < (want == found).sum() < 3, (want, found)  # one is within, one is not
+    np.testing.assert_allclose(shares.believed(6, 0), mean, rtol=1e-12)
+    for images, margin in ((6, 1e9), (0, 0.4)):  # 0: how many there are is not known
+        np.testing.assert_allclose(shares.believed(images, margin), found, rtol=1e-9)
+
+
+def test_images_without_a_label_say_nothing_of_the_spread():
+    shares, without = ClassShares(2, spread=True), ClassShares(2, spread=True)
+    labels = torch.tensor([[[0, 1, 1]], [[0, 0, 0]]])
+    shares.see_labels(labels)
+    without.see_labels(torch.cat([labels, torch.full((3, 1, 3), -1)]))
+    assert torch.equal(shares.squares, without.squares)
+
+
+def test_a_refused_step_leaves_no_spread():
+    shares = ClassShares(3, spread=True)
+    step(shares, 0)
+    shares.rollback()
+    assert all(not value.any() for value in shares.state_dict().values())

@@ -11,6 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from mmseg.registry import HOOKS
 from torch.nn.parallel import DistributedDataParallel
 
+from ...datasets.wrapped import leaves
 from ...models.segmentors import trained_heads
 from ...semi import SemiSegmentor
 from ...semi.roles import first_average, to_meta
@@ -74,6 +75,8 @@ class StepHook(Hook):
             raise ValueError(f'{odd}. To mend it, {REMEDY}')
         model.driven = True
         model.seed, model.max_iters = runner.seed or 0, runner.max_iters
+        labeled = getattr(runner.train_dataloader.dataset, 'labeled', None)
+        model.labeled_images = 0 if labeled is None else sum(map(len, leaves(labeled)))
         # mmengine seeds all ranks alike: they would cut the same boxes and drop the same channels
         torch.manual_seed(torch.initial_seed() + get_rank())
         steps = int(model.ema_steps)  # the one wait for the device, before the first step
