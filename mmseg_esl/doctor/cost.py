@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..models.probe import in_channels
 from .memory import GB, after_encoder, crop_size, measure, on_meta, trained_tap
-from .training import counts, method_of
+from .method import method_of
+from .training import counts
 
 HEAD = ('config', 'iterations', 'GFLOP an image', 'TFLOP a step', 'EFLOP', 'GPU hours', 'GB a GPU')
 

@@ -27,13 +27,13 @@ from .findings import Finding
 from .leakage import check_leakage
 from .lists import Lists, label_maps, scan_image
 from .memory import check_disk, check_memory, measure
+from .method import method_of
 from .training import (
     check_baseline,
     check_batches,
     check_hooks,
     check_norm,
     check_rate,
-    method_of,
 )
 from .weights import check_weights
 

@@ -18,7 +18,8 @@ from ..semi import Tap
 from ..storage.config import kind, offline
 from .findings import Finding
 from .lists import existing_parent
-from .training import counts, method_of
+from .method import method_of
+from .training import counts
 
 GB = 2 ** 30
 OPTIMIZER_STATES = {'Adam': 2, 'AdamW': 2, 'NAdam': 2, 'Adamax': 2, 'RMSprop': 1}

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os.path as osp
 
-from mmseg.registry import HOOKS, LOOPS, MODELS
+from mmseg.registry import HOOKS, LOOPS
 
 from ..commands import command
 from ..datasets.sampler import counts_per_rank
 from ..results.trend import flat, read_baseline, rising
-from ..semi import SemiSegmentor
 from ..semi.roles import first_average
 from ..storage.config import hooks_in, kind
 from .data import _walk
 from .findings import Finding
+from .method import method_of
 from .weights import from_scratch
 
 # Our choice: on CamVid (1/16) 5 passes in 400 iterations lost on a seed of three, 35 in 3000 on
@@ -216,15 +216,3 @@ def _is(hook: str, wanted: str) -> bool:
     """Whether a hook is of that kind: itself, a subclass, or its old name."""
     found, base = HOOKS.get(hook), HOOKS.get(wanted)
     return hook == wanted or (found is not None and issubclass(found, base))
-
-
-def method_of(cfg) -> tuple:
-    """``(class, semi_train_cfg)`` of a config's method; ``(None, None)`` for a plain segmentor.
-
-    Raises:
-        ValueError: its ``semi_train_cfg`` is wrong.
-    """
-    cls = MODELS.get(kind(cfg.model))
-    if cls is None or not issubclass(cls, SemiSegmentor):
-        return None, None
-    return cls, cls.parse_cfg(cfg.model.get('semi_train_cfg'))

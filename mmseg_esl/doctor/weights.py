@@ -9,6 +9,7 @@ import urllib.request
 
 from .data import _walk
 from .findings import Finding
+from .method import method_of
 
 SECONDS = 10
 PLACES = ('.pretrained', '.init_cfg.checkpoint', '.pretrained_cfg_overlay.file')
@@ -39,15 +40,24 @@ def check_weights(cfg) -> list[Finding]:
         downloaded = _downloaded(cfg)
         if downloaded:
             return [Finding('note', 'weights', f'{downloaded[0]}=True: the library downloads them')]
-        said = 'none: the backbone starts from random numbers'
-        alone = (cfg.model.get('semi_train_cfg') or {}).get('warmup_iters')
-        if alone:
-            return [Finding('note', 'weights', f'{said}, and learns from labelled images alone '
-                            f'for {alone} iterations')]
-        return [Finding('warning', 'weights', f'{said}, whose labels and features are worth little '
-                        'at first', 'pretrained=..., or load_from=...; else '
-                        'semi_train_cfg.warmup_iters and PartInitHook.begin after it')]
+        return [_nothing(cfg)]
     return [_reach(name) for name in names]
+
+
+def _nothing(cfg) -> Finding:
+    """What it means for a method that its networks begin from random numbers."""
+    said = 'none: the backbone starts from random numbers'
+    cls, semi = method_of(cfg)
+    if cls is None or not any(cls.passes(semi)['unlabeled']):  # nobody labels images for it
+        return Finding('note', 'weights', f'{said}: pretrained=... would help most where labels '
+                       'are few')
+    if semi.warmup_iters:
+        return Finding('note', 'weights', f'{said}, and learns from labelled images alone for '
+                       f'{semi.warmup_iters} iterations')
+    parts = 'PartInitHook' in cls.hooks_of(semi)
+    return Finding('warning', 'weights', f'{said}, whose labels and features are worth little at '
+                   'first', 'pretrained=..., or load_from=...; else semi_train_cfg.warmup_iters'
+                   + ' and PartInitHook.begin after it' * parts)
 
 
 def _is_of_transformers(folder: str) -> bool:

@@ -237,7 +237,12 @@ def test_weights(cfg, server, tmp_path, monkeypatch):
         segmentor.pretrained = name
         assert levels(check_weights(cfg)) == [level], name
     segmentor.pretrained = None
-    assert worst(check_weights(cfg), 'weights', 'warning', 'warmup_iters')
+    assert worst(check_weights(cfg), 'weights', 'warning', 'warmup_iters and PartInitHook.begin')
+    for alone, level in ((dict(variant='sup'), 'note'), (dict(variant='dsl'), 'warning')):
+        cfg.merge_from_dict({'model.semi_train_cfg': alone})
+        found, = check_weights(cfg)
+        assert found.level == level and 'PartInitHook' not in found.fix
+        assert ('warmup_iters' in found.fix) == (level == 'warning')
     cfg.merge_from_dict({'model.semi_train_cfg.warmup_iters': 8})
     note, = check_weights(cfg)
     assert note.level == 'note' and 'labelled images alone for 8 iterations' in note.text
