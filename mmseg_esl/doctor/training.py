@@ -164,8 +164,8 @@ def check_baseline(cfg) -> list[Finding]:
         return [Finding('warning', 'baseline', rising(run), 'raise max_iters of both')]
     if not flat(run):
         return [Finding('note', 'baseline', f'{run.folder.name} is finished; whether it was still '
-                        'learning cannot be told from fewer than three validations in its second '
-                        'half', 'lower train_cfg.val_interval')]
+                        'learning cannot be told from the validations of its second half: too few, '
+                        'or they go up and down', 'lower train_cfg.val_interval')]
     return [Finding('ok', 'baseline', f'{run.folder.name} is finished and no longer rising')]
 
 

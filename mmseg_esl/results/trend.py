@@ -11,11 +11,11 @@ from .run import SCALARS, Run, key_of, read_run
 RISING = 0.5  # points in a quarter of the run (our choice: less is noise between validations)
 
 
-def last_quarter(run: Run, metric: str = 'mIoU') -> float | None:
-    """Points that the deciding network's metric gains in the last quarter of a run.
+def last_quarter(run: Run, metric: str = 'mIoU') -> tuple[float, float] | None:
+    """Points that the deciding network's metric gains in a run's last quarter, and their error.
 
-    The slope of a straight line through the validations of the second half; None with fewer than
-    three of them that are numbers.
+    The slope of a straight line through the validations of the second half, and its standard
+    error; None with fewer than three of them that are numbers.
     """
     if not run.validations:
         return None
@@ -24,23 +24,26 @@ def last_quarter(run: Run, metric: str = 'mIoU') -> float | None:
              if step >= run.max_iters / 2 and math.isfinite(row[key])]
     if len(steps) < 3:
         return None
-    slope, _ = np.polyfit(steps, [run.validations[step][key] for step in steps], 1)
-    return float(slope * run.max_iters / 4)
+    values = [run.validations[step][key] for step in steps]
+    (slope, _), covariance = np.polyfit(steps, values, 1, cov=True)
+    error = math.sqrt(max(covariance[0, 0], 0))
+    return float(slope * run.max_iters / 4), error * run.max_iters / 4
 
 
 def rising(run: Run, metric: str = 'mIoU') -> str:
-    """A sentence, if the run is still learning at its end; else ''."""
-    gain = last_quarter(run, metric)
-    if gain is None or gain < RISING:
+    """A sentence, if the run is still learning at its end, or seems to be; else ''."""
+    gain, error = last_quarter(run, metric) or (0, 0)
+    if gain < RISING:
         return ''
-    return (f'{run.folder.name} is still rising, {gain:+.1f} {metric} in its last quarter: so '
-            'short a run does not show yet what unlabelled images bring; train longer')
+    return (f'{run.folder.name} {"is" if gain > error else "may be"} still rising, {gain:+.1f} ± '
+            f'{error:.1f} {metric} in its last quarter: so short a run does not show yet what '
+            'unlabelled images bring; train longer')
 
 
 def flat(run: Run, metric: str = 'mIoU') -> bool:
-    """Whether the run is known to have stopped learning; its validations may be too few to say."""
-    gain = last_quarter(run, metric)
-    return gain is not None and gain < RISING
+    """Whether the run is known to have stopped learning; its validations may not be able to say."""
+    found = last_quarter(run, metric)
+    return found is not None and sum(found) < RISING
 
 
 def baseline_of(folder) -> Path | None:

@@ -1,5 +1,6 @@
 """Runs that end too early: in comparisons, on the page and for the doctor."""
 import pytest
+import scipy.stats
 from mmengine.config import Config
 from test_compare import BEFORE, runs
 from test_summarize import config, training, validation, write_start
@@ -8,7 +9,7 @@ from mmseg_esl.commands import CALLED
 from mmseg_esl.doctor.training import check_baseline
 from mmseg_esl.report import make_page
 from mmseg_esl.results import compare, read_run
-from mmseg_esl.results.trend import baseline_of, last_quarter, read_baseline, rising
+from mmseg_esl.results.trend import baseline_of, flat, last_quarter, read_baseline, rising
 
 
 def learner(folder, values, variant='sup', seed=0, ends=100):
@@ -22,12 +23,26 @@ def learner(folder, values, variant='sup', seed=0, ends=100):
 def test_the_slope_of_the_second_half(tmp_path):
     # 10 points in 100 iterations, whatever went before
     run = read_run(learner(tmp_path / 'a', [0, 0, 0, 0, 20, 21, 22, 23, 24, 25]))
-    assert last_quarter(run) == pytest.approx(2.5)
-    assert rising(run).startswith('a is still rising, +2.5 mIoU in its last quarter')
-    flat = read_run(learner(tmp_path / 'b', [0, 10, 20, 30, 40, 41, 40.5, 41, 40.5, 41]))
-    assert rising(flat) == '' and last_quarter(flat) < 0.5
+    assert list(last_quarter(run)) == pytest.approx([2.5, 0], abs=1e-6)
+    assert rising(run).startswith('a is still rising, +2.5 ± 0.0 mIoU in its last quarter')
+    level = read_run(learner(tmp_path / 'b', [0, 10, 20, 30, 40, 41, 40.5, 41, 40.5, 41]))
+    assert rising(level) == '' and last_quarter(level)[0] < 0.5
     two = read_run(learner(tmp_path / 'c', [10, 20, 30]))
     assert last_quarter(two) is None and rising(two) == ''
+
+
+def test_its_error_against_the_textbook(tmp_path):
+    """s^2 = sum of squared residuals / (n - 2), error of the slope s / sqrt(sum (x - mean)^2)."""
+    values = [10, 20, 30, 40, 41, 38, 44, 43, 40, 45]
+    run = read_run(learner(tmp_path / 'a', values))
+    gain, error = last_quarter(run)
+    found = scipy.stats.linregress([50, 60, 70, 80, 90, 100], values[4:])
+    assert gain == pytest.approx(25 * found.slope) and error == pytest.approx(25 * found.stderr)
+    assert rising(run).startswith(f'a is still rising, {gain:+.1f} ± {error:.1f} mIoU')
+    unsure = read_run(learner(tmp_path / 'b', [10, 20, 30, 40, 41, 38, 44, 40, 40, 43]))
+    assert rising(unsure).startswith('b may be still rising, +0.9 ± 1.4') and not flat(unsure)
+    waves = read_run(learner(tmp_path / 'c', [10, 20, 30, 40, 41, 38, 44, 40, 40, 40]))
+    assert rising(waves) == '' and not flat(waves)  # that it has stopped is not known either
 
 
 def test_a_comparison_with_a_short_run_says_so(tmp_path):
@@ -65,7 +80,7 @@ def test_the_doctor_looks_at_the_supervised_run(tmp_path, monkeypatch):
     assert note.fix.endswith('train.py mine_supervised.py')
     learner(tmp_path / 'mine_supervised', [10, 20, 30, 40, 50, 60])
     warning, = check_baseline(cfg)
-    assert warning.level == 'warning' and 'still rising, +15.0 mIoU' in warning.text
+    assert warning.level == 'warning' and 'still rising, +15.0 ± 0.2 mIoU' in warning.text
     cfg.work_dir = str(tmp_path / 'other')
     learner(tmp_path / 'other_supervised', [60] * 6)
     assert [found.level for found in check_baseline(cfg)] == ['ok']
@@ -95,7 +110,7 @@ def test_what_is_no_number_does_not_rise(tmp_path, odd):
     lost = read_run(learner(tmp_path / 'lost', [10, 20, 30, 40, odd, odd]))
     assert last_quarter(lost) is None and rising(lost) == ''
     run = read_run(learner(tmp_path / 'once', [0, 0, 0, 0, 20, 21, odd, 23, 24, 25]))
-    assert last_quarter(run) == pytest.approx(2.5)
+    assert last_quarter(run)[0] == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize('line', ['train_cfg = [1]', "train_cfg = dict(max_iters='100')", '%'])
