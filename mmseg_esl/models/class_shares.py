@@ -35,10 +35,13 @@ class ClassShares(Staged):
     @torch.no_grad()
     def see_labels(self, labels: Tensor) -> None:
         """``(N, H, W)`` long classes of labelled images; those outside [0, C) do not count."""
-        num = len(self.labeled)
+        num, images = len(self.labeled), len(labels)
         spare = torch.where((labels >= 0) & (labels < num), labels, num).flatten(1)
-        counts = torch.zeros(len(labels), num + 1, dtype=torch.float64, device=labels.device)
-        counts = counts.scatter_add_(1, spare, torch.ones_like(spare, dtype=torch.float64))[:, :num]
+        # of one dimension: for more, older torch has no sum that is the same each time on a GPU
+        places = (spare + (num + 1) * torch.arange(images, device=labels.device)[:, None]).flatten()
+        counts = torch.zeros(images * (num + 1), dtype=torch.float64, device=labels.device)
+        counts.scatter_add_(0, places, torch.ones_like(places, dtype=torch.float64))
+        counts = counts.view(images, num + 1)[:, :num]
         if 'squares' in self.names:
             pixels = counts.sum(dim=1, keepdim=True)
             squares = (counts / pixels.clamp(min=1)).square().sum(dim=0)
