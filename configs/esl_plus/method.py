@@ -11,7 +11,9 @@ method = dict(
         variant='dsl',
         mass=0.95,
         sce_weight=0.2,  # as ESL's; with 1 training has lost to supervised
-        alignment=1.0,  # of class shares; 0 where labelled images were chosen to show rare classes
+        # of class shares; 0 where labelled images were chosen to show rare classes. Where they are
+        # a few dozen, alignment_margin=1.0 believes their shares only roughly
+        alignment=1.0,
         cutmix='image',
         cutmix_prob=0.5,
         ema_momentum=0.99),

@@ -263,7 +263,8 @@ def _pace(cfg, method: Method, max_iters: int | None, report: Conversion):
     if (method.cfg.get('semi_train_cfg') or {}).get('alignment'):
         report.check.append(
             'labels of unlabelled images are brought to the class shares of the labelled ones: if '
-            'those were chosen to show rare classes, set semi_train_cfg.alignment=0')
+            'those were chosen to show rare classes, set semi_train_cfg.alignment=0; if they are '
+            'a few dozen, alignment_margin=1 believes their shares only roughly')
         report.check.extend(data.evened_classes(cfg.train_dataloader.dataset.to_dict()))
 
 

@@ -519,7 +519,8 @@ def test_unlabelled_images_count_after_a_share_of_the_run(made, length, warm):
     assert not any('alignment' in sentence or 'colours' in sentence for sentence in found.check)
     again, _, found = made(f'train_cfg = dict(max_iters={length})', max_iters=50,
                            method='esl_plus')
-    for key in ('semi_train_cfg.alignment=0', 'model.strong_view=None', 'cat_max_ratio=0.75'):
+    for key in ('semi_train_cfg.alignment=0', 'alignment_margin=1', 'model.strong_view=None',
+                'cat_max_ratio=0.75'):
         assert any(key in sentence for sentence in found.check)
     assert again.model.semi_train_cfg.warmup_iters == 10
 
