@@ -59,8 +59,8 @@ class SemiSegmentor(BaseModel):
         super().__init__(init_cfg=init_cfg)
         self.cfg = self.parse_cfg(semi_train_cfg)
         self.roles = self.roles_of(self.cfg)
-        self.iter, self.max_iters, self.driven, self.seed = 0, 0, False, 0  # set by StepHook,
-        self.labeled_images = 0  # as this: how many there are, repeated ones once; 0: not known
+        # set by StepHook; of labelled images each counts once, and 0: nobody knows
+        self.iter, self.max_iters, self.driven, self.seed, self.labeled_images = 0, 0, False, 0, 0
         self.watch, self.step_refused = FiniteWatch(), False  # used by FiniteGuardHook
         self.diagnostics = Diagnostics()
         for name, role in self.roles.items():
