@@ -30,7 +30,7 @@ class ClassShares(Staged):
         self.names = ('labeled', 'predicted', 'squares', 'first')[:4 if spread else 2]
         for name in self.names:
             self.register_buffer(name, torch.zeros(num_classes, dtype=torch.float64))
-        self._before: tuple | None = None
+        self._before: dict | None = None
 
     @torch.no_grad()
     def see_labels(self, labels: Tensor) -> None:
