@@ -1,8 +1,11 @@
 """Shares of classes over steps: what counts, what a refused step leaves, what is saved."""
+import forked
 import numpy as np
 import pytest
 import torch
+from mmengine.dist import get_rank
 
+from mmseg_esl import stack
 from mmseg_esl.models.class_shares import FIRST, ClassShares
 
 
@@ -105,3 +108,33 @@ def test_a_refused_step_leaves_no_spread():
     step(shares, 0)
     shares.rollback()
     assert all(not value.any() for value in shares.state_dict().values())
+
+
+def several_ranks(folder):
+    """Two images a rank, of which the last has no label."""
+    stack.start_gloo('pytorch', timeout=60)
+    labels, probs, valid = drawn()
+    mine = slice(0, 2) if get_rank() == 0 else slice(2, 4)
+    shares = ClassShares(3, spread=True)
+    shares.see_labels(labels[mine])
+    shares.see_predictions(probs[mine], valid[mine])
+    torch.save(shares.state_dict(), folder / f'{get_rank()}.pth')
+
+
+def drawn():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(-1, 3, (4, 3, 5), generator=generator)
+    labels[3] = -1
+    probs = torch.rand(4, 3, 4, 4, dtype=torch.float64, generator=generator).softmax(1)
+    return labels, probs, torch.rand(4, 4, 4, generator=generator) < 0.7
+
+
+def test_two_ranks_share_what_one_process_sees(tmp_path):
+    forked.on_ranks(several_ranks, tmp_path)
+    alone, (labels, probs, valid) = ClassShares(3, spread=True), drawn()
+    alone.see_labels(labels)
+    alone.see_predictions(probs, valid)
+    for rank in range(2):
+        found = torch.load(tmp_path / f'{rank}.pth', weights_only=True)
+        for key, value in alone.state_dict().items():
+            torch.testing.assert_close(found[key], value, rtol=1e-12, atol=0)
